@@ -1,0 +1,257 @@
+"""The graph of one modality: spatial neighbours, mutual nearest neighbours between slices, and their propagation.
+
+Notation follows Yan et al., Nature Genetics 2026 (SpaMosaic): A the weighted adjacency, S its symmetric
+normalisation, H the hops that the encoder reads.
+"""
+
+import logging
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+
+import numpy as np
+from scipy import sparse
+from scipy.spatial import KDTree
+from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import normalize
+
+from mosaic.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+
+def spatial_neighbors(coordinates: np.ndarray, n_neighbors: int, radius: float | None = None) -> sparse.csr_matrix:
+    """Join each spot of a slice to its nearest spots.
+
+    Among equally distant candidates, of which a grid has many, a fixed hash of the pair decides: the same on every
+    machine, with no preferred direction, and the same from both ends of an edge.
+
+    Parameters
+    ----------
+    coordinates
+        Spots x 2, in any unit.
+    n_neighbors
+        Neighbours per spot; fewer in a slice of fewer spots.
+    radius
+        Leave out neighbours farther than this many times the slice's median nearest-neighbour distance.
+
+    Returns
+    -------
+    Directed adjacency (spots x spots) of ones, row i holding the neighbours of spot i, without self loops.
+
+    Raises
+    ------
+    InputError
+        If the slice has one spot only, or the radius leaves a spot without neighbours.
+    """
+    n_spots = len(coordinates)
+    if n_spots < 2:
+        raise InputError("a slice with one spot has no spatial neighbours", hint="loosen qc, or leave this slice out")
+    n_neighbors = min(n_neighbors, n_spots - 1)
+    tree = KDTree(coordinates)
+    rows = np.arange(n_spots)
+    pitch = np.median(tree.query(coordinates, k=2)[0][:, 1])
+    # Distances that differ by rounding alone are ties.
+    quantum = (pitch or 1.0) * 1e-5
+    sources, targets, lengths = [], [], []
+    depth = n_neighbors + 8
+    while rows.size:
+        depth = min(depth, n_spots)
+        distance, candidate = tree.query(coordinates[rows], k=depth)
+        distance = np.where(candidate == rows[:, None], np.inf, distance)
+        step = np.round(distance / quantum)
+        order = np.lexsort((_pair_hash(rows[:, None], candidate), step))
+        step = np.take_along_axis(step, order, axis=1)
+        # A row is settled when the ties of its last neighbour end before the candidates do. Coincident spots may
+        # push a spot out of its own list of candidates, hence the sort that looks at the last finite step.
+        last = np.where(np.isfinite(step), step, -1).max(axis=1)
+        settled = (step[:, n_neighbors - 1] < last) | (depth == n_spots)
+        chosen = order[settled, :n_neighbors]
+        sources.append(np.repeat(rows[settled], n_neighbors))
+        targets.append(np.take_along_axis(candidate[settled], chosen, axis=1).ravel())
+        lengths.append(np.take_along_axis(distance[settled], chosen, axis=1).ravel())
+        rows = rows[~settled]
+        depth *= 4
+    source, target, length = (np.concatenate(parts) for parts in (sources, targets, lengths))
+    if radius is not None:
+        if pitch == 0:
+            raise InputError(
+                "more than half of the spots share their place with another, so radius has no unit",
+                hint="set radius to null, or give each spot its own coordinates",
+            )
+        near = length <= radius * pitch * (1 + 1e-5)
+        source, target = source[near], target[near]
+        isolated = n_spots - len(np.unique(np.concatenate([source, target])))
+        if isolated:
+            raise InputError(
+                f"radius {radius:g} (x {pitch:g}, the median distance to the nearest spot) leaves {isolated} of "
+                f"{n_spots} spots without a spatial neighbour",
+                hint="raise graph.radius, or set it to null",
+            )
+    adjacency = sparse.csr_matrix((np.ones(len(source), dtype=np.float32), (source, target)), shape=(n_spots, n_spots))
+    adjacency.sort_indices()
+    return adjacency
+
+
+def _pair_hash(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """A well-mixed number per unordered pair (the finaliser of MurmurHash3)."""
+    value = np.minimum(first, second).astype(np.uint64) << np.uint64(32) | np.maximum(first, second).astype(np.uint64)
+    for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
+        value = (value ^ (value >> np.uint64(33))) * np.uint64(factor)
+    return value ^ (value >> np.uint64(33))
+
+
+def mutual_nearest_neighbors(first: np.ndarray, second: np.ndarray, n_neighbors: int) -> np.ndarray:
+    """Pairs of spots of two slices that are each among the other's nearest (Haghverdi et al., Nature Biotech. 2018).
+
+    Exact: Manhattan distance between L2-normalised rows.
+
+    Parameters
+    ----------
+    first, second
+        Features of the two slices (spots x d).
+    n_neighbors
+        Size of the neighbourhoods.
+
+    Returns
+    -------
+    Array (pairs x 2) of row numbers in ``first`` and ``second``, sorted.
+    """
+    first, second = normalize(first), normalize(second)
+
+    def nearest(queries: np.ndarray, among: np.ndarray) -> sparse.csr_matrix:
+        search = NearestNeighbors(n_neighbors=min(n_neighbors, len(among)), metric="manhattan", algorithm="brute")
+        return search.fit(among).kneighbors_graph(queries)
+
+    mutual = nearest(first, second).multiply(nearest(second, first).T).tocoo()
+    pairs = np.column_stack([mutual.row, mutual.col]).astype(np.int64)
+    return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+
+
+def slice_pairs(slices: Sequence[str], bridges: Iterable[str]) -> list[tuple[str, str]]:
+    """Pairs of slices to link by expression: those with a bridge slice in them, or all where there is no bridge.
+
+    Parameters
+    ----------
+    slices
+        Slices that have the modality.
+    bridges
+        Slices with two modalities or more.
+    """
+    bridges = set(bridges)
+    pairs = list(combinations(slices, 2))
+    return [pair for pair in pairs if bridges & set(pair)] if bridges & set(slices) else pairs
+
+
+def build_graph(
+    features: np.ndarray,
+    coordinates: np.ndarray,
+    slices: np.ndarray,
+    pairs: Sequence[tuple[str, str]],
+    *,
+    intra_knns: int,
+    radius: float | None,
+    inter_knn_base: int,
+) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
+    """Spatial and expression edges of one modality over all its slices.
+
+    Parameters
+    ----------
+    features
+        Spots x d, slices stacked.
+    coordinates
+        Spots x 2; each slice in its own frame and unit.
+    slices
+        Each spot's slice.
+    pairs
+        Slices to link by expression, see ``slice_pairs``.
+    intra_knns, radius
+        See ``spatial_neighbors``.
+    inter_knn_base
+        See ``mutual_nearest_neighbors``.
+
+    Returns
+    -------
+    Spatial adjacency, of ones and directed, and mutual nearest neighbours, of ones and symmetric (spots x spots both).
+
+    Raises
+    ------
+    InputError
+        As ``spatial_neighbors``, naming the slice; or if two slices to be linked have no mutual neighbours.
+    """
+    members = {name: np.flatnonzero(slices == name) for name in dict.fromkeys(slices)}
+    n_spots = len(features)
+    blocks = []
+    for name, rows in members.items():
+        try:
+            block = spatial_neighbors(coordinates[rows], intra_knns, radius).tocoo()
+        except InputError as error:
+            raise InputError(error.problem, where=f"slice {name}", hint=error.hint) from error
+        blocks.append((rows[block.row], rows[block.col]))
+    spatial = _adjacency(blocks, n_spots)
+    links = []
+    for first, second in pairs:
+        found = mutual_nearest_neighbors(features[members[first]], features[members[second]], inter_knn_base)
+        if not len(found):
+            raise InputError(
+                "no mutual nearest neighbours",
+                where=f"slices {first} and {second}",
+                hint="raise graph.inter_knn_base, or check that the slices show the same tissue",
+            )
+        logger.info("%s and %s: %d pairs of mutual nearest neighbours", first, second, len(found))
+        one, other = members[first][found[:, 0]], members[second][found[:, 1]]
+        links += [(one, other), (other, one)]
+    return spatial, _adjacency(links, n_spots)
+
+
+def _adjacency(edges: Sequence[tuple[np.ndarray, np.ndarray]], n_spots: int) -> sparse.csr_matrix:
+    row, col = (np.concatenate([edge[end] for edge in edges] or [np.empty(0, dtype=int)]) for end in (0, 1))
+    matrix = sparse.csr_matrix((np.ones(len(row), dtype=np.float32), (row, col)), shape=(n_spots, n_spots))
+    matrix.sort_indices()
+    return matrix
+
+
+def propagation_operator(
+    spatial: sparse.csr_matrix, mutual: sparse.csr_matrix, *, w_g: float, symmetric: bool
+) -> sparse.csr_matrix:
+    """Normalise the merged graph: S = D^-1/2 A D^-1/2, D the row sums of A.
+
+    Parameters
+    ----------
+    spatial, mutual
+        As ``build_graph`` gives them.
+    w_g
+        Weight of the expression edges; spatial edges and self loops weigh 1.
+    symmetric
+        Make the spatial edges undirected first. The published implementation leaves them directed.
+
+    Returns
+    -------
+    S' (spots x spots), the transpose, which is what propagates: features flow along an edge from its source.
+    """
+    if symmetric:
+        spatial = spatial.maximum(spatial.T)
+    A = sparse.csr_matrix(spatial + sparse.eye_array(spatial.shape[0], dtype=np.float32) + w_g * mutual)
+    scale = sparse.diags_array(1 / np.sqrt(np.asarray(A.sum(axis=1)).ravel()))
+    return sparse.csr_matrix((scale @ A @ scale).T, dtype=np.float32)
+
+
+def hops(features: np.ndarray, operator: sparse.csr_matrix, K: int) -> np.ndarray:
+    """What the encoder reads: the features and their first K propagations side by side.
+
+    Parameters
+    ----------
+    features
+        Spots x d.
+    operator
+        See ``propagation_operator``.
+    K
+        Number of propagations.
+
+    Returns
+    -------
+    H (spots x (K + 1) d, float32).
+    """
+    steps = [np.asarray(features, dtype=np.float32)]
+    for _ in range(K):
+        steps.append(operator @ steps[-1])
+    return np.hstack(steps)

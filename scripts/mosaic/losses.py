@@ -1,0 +1,92 @@
+"""What training minimises: contrastive loss between modalities, reconstruction of features and of the graph."""
+
+import torch
+from torch.nn import functional
+
+# Rows per block of the similarity matrix: small enough for the cache of a CPU, large enough to keep a GPU busy.
+BLOCK_ROWS = {"cpu": 256, "cuda": 8192}
+
+# After the shift by a row's largest similarity, terms below exp(-60) of the sum are held there: they change it by less
+# than 1e-20 for a million spots, while smaller ones would be denormal numbers, on which CPUs are many times slower.
+_FLOOR = -60.0
+
+
+class _Contrastive(torch.autograd.Function):
+    """The loss in row blocks, with the gradient made on the way: memory grows with the rows, not their square."""
+
+    @staticmethod
+    def forward(ctx, z, spot, T):
+        n_rows = len(z)
+        count = torch.bincount(spot).to(z.dtype)
+        sums = torch.zeros(len(count), z.shape[1], dtype=z.dtype, device=z.device).index_add_(0, spot, z)
+        others = sums[spot] - z
+        n_positives = count[spot] - 1
+        positive = (z * others).sum(dim=1) / (n_positives * T)
+        log_sums = torch.empty_like(positive)
+        gradient = torch.zeros_like(z)
+        for block in torch.arange(n_rows, device=z.device).split(BLOCK_ROWS[z.device.type]):
+            rows = slice(int(block[0]), int(block[-1]) + 1)
+            similarity = (z[rows] / T) @ z.T
+            similarity[block - rows.start, block] = -torch.inf
+            peak = similarity.amax(dim=1, keepdim=True)
+            P = similarity.sub_(peak).clamp_(min=_FLOOR).exp_()
+            P[block - rows.start, block] = 0
+            total = P.sum(dim=1, keepdim=True)
+            log_sums[rows] = (peak + total.log()).squeeze(1)
+            P /= total
+            # d loss / d s_ij = P_ij - Q_ij, and s_ij holds both z_i and z_j.
+            gradient[rows] += P @ z
+            gradient.addmm_(P.T, z[rows])
+        gradient -= 2 * others / n_positives.unsqueeze(1)
+        ctx.save_for_backward(gradient.div_(n_rows * T))
+        return (log_sums - positive).mean()
+
+    @staticmethod
+    def backward(ctx, upstream):
+        (gradient,) = ctx.saved_tensors
+        return upstream * gradient, None, None
+
+
+def contrastive_loss(z: torch.Tensor, spot: torch.Tensor, T: float) -> torch.Tensor:
+    """Pull together what modalities say of one spot, push apart all else (InfoNCE over all rows of a slice).
+
+    With s = z z' / T: the mean over rows i of log sum_{j != i} exp(s_ij) minus the mean of s_ip over the other rows p
+    of the same spot. Exact, and O(rows) in memory.
+
+    Parameters
+    ----------
+    z
+        Embeddings of all modalities of a slice, stacked (rows x d, unit rows).
+    spot
+        Number of each row's spot (rows, int64); each spot must have two rows or more.
+    T
+        Temperature.
+
+    Returns
+    -------
+    Scalar.
+    """
+    return _Contrastive.apply(z, spot, T)
+
+
+def reconstruction_loss(reconstruction: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    """Mean squared error of the decoder (spots x d both)."""
+    return functional.mse_loss(reconstruction, features)
+
+
+def graph_loss(z: torch.Tensor, edges: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Binary cross-entropy of edges against as many sampled pairs, by inner product (Kipf & Welling 2016, GAE).
+
+    Parameters
+    ----------
+    z
+        Embeddings (spots x d).
+    edges
+        Row numbers of the ends of each edge (2 x edges, int64).
+    generator
+        Draws the pairs that stand for non-edges.
+    """
+    sampled = torch.randint(len(z), edges.shape, generator=generator).to(edges.device)
+    present = (z[edges[0]] * z[edges[1]]).sum(dim=1)
+    absent = (z[sampled[0]] * z[sampled[1]]).sum(dim=1)
+    return -(functional.logsigmoid(present).mean() + functional.logsigmoid(-absent).mean())

@@ -1,0 +1,54 @@
+"""Normalisation within one modality of one slice."""
+
+import anndata as ad
+import muon as mu
+import scanpy as sc
+
+from mosaic.errors import InputError
+
+
+def normalize_slice(adata: ad.AnnData, normalization: str) -> ad.AnnData:
+    """Normalise the counts of one slice into X; ``layers["counts"]`` keeps them.
+
+    Parameters
+    ----------
+    adata
+        Spots x features with ``layers["counts"]`` (kind ``features``: with X alone).
+    normalization
+        ``log``: counts per 10,000 of the spot, then log1p. ``clr``: centred log ratio over the proteins of a spot
+        (Stoeckius et al., Nature Methods 2017, with log1p as in Seurat). ``tfidf``: the term frequency, a peak's share
+        of the spot's counts; the inverse document frequency is one of all slices, so ``reduce`` applies it.
+        ``none``: the counts, or ready features, as they are.
+
+    Returns
+    -------
+    A new AnnData of the same shape.
+
+    Raises
+    ------
+    InputError
+        If the normalization is unknown, or a spot has no counts.
+    """
+    adata = adata.copy()
+    if normalization == "none":
+        return adata
+    if normalization not in {"log", "clr", "tfidf"}:
+        raise InputError(f"unknown normalization {normalization!r}", hint="use log, clr, tfidf or none")
+    counts = adata.layers["counts"]
+    empty = int((counts.sum(axis=1) == 0).sum())
+    if empty:
+        raise InputError(
+            f"{empty} spots have no counts",
+            where=f"slice {adata.obs['slice'].iloc[0]}",
+            hint="set min_counts under qc to 1 or more",
+        )
+    if normalization == "clr":
+        # Proteins are few and rarely zero: dense is smaller than sparse here.
+        adata.X = counts.toarray()
+        mu.prot.pp.clr(adata, axis=1)
+    else:
+        adata.X = counts.copy()
+        sc.pp.normalize_total(adata, target_sum=1e4 if normalization == "log" else 1)
+        if normalization == "log":
+            sc.pp.log1p(adata)
+    return adata

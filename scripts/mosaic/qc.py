@@ -1,0 +1,193 @@
+"""Quality control of one modality of one slice: which spots and features pass, and why the others do not."""
+
+import logging
+from collections.abc import Mapping
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import scanpy as sc
+from scipy.stats import median_abs_deviation
+
+from mosaic.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+# A threshold is a number or {"mads": n}: n median absolute deviations from the slice's median. On counts, which are
+# skewed, the deviations are taken of log1p, as in Germain et al., Genome Biology 2020 (pipeComp).
+Threshold = float | Mapping[str, float] | None
+
+
+def spot_metrics(adata: ad.AnnData, mito_prefix: str | None = None) -> pd.DataFrame:
+    """Per spot: total counts, number of features seen, and percent of counts in mitochondrial features.
+
+    Parameters
+    ----------
+    adata
+        Spots x features with ``layers["counts"]``.
+    mito_prefix
+        What the names of mitochondrial features begin with, in any case. None: there is no such share.
+
+    Returns
+    -------
+    DataFrame (spots) with ``total_counts``, ``n_features``, ``mito_percent`` (NaN without mitochondrial features) and
+    ``in_tissue`` (bool; True where the data does not say).
+    """
+    mito = adata.var_names.str.upper().str.startswith((mito_prefix or "").upper()) & bool(mito_prefix)
+    frame, _ = sc.pp.calculate_qc_metrics(
+        ad.AnnData(adata.layers["counts"], var=pd.DataFrame({"mito": np.asarray(mito)}, index=adata.var_names)),
+        qc_vars=["mito"],
+        percent_top=None,
+        log1p=False,
+    )
+    return pd.DataFrame(
+        {
+            "total_counts": frame["total_counts"].to_numpy(),
+            "n_features": frame["n_genes_by_counts"].to_numpy(),
+            "mito_percent": frame["pct_counts_mito"].to_numpy() if mito.any() else np.nan,
+            "in_tissue": in_tissue(adata),
+        },
+        index=adata.obs_names,
+    )
+
+
+def in_tissue(adata: ad.AnnData) -> np.ndarray:
+    """Which spots lie under tissue by ``obs["in_tissue"]`` (0 and 1, or booleans); all where there is no such column.
+
+    Raises
+    ------
+    InputError
+        If the column holds anything else.
+    """
+    if "in_tissue" not in adata.obs:
+        return np.ones(adata.n_obs, dtype=bool)
+    column = adata.obs["in_tissue"].astype(str).str.lower().map({"1": True, "0": False, "true": True, "false": False})
+    if column.isna().any():
+        raise InputError(
+            'obs["in_tissue"] holds values other than 0 and 1',
+            where=f"slice {adata.obs['slice'].iloc[0]}",
+            hint="write 1 for spots under tissue and 0 for the others, or drop the column",
+        )
+    return column.to_numpy(dtype=bool)
+
+
+def threshold(values: np.ndarray, rule: Threshold, *, side: int, log: bool) -> float | None:
+    """The value of a threshold, resolved on the slice's own spots where it is given in deviations.
+
+    Parameters
+    ----------
+    values
+        The metric of the spots under tissue.
+    rule
+        A number, ``{"mads": n}`` or None.
+    side
+        -1 for a lower bound, 1 for an upper one.
+    log
+        Whether deviations are taken of log1p(values).
+    """
+    if rule is None or not isinstance(rule, Mapping):
+        return rule
+    scale = np.log1p(values) if log else values
+    bound = np.median(scale) + side * rule["mads"] * median_abs_deviation(scale, scale="normal")
+    return float(np.expm1(bound) if log else bound)
+
+
+def filter_slice(
+    adata: ad.AnnData,
+    *,
+    min_counts: Threshold = None,
+    min_features: Threshold = None,
+    min_spots: int = 0,
+    max_mito_percent: Threshold = None,
+    mito_prefix: str | None = None,
+) -> tuple[ad.AnnData, pd.DataFrame, dict]:
+    """Drop the spots and features of one modality of one slice that fail.
+
+    Features are judged on the spots that passed. A spot that misses several thresholds is listed under each.
+
+    Parameters
+    ----------
+    adata
+        As ``spots.read_slice`` gives it. Without ``layers["counts"]`` (kind ``features``) only ``in_tissue`` counts.
+    min_counts, min_features
+        Fewest counts and fewest features with a count, per spot.
+    min_spots
+        Fewest spots in which a feature must be seen.
+    max_mito_percent, mito_prefix
+        Largest share of mitochondrial counts per spot, and what names these features.
+
+    Returns
+    -------
+    The AnnData that passed; per spot of the input the metrics, ``kept`` (bool) and ``reasons``; and a summary for
+    people: numbers, thresholds as resolved, reasons with their counts, and the features dropped.
+
+    Raises
+    ------
+    InputError
+        If no spot or no feature is left, or the mitochondrial share is bounded but no feature bears the prefix.
+    """
+    where = f"slice {adata.obs['slice'].iloc[0]}"
+    counted = "counts" in adata.layers
+    if counted:
+        metrics = spot_metrics(adata, mito_prefix)
+    else:
+        metrics = pd.DataFrame({"in_tissue": in_tissue(adata)}, index=adata.obs_names)
+    tissue = metrics["in_tissue"].to_numpy()
+    failed = {"off tissue": ~tissue}
+    bounds = {}
+    if counted and tissue.any():
+        if max_mito_percent is not None and metrics["mito_percent"].isna().all():
+            raise InputError(
+                f"max_mito_percent is set, but no feature begins with {mito_prefix!r}",
+                where=where,
+                hint="set mito_prefix to what your mitochondrial features begin with, or max_mito_percent to null",
+            )
+        for metric, rule, side in (
+            ("total_counts", min_counts, -1),
+            ("n_features", min_features, -1),
+            ("mito_percent", max_mito_percent, 1),
+        ):
+            values = metrics[metric].to_numpy()
+            bound = threshold(values[tissue], rule, side=side, log=side < 0)
+            bounds[metric] = bound
+            if bound is not None:
+                name = {"total_counts": "few counts", "n_features": "few features", "mito_percent": "mitochondrial"}
+                failed[name[metric]] = tissue & (values > bound if side > 0 else values < bound)
+    table = pd.DataFrame(failed, index=metrics.index)
+    kept = ~table.any(axis=1).to_numpy()
+    metrics["kept"] = kept
+    metrics["reasons"] = table.dot(table.columns + ", ").str.removesuffix(", ")
+    passed = adata[kept].copy()
+    if passed.n_obs == 0:
+        raise InputError(
+            f"no spot of {adata.n_obs} passes quality control "
+            f"({', '.join(f'{count} {reason}' for reason, count in table.sum().items() if count)}; bounds {bounds})",
+            where=where,
+            hint="loosen the thresholds under qc in the config, or check the counts of this slice",
+        )
+    dropped = pd.Index([])
+    if counted and min_spots:
+        enough = np.asarray((passed.layers["counts"] > 0).sum(axis=0)).ravel() >= min_spots
+        dropped = passed.var_names[~enough]
+        passed = passed[:, enough].copy()
+        if passed.n_vars == 0:
+            raise InputError(
+                f"no feature is seen in {min_spots} spots",
+                where=where,
+                hint="lower min_spots under qc in the config",
+            )
+    if counted:
+        passed.X = passed.layers["counts"].copy()
+    summary = {
+        "spots_in": adata.n_obs,
+        "spots_kept": passed.n_obs,
+        "spots_dropped_by_reason": {reason: int(count) for reason, count in table.sum().items()},
+        "thresholds": bounds,
+        "features_in": adata.n_vars,
+        "features_kept": passed.n_vars,
+        "features_dropped": {"seen in fewer than min_spots spots": dropped.tolist()},
+        "dropped_spots": metrics.loc[~kept, "reasons"].to_dict(),
+    }
+    kept_shape = (passed.n_obs, adata.n_obs, passed.n_vars, adata.n_vars)
+    logger.info("%s: %d of %d spots, %d of %d features kept", where, *kept_shape)
+    return passed, metrics, summary

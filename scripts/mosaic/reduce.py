@@ -1,0 +1,240 @@
+"""From the normalised slices of one modality to features: selection, PCA or LSI, Harmony; and UMAP for figures."""
+
+import logging
+from collections.abc import Sequence
+
+import anndata as ad
+import harmonypy
+import numpy as np
+import scanpy as sc
+import umap
+from scipy import sparse
+from scipy.stats import zscore
+from sklearn.preprocessing import normalize
+from sklearn.utils.extmath import randomized_svd
+
+from mosaic.errors import InputError
+from mosaic.spots import slice_names, stack
+
+logger = logging.getLogger(__name__)
+
+
+def select_features(adata: ad.AnnData, selection: str, n_top: int | None) -> np.ndarray:
+    """Choose the features that carry a modality's structure.
+
+    Parameters
+    ----------
+    adata
+        The stacked slices: normalised X, ``layers["counts"]``, ``obs["slice"]``.
+    selection
+        ``seurat``: highly variable within slices, on log-normalised X (Satija et al., Nature Biotechnology 2015).
+        ``seurat_v3``: the same on counts (Stuart et al., Cell 2019). ``prevalence``: seen in most spots, averaged
+        over slices. ``all``: every feature.
+    n_top
+        How many; None keeps all.
+
+    Returns
+    -------
+    Boolean mask (features).
+    """
+    if selection == "all" or n_top is None or n_top >= adata.n_vars:
+        return np.ones(adata.n_vars, dtype=bool)
+    if selection == "prevalence":
+        seen = np.mean(
+            [
+                np.asarray((adata.layers["counts"][(adata.obs["slice"] == name).to_numpy()] > 0).mean(axis=0)).ravel()
+                for name in slice_names(adata.obs)
+            ],
+            axis=0,
+        )
+        mask = np.zeros(adata.n_vars, dtype=bool)
+        mask[np.argsort(-seen, kind="stable")[:n_top]] = True
+        return mask
+    frame = sc.pp.highly_variable_genes(
+        adata,
+        n_top_genes=n_top,
+        flavor=selection,
+        batch_key="slice",
+        layer="counts" if selection == "seurat_v3" else None,
+        inplace=False,
+    )
+    return frame["highly_variable"].to_numpy()
+
+
+def lsi(matrix: sparse.csr_matrix, n_comps: int, *, skip_first: bool, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Latent semantic indexing: truncated SVD, then each spot's coordinates z-scored.
+
+    Parameters
+    ----------
+    matrix
+        Spots x features, log-scaled frequencies.
+    n_comps
+        Components returned.
+    skip_first
+        Drop the first component, which in accessibility data follows a spot's depth.
+    seed
+        Of the randomised SVD.
+
+    Returns
+    -------
+    Coordinates (spots x n_comps, float32) and loadings (features x n_comps, float32).
+    """
+    U, S, Vt = randomized_svd(matrix, n_comps + skip_first, random_state=seed)
+    U, S, Vt = U[:, skip_first:], S[skip_first:], Vt[skip_first:]
+    return zscore(U * S, axis=1, ddof=1).astype(np.float32), Vt.T.astype(np.float32)
+
+
+def inverse_document_frequency(frequencies: sparse.csr_matrix, counts: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Weigh term frequencies by a peak's rarity over all spots, then scale spots to a sum of 10,000 and take log1p.
+
+    The recipe of GLUE (Cao & Gao, Nature Biotechnology 2022), which the publication follows.
+
+    Parameters
+    ----------
+    frequencies, counts
+        Spots x peaks.
+    """
+    totals = np.asarray(counts.sum(axis=0)).ravel()
+    weights = counts.shape[0] / np.maximum(totals, 1)
+    weighted = sparse.csr_matrix(frequencies @ sparse.diags_array(weights), dtype=np.float32)
+    return (normalize(weighted, norm="l1") * 1e4).log1p()
+
+
+def harmonize(features: np.ndarray, slices: np.ndarray, seed: int) -> np.ndarray:
+    """Remove what separates the slices with Harmony (Korsunsky et al., Nature Methods 2019).
+
+    Parameters
+    ----------
+    features
+        Spots x components.
+    slices
+        Each spot's slice.
+    seed
+        Of Harmony's clustering.
+
+    Returns
+    -------
+    Corrected features (spots x components, float32).
+    """
+    result = harmonypy.run_harmony(features, {"slice": slices}, "slice", random_state=seed, verbose=False)
+    return result.Z_corr.astype(np.float32)
+
+
+def reduce_modality(
+    slices: Sequence[ad.AnnData],
+    modality: str,
+    *,
+    kind: str,
+    feature_selection: str,
+    n_top_features: int | None,
+    scale: bool,
+    reduction: str,
+    n_comps: int,
+    batch_correction: str,
+    seed: int = 0,
+) -> ad.AnnData:
+    """Reduce all slices of one modality to the features that the graph and the encoder work on.
+
+    Parameters
+    ----------
+    slices
+        Normalised slices of this modality, as ``normalize_slice`` gives them.
+    modality
+        Its name, for messages.
+    kind
+        ``rna``, ``protein``, ``epigenome`` or ``features``.
+    feature_selection, n_top_features
+        See ``select_features``.
+    scale
+        Scale each feature to unit variance over all spots before PCA.
+    reduction
+        ``pca``, ``lsi`` or ``none`` (X is the features).
+    n_comps
+        Number of components; fewer where there are fewer features or spots.
+    batch_correction
+        ``harmony`` (left out, and logged, where there is one slice) or ``none``.
+    seed
+        Of SVD and Harmony.
+
+    Returns
+    -------
+    AnnData of the selected features without X: ``obsm["X_pca"]`` or ``obsm["X_lsi"]`` (``obsm["X_features"]`` for
+    reduction ``none``), ``obsm["X_harmony"]`` where corrected, loadings in ``varm``, coordinates in
+    ``obsm["spatial"]``; ``uns["features_key"]`` names the obsm to go on with.
+
+    Raises
+    ------
+    InputError
+        If the slices share no features, or fewer than two components are possible.
+    """
+    adata = stack(slices, modality)
+    if reduction != "none":
+        mask = select_features(adata, feature_selection, n_top_features)
+        logger.info("%s: %d of %d features selected", modality, mask.sum(), adata.n_vars)
+        adata = adata[:, mask].copy()
+        available = min(adata.shape) - 1 - (kind == "epigenome")
+        if available < 2:
+            raise InputError(
+                f"{adata.n_obs} spots x {adata.n_vars} features are too few to reduce",
+                where=f"modality {modality}",
+                hint="give more features or spots, or use kind 'features' for a ready low-dimensional matrix",
+            )
+        if available < n_comps:
+            logger.warning("%s: %d components instead of %d, as the data has no more", modality, available, n_comps)
+        n_comps = min(n_comps, available)
+    if reduction == "none":
+        key, features, loadings = "X_features", np.asarray(adata.X, dtype=np.float32), None
+    elif reduction == "lsi":
+        key, matrix = "X_lsi", sparse.csr_matrix(adata.X)
+        if kind == "epigenome":
+            matrix = inverse_document_frequency(matrix, adata.layers["counts"])
+        features, loadings = lsi(matrix, n_comps, skip_first=kind == "epigenome", seed=seed)
+    else:
+        key = "X_pca"
+        if scale:
+            sc.pp.scale(adata)
+        sc.pp.pca(adata, n_comps=n_comps, random_state=seed)
+        features, loadings = adata.obsm["X_pca"].astype(np.float32), adata.varm["PCs"].astype(np.float32)
+
+    result = ad.AnnData(
+        obs=adata.obs,
+        var=adata.var[[]],
+        obsm={"spatial": adata.obsm["spatial"], key: features},
+        varm={} if loadings is None else {"loadings": loadings},
+    )
+    if batch_correction == "harmony":
+        if len(slices) == 1:
+            logger.info("%s: one slice only, so Harmony is left out", modality)
+        else:
+            result.obsm["X_harmony"] = harmonize(features, adata.obs["slice"].to_numpy(dtype=str), seed)
+            key = "X_harmony"
+    if not np.isfinite(result.obsm[key]).all():
+        raise InputError(
+            "the features are not finite after reduction",
+            where=f"modality {modality}",
+            hint="look for features without variance, or raise min_counts under qc",
+        )
+    result.uns["features_key"] = key
+    return result
+
+
+def umap_layout(features: np.ndarray, *, metric: str = "euclidean", n_neighbors: int = 30, seed: int = 0) -> np.ndarray:
+    """UMAP of features for a figure (McInnes et al., 2018).
+
+    Parameters
+    ----------
+    features
+        Spots x components.
+    metric
+        Distance between spots.
+    n_neighbors
+        Size of the neighbourhoods.
+    seed
+        Makes the layout, which then runs on one thread, reproducible.
+
+    Returns
+    -------
+    Coordinates (spots x 2, float32), without unit.
+    """
+    model = umap.UMAP(n_neighbors=min(n_neighbors, len(features) - 1), metric=metric, random_state=seed, n_jobs=1)
+    return model.fit_transform(features).astype(np.float32)

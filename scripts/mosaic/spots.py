@@ -1,0 +1,328 @@
+"""Reading and writing slices, the identity of a spot, and the pairing of a slice's modalities.
+
+A spot is named ``{slice}:{barcode}``, which is unique over a run: barcodes alone repeat between slices.
+"""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+
+import anndata as ad
+import mudata as md
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from mosaic.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+# Where every method's embedding.h5mu keeps its latent space, of each modality and of the run.
+LATENT = "X_latent"
+
+# What MuData 0.4 will do anyway: a MuData's obs is what was put there, not a copy of its modalities' obs.
+md.set_options(pull_on_update=False)
+
+
+def read_slice(path: str | Path, slice_name: str, kind: str) -> ad.AnnData:
+    """Read one modality of one slice as a user wrote it, and check it.
+
+    Parameters
+    ----------
+    path
+        An h5ad file with raw counts in ``layers["counts"]`` or, without that layer, in ``X`` (for kind
+        ``features``: any finite numbers in ``X``) and coordinates in ``obsm["spatial"]``.
+    slice_name
+        The slice's name in the sheet.
+    kind
+        ``rna``, ``protein``, ``epigenome`` or ``features``.
+
+    Returns
+    -------
+    AnnData, spots x features, with ``obs_names`` ``{slice}:{barcode}``, ``obs["slice"]``, ``obs["barcode"]``,
+    ``obsm["spatial"]`` (spots x 2, the unit of the file) and, but for kind ``features``, ``layers["counts"]``
+    (CSR, float32), which is X too.
+
+    Raises
+    ------
+    InputError
+        If the file can't be read or any of the above does not hold.
+    """
+    where = str(path)
+    try:
+        source = ad.read_h5ad(path)
+    except Exception as error:  # h5py and anndata raise about anything on a damaged file
+        raise InputError(
+            f"can't be read as h5ad ({type(error).__name__}: {error})",
+            where=where,
+            hint="write the file again with anndata's write_h5ad and check that it was copied whole",
+        ) from error
+    if 0 in source.shape:
+        raise InputError(f"is empty ({source.n_obs} spots x {source.n_vars} features)", where=where)
+    _check_names(source, where)
+    coordinates = _coordinates(source, where)
+    matrix = _feature_matrix(source, where) if kind == "features" else _counts(source, where)
+
+    if "slice" in source.obs and (source.obs["slice"].astype(str) != slice_name).any():
+        logger.warning('%s: obs["slice"] is replaced by the name in the sheet, %s', where, slice_name)
+    obs = source.obs.copy()
+    obs["barcode"] = source.obs_names.to_numpy(dtype=str)
+    obs["slice"] = pd.Categorical([slice_name] * source.n_obs)
+    obs.index = f"{slice_name}:" + obs["barcode"].astype(str).to_numpy(dtype=object)
+    obs.index.name = None
+    layers = {} if kind == "features" else {"counts": matrix}
+    return ad.AnnData(matrix, obs=obs, var=source.var.copy(), obsm={"spatial": coordinates}, layers=layers)
+
+
+def _check_names(source: ad.AnnData, where: str) -> None:
+    for names, what, mend in (
+        (source.obs_names, "barcode", "obs_names_make_unique(), or drop the repeated spots"),
+        (source.var_names, "feature name", "var_names_make_unique(), or use identifiers as var_names"),
+    ):
+        if not names.is_unique:
+            repeated = names[names.duplicated()].unique()
+            raise InputError(
+                f"{len(repeated)} duplicate {what}{'s' * (len(repeated) > 1)}: {_few(repeated)}",
+                where=where,
+                hint=f"make them unique with {mend}",
+            )
+
+
+def _coordinates(source: ad.AnnData, where: str) -> np.ndarray:
+    if "spatial" not in source.obsm:
+        raise InputError(
+            f'no coordinates: obsm["spatial"] is missing (obsm has {_few(source.obsm) or "nothing"})',
+            where=where,
+            hint='put each spot\'s x and y into obsm["spatial"]; any unit will do',
+        )
+    coordinates = np.asarray(source.obsm["spatial"])
+    if coordinates.ndim != 2 or coordinates.shape[1] < 2 or not np.issubdtype(coordinates.dtype, np.number):
+        raise InputError(
+            f'obsm["spatial"] has shape {coordinates.shape} and type {coordinates.dtype}',
+            where=where,
+            hint="it must be numbers, spots x 2",
+        )
+    if coordinates.shape[1] > 2:
+        logger.warning('%s: only the first two of %d columns of obsm["spatial"] are used', where, coordinates.shape[1])
+    coordinates = coordinates[:, :2].astype(np.float64)
+    lost = ~np.isfinite(coordinates).all(axis=1)
+    if lost.any():
+        raise InputError(
+            f'obsm["spatial"] is NaN or infinite for {lost.sum()} spots: {_few(source.obs_names[lost])}',
+            where=where,
+            hint="drop these spots or mend their coordinates",
+        )
+    if source.n_obs > 1 and (coordinates == coordinates[0]).all():
+        raise InputError(
+            'all spots have the same coordinates in obsm["spatial"]',
+            where=where,
+            hint="the spatial graph needs each spot's own place",
+        )
+    return coordinates
+
+
+def _feature_matrix(source: ad.AnnData, where: str) -> np.ndarray:
+    if source.X is None:
+        raise InputError("X is missing", where=where, hint="kind 'features' takes its ready features from X")
+    matrix = source.X.toarray() if sparse.issparse(source.X) else np.asarray(source.X)
+    if not np.isfinite(matrix).all():
+        raise InputError("X holds NaN or infinite values", where=where, hint="drop or fill these values")
+    return matrix.astype(np.float32)
+
+
+def _counts(source: ad.AnnData, where: str) -> sparse.csr_matrix:
+    place = 'layers["counts"]' if "counts" in source.layers else "X"
+    counts = source.layers.get("counts", source.X)
+    mend = 'put the raw counts into layers["counts"] or X; a ready low-dimensional matrix is kind "features"'
+    if counts is None:
+        raise InputError("no counts: X is missing", where=where, hint=mend)
+    counts = sparse.csr_matrix(counts, dtype=np.float32)
+    values = counts.data
+    if not np.isfinite(values).all():
+        raise InputError(f"{place} holds NaN or infinite values", where=where, hint=mend)
+    if (values < 0).any():
+        raise InputError(f"{place} holds negative values, so these are no counts", where=where, hint=mend)
+    if (values != np.round(values)).any():
+        raise InputError(
+            f"{place} holds values that are no whole numbers, so these are no counts", where=where, hint=mend
+        )
+    counts.eliminate_zeros()
+    if counts.nnz == 0:
+        raise InputError(f"no counts: {place} holds only zeros", where=where, hint=mend)
+    counts.sort_indices()
+    return counts
+
+
+def _few(names: Sequence, most: int = 3) -> str:
+    """The first names, for a message."""
+    names = [str(name) for name in names]
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def read(path: str | Path) -> ad.AnnData | md.MuData:
+    """Read a file that a rule wrote: ``.h5ad`` as AnnData, ``.h5mu`` as MuData.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged.
+    """
+    try:
+        return md.read_h5mu(path) if Path(path).suffix == ".h5mu" else ad.read_h5ad(path)
+    except (OSError, KeyError, ValueError) as error:
+        raise InputError(
+            f"is damaged ({type(error).__name__}: {error})",
+            where=str(path),
+            hint="delete this file and run again: the workflow makes it anew",
+        ) from error
+
+
+def write(data: ad.AnnData | md.MuData, path: str | Path) -> None:
+    """Write ``.h5ad`` or ``.h5mu`` atomically: the file is whole or it is not there."""
+    path = Path(path)
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        if isinstance(data, md.MuData):
+            data.write_h5mu(unfinished, compression="lzf")
+        else:
+            data.write_h5ad(unfinished, compression="lzf")
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def stack(slices: Sequence[ad.AnnData], modality: str) -> ad.AnnData:
+    """Stack the slices of one modality over their shared features, in the order given.
+
+    Raises
+    ------
+    InputError
+        If the slices share no feature.
+    """
+    shared = slices[0].var_names
+    for adata in slices[1:]:
+        shared = shared[shared.isin(adata.var_names)]
+    if shared.empty:
+        examples = "; ".join(f"{adata.obs['slice'].iloc[0]} has {_few(adata.var_names)}" for adata in slices)
+        raise InputError(
+            f"the slices share no features: {examples}",
+            where=f"modality {modality}",
+            hint="use the same identifiers (symbols or Ensembl ids; one set of peaks) in all slices",
+        )
+    for adata in slices:
+        if adata.n_vars > len(shared):
+            logger.info(
+                "%s: %d of %d features of %s are not in every slice and are left out",
+                modality,
+                adata.n_vars - len(shared),
+                adata.n_vars,
+                adata.obs["slice"].iloc[0],
+            )
+    stacked = ad.concat([adata[:, shared] for adata in slices], merge="first")
+    stacked.obs["slice"] = pd.Categorical(stacked.obs["slice"], [adata.obs["slice"].iloc[0] for adata in slices])
+    return stacked
+
+
+def slice_names(obs: pd.DataFrame) -> list[str]:
+    """Names of the slices of a stacked ``obs``, in order of appearance."""
+    return [str(name) for name in pd.unique(obs["slice"])]
+
+
+def union(obs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """All spots of a run, slice by slice, each once however many modalities measured it.
+
+    Parameters
+    ----------
+    obs
+        Per modality the ``obs`` of its stacked slices.
+
+    Returns
+    -------
+    DataFrame indexed by spot, with ``slice`` (categorical), ``barcode`` and ``modalities``, the names of the
+    modalities that measured the spot, joined by ``+``.
+    """
+    rows = pd.concat([table[["slice", "barcode"]].assign(modalities=name) for name, table in obs.items()])
+    rows["slice"] = rows["slice"].astype(str)
+    slices = sorted(rows["slice"].unique())
+    spots = rows.groupby(level=0, sort=False).agg({"slice": "first", "barcode": "first", "modalities": "+".join})
+    spots["slice"] = pd.Categorical(spots["slice"], slices)
+    spots = spots.sort_values("slice", kind="stable")
+    spots.index.name = None
+    return spots
+
+
+def paired(obs: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Pair the modalities of every bridge slice by barcode.
+
+    Parameters
+    ----------
+    obs
+        Per modality the ``obs`` of its stacked slices.
+
+    Returns
+    -------
+    For every slice with two modalities or more, a DataFrame indexed by spot with one column per modality of the
+    slice: the spot's row in that modality, or -1 where it was not measured. Only spots with two modalities or more.
+
+    Raises
+    ------
+    InputError
+        If two modalities of one slice share no barcode.
+    """
+    pairs = {}
+    for slice_name in sorted({str(name) for table in obs.values() for name in table["slice"].unique()}):
+        rows = {
+            modality: pd.Series(np.flatnonzero(members), index=table.index[members], name=modality)
+            for modality, table in obs.items()
+            if (members := (table["slice"] == slice_name).to_numpy()).any()
+        }
+        for first, second in combinations(rows, 2):
+            if not rows[first].index.isin(rows[second].index).any():
+                raise InputError(
+                    f"{first} and {second} share no barcode: {_few(rows[first].index)} against "
+                    f"{_few(rows[second].index)}",
+                    where=f"slice {slice_name}",
+                    hint="the modalities of a slice are paired by obs_names: spell the barcodes alike",
+                )
+        if len(rows) > 1:
+            table = pd.concat(rows.values(), axis=1).fillna(-1).astype(int)
+            pairs[slice_name] = table[(table >= 0).sum(axis=1) > 1].sort_index()
+    return pairs
+
+
+def collect_embeddings(graphs: Mapping[str, ad.AnnData], latent: Mapping[str, np.ndarray]) -> md.MuData:
+    """Gather the modalities' latent spaces into what every method writes as ``embedding.h5mu``.
+
+    Parameters
+    ----------
+    graphs
+        Per modality an AnnData with ``obs["slice"]`` and ``obsm["spatial"]``.
+    latent
+        Per modality its spots' coordinates (spots x n_latent).
+
+    Returns
+    -------
+    MuData over all spots, slice by slice. ``obsm["X_latent"]`` of a modality holds its own coordinates; that of the
+    whole, the mean over the modalities that measured the spot. ``obs`` has ``slice``, ``barcode``, ``modalities`` and
+    the columns that are the same in all modalities of a spot; ``obsm["spatial"]`` the coordinates on the tissue.
+    """
+    spots = union({name: graph.obs for name, graph in graphs.items()})
+    width = next(iter(latent.values())).shape[1]
+    total, count = np.zeros((len(spots), width)), np.zeros(len(spots))
+    spatial = np.full((len(spots), 2), np.nan)
+    modalities = {}
+    for name, graph in graphs.items():
+        where = spots.index.get_indexer(graph.obs_names)
+        total[where] += latent[name]
+        count[where] += 1
+        spatial[where] = graph.obsm["spatial"]
+        obsm = {LATENT: latent[name].astype(np.float32), "spatial": graph.obsm["spatial"]}
+        modalities[name] = ad.AnnData(obs=graph.obs[["slice", "barcode"]], obsm=obsm)
+    mdata = md.MuData(modalities)
+    mdata = mdata[spots.index].copy()
+    mdata.obs = spots
+    mdata.obsm[LATENT] = (total / count[:, None]).astype(np.float32)
+    mdata.obsm["spatial"] = spatial
+    return mdata
