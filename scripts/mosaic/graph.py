@@ -5,8 +5,7 @@ normalisation, H the hops that the encoder reads.
 """
 
 import logging
-from collections.abc import Iterable, Sequence
-from itertools import combinations
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import sparse
@@ -127,21 +126,6 @@ def mutual_nearest_neighbors(first: np.ndarray, second: np.ndarray, n_neighbors:
     return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
 
 
-def slice_pairs(slices: Sequence[str], bridges: Iterable[str]) -> list[tuple[str, str]]:
-    """Pairs of slices to link by expression: those with a bridge slice in them, or all where there is no bridge.
-
-    Parameters
-    ----------
-    slices
-        Slices that have the modality.
-    bridges
-        Slices with two modalities or more.
-    """
-    bridges = set(bridges)
-    pairs = list(combinations(slices, 2))
-    return [pair for pair in pairs if bridges & set(pair)] if bridges & set(slices) else pairs
-
-
 def build_graph(
     features: np.ndarray,
     coordinates: np.ndarray,
@@ -163,7 +147,7 @@ def build_graph(
     slices
         Each spot's slice.
     pairs
-        Slices to link by expression, see ``slice_pairs``.
+        Slices to link by expression (``settings.Sheet.linked`` says which the design links).
     intra_knns, radius
         See ``spatial_neighbors``.
     inter_knn_base

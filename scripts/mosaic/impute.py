@@ -7,6 +7,7 @@ import mudata as md
 import numpy as np
 from scipy import sparse
 from sklearn.neighbors import NearestNeighbors
+from sklearn.utils.sparsefuncs import mean_variance_axis
 
 from mosaic.errors import InputError
 from mosaic.spots import LATENT, stack
@@ -51,7 +52,8 @@ def impute_modality(
     modality
         The modality to impute.
     donors
-        Slices that measured it, with ``layers["counts"]``; their shared features are imputed.
+        Slices that measured it, with ``layers["counts"]`` (kind ``features``: X, which then stands for the counts);
+        their shared features are imputed.
     n_neighbors
         Neighbours per measured modality.
 
@@ -82,8 +84,9 @@ def impute_modality(
     if not len(spots):
         raise InputError("has no spots to impute", where=f"slice {slice_name}")
     weights = sparse.diags_array(1 / measured) @ total
-    mean = sparse.csr_matrix(weights @ counts.layers["counts"], dtype=np.float32)
-    square = sparse.csr_matrix(weights @ counts.layers["counts"].power(2), dtype=np.float32)
+    values = sparse.csr_matrix(counts.layers.get("counts", counts.X))
+    mean = sparse.csr_matrix(weights @ values, dtype=np.float32)
+    square = sparse.csr_matrix(weights @ values.power(2), dtype=np.float32)
     spread = square - mean.power(2)
     spread.data = np.sqrt(np.maximum(spread.data, 0))
     layers = {"imputed": mean, "imputed_sd": spread}
@@ -96,3 +99,24 @@ def impute_modality(
         layers=layers,
         obsm={"spatial": embedding.obsm["spatial"][where]},
     )
+
+
+def most_variable(measured: ad.AnnData, n_features: int = 4) -> list[str]:
+    """Names of the features whose measured counts differ most between spots, by the variance of log1p.
+
+    Parameters
+    ----------
+    measured
+        Spots x features with ``layers["counts"]`` (kind ``features``: X, whose own variance is taken).
+    n_features
+        How many to name.
+    """
+    counts = measured.layers.get("counts")
+    values = sparse.csr_matrix(measured.X) if counts is None else counts.log1p()
+    _, variance = mean_variance_axis(sparse.csr_matrix(values), axis=0)
+    return measured.var_names[np.argsort(-variance, kind="stable")[:n_features]].tolist()
+
+
+def dense(matrix: np.ndarray | sparse.spmatrix) -> np.ndarray:
+    """A layer as a plain array, for the few features of a figure."""
+    return matrix.toarray() if sparse.issparse(matrix) else np.asarray(matrix)

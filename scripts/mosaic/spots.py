@@ -179,6 +179,11 @@ def read(path: str | Path) -> ad.AnnData | md.MuData:
         ) from error
 
 
+def read_table(path: str | Path) -> pd.DataFrame:
+    """Read a TSV that a rule wrote, indexed by its column ``spot``, with whole numbers and words as they are."""
+    return pd.read_csv(path, sep="\t", index_col="spot", dtype={"spot": str}, keep_default_na=False, na_values=[""])
+
+
 def write(data: ad.AnnData | md.MuData, path: str | Path) -> None:
     """Write ``.h5ad`` or ``.h5mu`` atomically: the file is whole or it is not there."""
     path = Path(path)
@@ -251,6 +256,39 @@ def union(obs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     spots = spots.sort_values("slice", kind="stable")
     spots.index.name = None
     return spots
+
+
+def annotation(obs: Mapping[str, pd.DataFrame], spots: pd.Index, column: str) -> pd.Series:
+    """One column of the users' ``obs``, for all spots of a run, from the first modality that has a value.
+
+    Parameters
+    ----------
+    obs
+        Per modality the ``obs`` of its stacked slices.
+    spots
+        Names of the spots wanted.
+    column
+        The column.
+
+    Returns
+    -------
+    Series of str (spots), missing where no modality has a value.
+
+    Raises
+    ------
+    InputError
+        If no modality has the column.
+    """
+    found = [table[column].dropna().astype(str) for table in obs.values() if column in table]
+    if not found:
+        known = sorted({name for table in obs.values() for name in table} - {"slice", "barcode"})
+        raise InputError(
+            f"no file has obs[{column!r}]; columns there are: {_few(known, 20) or 'none'}",
+            where="config key truth",
+            hint="name the column with the true domains, or set truth to null",
+        )
+    values = pd.concat(found)
+    return values[~values.index.duplicated()].reindex(spots)
 
 
 def paired(obs: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:

@@ -1,0 +1,42 @@
+# Each target sets up what it needs, then does it. `make demo` and `make test` are all a newcomer needs.
+PYTHON ?= python3
+CORES ?= 2
+VENV ?= .venv
+BIN := $(VENV)/bin
+SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
+# Live progress bars where a person watches; plain logs elsewhere.
+PROGRESS := $(shell test -t 1 && echo --logger rich)
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/.run-ready
+	$(SNAKEMAKE) $(PROGRESS)
+	$(SNAKEMAKE) --report results/report.html --quiet all
+	@echo
+	@echo "The report: results/report.html (open it in a browser)"
+	@echo "The result: results/integrated.h5mu (open it with mudata, muon or scanpy)"
+
+test: $(VENV)/.test-ready
+	$(BIN)/python -m pytest -n $(CORES) --dist worksteal
+
+lint: $(VENV)/.test-ready
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakemake --lint
+
+clean:
+	rm -rf $(VENV) .snakemake results data
+
+# torch comes first and alone: a later package would pull a build of its own choice.
+$(VENV)/.run-ready: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; this is $$($(PYTHON) --version). Try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	touch $@
+
+$(VENV)/.test-ready: $(VENV)/.run-ready requirements-test.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-test.lock
+	touch $@

@@ -1,0 +1,30 @@
+# The index of the workflow: what it is made of and what it makes. `snakemake --cores all` runs the demo until
+# config/config.yaml and config/slices.tsv say otherwise; config/README.md explains every key.
+from snakemake.utils import min_version
+
+min_version("9.1")
+
+
+configfile: "config/config.yaml"
+
+
+pathvars:
+    results="results",
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/prepare.smk"
+include: "workflow/rules/integrate.smk"
+include: "workflow/rules/analyse.smk"
+include: "workflow/rules/figures.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        "<results>/integrated.h5mu",
+        collect("<results>/{method}/seed-{seed}/metrics.tsv", method=config["methods"], seed=config["seeds"]),
+        figures(),

@@ -1,0 +1,15 @@
+"""Score the domains and the latent space of one run."""
+
+from mosaic.logs import job
+
+with job(snakemake.log[0]):
+    from mosaic import metrics, spots
+
+    embedding = spots.read(snakemake.input.embedding)
+    domains = spots.read_table(snakemake.input.domains).loc[embedding.obs_names, "domain"]
+    truth = None
+    if snakemake.params.truth:
+        obs = {path: spots.read(path).obs for path in snakemake.input.reduced}
+        truth = spots.annotation(obs, embedding.obs_names, snakemake.params.truth)
+    table = metrics.evaluate(embedding, domains.to_numpy(), truth, seed=snakemake.params.seed)
+    table.to_csv(snakemake.output[0], sep="\t", index=False, na_rep="NA", float_format="%.6g")

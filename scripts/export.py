@@ -1,0 +1,31 @@
+"""Gather everything into integrated.h5mu."""
+
+from mosaic.logs import job
+
+with job(snakemake.log[0]):
+    from pathlib import Path
+
+    from mosaic import atlas, spots
+
+    config = snakemake.params.config
+    counts = {name: [] for name in config["modalities"]}
+    for path in snakemake.input.qc:
+        counts[Path(path).name.split(".")[1]].append(spots.read(path))
+    reduced = {name: spots.read(path) for name, path in zip(counts, snakemake.input.reduced, strict=True)}
+    runs = []
+    for folder in dict.fromkeys(Path(path).parent for path in snakemake.input.runs):
+        imputed = {name: [] for name in counts}
+        for path in map(Path, snakemake.input.imputed):
+            if path.parent.parent == folder:
+                imputed[path.name.split(".")[1]].append(spots.read(path))
+        runs.append(
+            atlas.Run(
+                method=folder.parent.name,
+                seed=int(folder.name.removeprefix("seed-")),
+                embedding=spots.read(folder / "embedding.h5mu"),
+                domains=spots.read_table(folder / "domains.tsv")["domain"],
+                umap=spots.read_table(folder / "umap.tsv"),
+                imputed=imputed,
+            )
+        )
+    spots.write(atlas.assemble(counts, reduced, runs, config), snakemake.output[0])

@@ -1,0 +1,15 @@
+"""Impute one modality in one slice that lacks it."""
+
+from mosaic.logs import job
+
+with job(snakemake.log[0]):
+    from mosaic import impute, spots
+
+    adata = impute.impute_modality(
+        spots.read(snakemake.input.embedding),
+        snakemake.wildcards.slice,
+        snakemake.wildcards.modality,
+        [spots.read(path) for path in snakemake.input.donors],
+        n_neighbors=snakemake.params.n_neighbors,
+    )
+    spots.write(adata, snakemake.output[0])

@@ -1,0 +1,91 @@
+"""The result: one MuData with counts, latent spaces, domains, layouts and imputed counts of a whole run."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import anndata as ad
+import mudata as md
+import pandas as pd
+
+from mosaic import __version__
+from mosaic.spots import LATENT, annotation, stack
+
+
+class Run(NamedTuple):
+    """What one method with one seed made of the slices."""
+
+    method: str
+    seed: int
+    embedding: md.MuData
+    domains: pd.Series
+    umap: pd.DataFrame
+    imputed: Mapping[str, Sequence[ad.AnnData]]
+
+
+def assemble(
+    counts: Mapping[str, Sequence[ad.AnnData]],
+    reduced: Mapping[str, ad.AnnData],
+    runs: Sequence[Run],
+    config: Mapping,
+) -> md.MuData:
+    """Gather a run's results for scanpy, muon and squidpy.
+
+    Parameters
+    ----------
+    counts
+        Per modality its slices after QC, with ``layers["counts"]`` (kind ``features``: X alone).
+    reduced
+        Per modality the features of all its slices, as ``reduce_modality`` gives them.
+    runs
+        Results per method and seed; the first one also fills the plain names.
+    config
+        The configuration with all defaults.
+
+    Returns
+    -------
+    MuData. Per modality the measured spots with counts in X and ``layers["counts"]`` and features in ``obsm``; and,
+    where slices lack it, a second modality ``{modality}_imputed`` with ``layers["imputed"]`` (X too) and
+    ``layers["imputed_sd"]`` of the first run, ``layers["imputed_{method}_{seed}"]`` of further ones. Over all spots:
+    ``obsm["X_{method}_{seed}"]``, ``obsm["X_umap_{method}_{seed}"]``, ``obs["domain_{method}_{seed}"]``, and the first
+    run's as ``obsm["X_latent"]``, ``obsm["X_umap"]`` and ``obs["mosaic_domain"]``; the truth in its own column;
+    coordinates in ``obsm["spatial"]``; ``uns["mosaic"]`` with version and configuration (JSON).
+    """
+    first = runs[0]
+    spots = first.embedding.obs_names
+    modalities = {}
+    for name, slices in counts.items():
+        adata = stack(slices, name)
+        for key, features in reduced[name].obsm.items():
+            adata.obsm[key] = features
+        for run in runs:
+            adata.obsm[f"X_{run.method}_{run.seed}"] = run.embedding[name][adata.obs_names].obsm[LATENT]
+        modalities[name] = adata
+        if first.imputed.get(name):
+            modalities[f"{name}_imputed"] = _imputed(name, runs)
+
+    mdata = md.MuData(modalities)
+    mdata = mdata[spots].copy()
+    mdata.obs = first.embedding.obs.copy()
+    mdata.obsm["spatial"] = first.embedding.obsm["spatial"]
+    truth = config["truth"]
+    if truth:
+        mdata.obs[truth] = annotation({name: adata.obs for name, adata in modalities.items()}, spots, truth)
+    for run in reversed(runs):
+        for key in (f"{run.method}_{run.seed}", None):
+            domains = pd.Categorical(run.domains.loc[spots], categories=sorted(run.domains.unique(), key=int))
+            mdata.obs[f"domain_{key}" if key else "mosaic_domain"] = domains
+            mdata.obsm[f"X_{key}" if key else LATENT] = run.embedding[spots].obsm[LATENT]
+            mdata.obsm[f"X_umap_{key}" if key else "X_umap"] = run.umap.loc[spots].to_numpy()
+    mdata.uns["mosaic"] = {"version": __version__, "config": json.dumps(config)}
+    return mdata
+
+
+def _imputed(name: str, runs: Sequence[Run]) -> ad.AnnData:
+    adata = ad.concat(runs[0].imputed[name], merge="same")
+    adata.X = adata.layers["imputed"].copy()
+    for run in runs[1:]:
+        other = ad.concat(run.imputed[name], merge="same")[adata.obs_names, adata.var_names]
+        for layer in ("imputed", "imputed_sd"):
+            adata.layers[f"{layer}_{run.method}_{run.seed}"] = other.layers[layer]
+    return adata

@@ -1,0 +1,332 @@
+"""Tissue domains from an embedding: tied-covariance Gaussian mixture, k-means or Leiden."""
+
+import logging
+import warnings
+from typing import Literal, NamedTuple
+
+import numpy as np
+from sklearn.cluster import AgglomerativeClustering, KMeans
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+
+from mosaic.errors import InputError
+
+log = logging.getLogger(__name__)
+
+Method = Literal["mixture", "kmeans", "leiden"]
+
+# Ward's clustering needs memory and time quadratic in its rows, so it sees at most this many (as in R's mclust).
+_START_ROWS = 2000
+# Asked for too many domains, EM ends in a poor optimum from one subset in ten (on some data two in three); the
+# likelihood tells, so several are tried.
+_STARTS = 10
+# The starts are compared on at most this many rows and with a loose tolerance; only the best one is fitted to the end.
+_COMPARE_ROWS = 20_000
+_COMPARE_TOLERANCE = 1e-3
+# EM stops when the mean log-likelihood of a spot gains less than this.
+_EM_TOLERANCE = 1e-5
+_EM_ITERATIONS = 1000
+# On top of the within-domain covariance, in units of the embedding's variance (which whitening makes 1).
+_RIDGE = 1e-6
+# A direction whose variance is this far below the largest is float32 rounding, not signal.
+_SMALLEST_VARIANCE = 1e-10
+_LEIDEN_NEIGHBORS = 15
+
+
+class DomainLabels(NamedTuple):
+    """Domains of the spots.
+
+    Attributes
+    ----------
+    labels
+        Domain of each spot, shape (spots,), integers 0..k-1 from the largest domain to the smallest.
+    probability
+        Posterior probability of that domain, shape (spots,), in 0..1; None where the method has none.
+    """
+
+    labels: np.ndarray
+    probability: np.ndarray | None
+
+
+def cluster_domains(
+    embedding: np.ndarray,
+    method: Method = "mixture",
+    *,
+    n_domains: int | None = None,
+    resolution: float | None = None,
+    seed: int = 0,
+) -> DomainLabels:
+    """Group spots into tissue domains.
+
+    Parameters
+    ----------
+    embedding
+        Embedding of all spots of all slices, shape (spots, dimensions). Computed on in float64.
+    method
+        ``mixture``: Gaussian mixture with one covariance for all domains (see :func:`mixture_domains`), the published
+        choice; ``kmeans``; ``leiden``: communities of the nearest-neighbour graph.
+    n_domains
+        Number of domains; required by ``mixture`` and ``kmeans``.
+    resolution
+        Leiden's resolution, above 0; required by ``leiden``, which finds the number of domains itself.
+    seed
+        Seed of every random choice: one seed, one result.
+
+    Returns
+    -------
+    DomainLabels
+        Labels ordered by decreasing size, and the mixture's posterior probabilities.
+
+    Raises
+    ------
+    InputError
+        If a needed setting is missing or out of range, the embedding holds NaN or infinity, more domains are asked for
+        than there are spots, or the method cannot find that many. No method ever stands in for another.
+    """
+    embedding = _checked_embedding(embedding)
+    if method == "leiden":
+        if resolution is None or resolution <= 0:
+            raise InputError(
+                f"Leiden needs a resolution above 0, but it is {resolution}",
+                where="cluster: resolution",
+                hint="set resolution, for example 1.0; higher values give more domains",
+            )
+        if n_domains is not None:
+            log.warning("n_domains = %s is not used: Leiden finds the number of domains from the resolution", n_domains)
+        labels, probability = leiden_domains(embedding, resolution, seed), None
+    elif method in ("mixture", "kmeans"):
+        _check_n_domains(n_domains, len(embedding))
+        if resolution is not None:
+            log.warning("resolution = %s is not used: only Leiden has one", resolution)
+        if method == "mixture":
+            labels, probability = mixture_domains(embedding, n_domains, seed)
+        else:
+            labels, probability = kmeans_domains(embedding, n_domains, seed), None
+    else:
+        raise InputError(
+            f"unknown clustering method '{method}'", where="cluster: method", hint="choose mixture, kmeans or leiden"
+        )
+    return DomainLabels(_by_decreasing_size(labels), probability)
+
+
+def mixture_domains(embedding: np.ndarray, n_domains: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Gaussian mixture with one tied covariance, EM started from hierarchical clustering.
+
+    This is the EEE model of mclust (Scrucca et al., R Journal 2016), by which SpaMosaic assigns domains. As in mclust, EM
+    starts from a hierarchical clustering: from k-means it loses 0.15 ARI as soon as more domains are asked for than
+    there are. The start is Ward's clustering of the whitened embedding, of ten seeded subsets of 2000 spots when there
+    are more; the start that reaches the highest likelihood is kept. Time is linear in the number of spots.
+
+    Parameters
+    ----------
+    embedding
+        Shape (spots, dimensions), finite.
+    n_domains
+        Number of domains, at least 1.
+    seed
+        Seed of the subsets.
+
+    Returns
+    -------
+    labels, probability
+        Domain of each spot and its posterior probability, both of shape (spots,).
+
+    Raises
+    ------
+    InputError
+        If there are too few spots for the model, or EM does not converge or leaves a domain without spots.
+    """
+    white = _whitened(embedding)
+    n_spots, n_dimensions = white.shape
+    if n_spots <= n_dimensions + n_domains:
+        raise InputError(
+            f"{n_spots} spots are too few for a mixture of {n_domains} domains in {n_dimensions} dimensions: "
+            f"it needs more than {n_dimensions + n_domains}",
+            where="cluster",
+            hint="choose method kmeans, or reduce the dimensions",
+        )
+    rng = np.random.default_rng(seed)
+    compared = white[_sample(n_spots, _COMPARE_ROWS, rng)]
+    n_starts = _STARTS if len(compared) > _START_ROWS else 1
+    starts = [
+        _hierarchical_start(compared[_sample(len(compared), _START_ROWS, rng)], n_domains) for _ in range(n_starts)
+    ]
+
+    fits = [_fit_mixture(compared, start, _COMPARE_TOLERANCE) for start in starts]
+    usable = [fit for fit in fits if not isinstance(fit, str)]
+    if not usable:
+        raise _mixture_failed(fits[0], n_domains)
+    best = max(usable, key=lambda fit: fit.score(compared))
+    start = {name: getattr(best, f"{name}_") for name in ("weights", "means", "precisions")}
+    final = _fit_mixture(white, start, _EM_TOLERANCE)
+    if isinstance(final, str):
+        raise _mixture_failed(final, n_domains)
+    log.info("mixture of %d domains: mean log-likelihood %.4f", n_domains, final.lower_bound_)
+    posterior = final.predict_proba(white)
+    return posterior.argmax(axis=1), posterior.max(axis=1)
+
+
+def kmeans_domains(embedding: np.ndarray, n_domains: int, seed: int) -> np.ndarray:
+    """K-means, the best of ten starts; shape (spots,).
+
+    Raises
+    ------
+    InputError
+        If there are fewer distinct spots than domains.
+    """
+    with warnings.catch_warnings():
+        # scikit-learn only warns when it finds fewer clusters than asked for; that is an error here.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        labels = KMeans(n_domains, n_init=10, random_state=seed).fit_predict(embedding)
+    n_found = len(np.unique(labels))
+    if n_found < n_domains:
+        raise InputError(
+            f"k-means found {n_found} domains where {n_domains} were asked for: the embedding has too few distinct spots",
+            where="cluster: n_domains",
+            hint=f"ask for {n_found} domains or fewer",
+        )
+    return labels
+
+
+def leiden_domains(embedding: np.ndarray, resolution: float, seed: int) -> np.ndarray:
+    """Leiden communities of UMAP's graph of 15 nearest neighbours, run until stable; shape (spots,).
+
+    Source: Traag, Waltman and van Eck, Scientific Reports 2019, through scanpy and igraph.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than three spots.
+    """
+    if len(embedding) < 3:
+        raise InputError(
+            f"{len(embedding)} spots are too few for a graph of nearest neighbours",
+            where="cluster",
+            hint="check the input",
+        )
+    # Only this method needs these two, which take seconds to import.
+    import anndata
+    import scanpy
+    from umap.umap_ import fuzzy_simplicial_set, nearest_neighbors
+
+    # The graph of scanpy.pp.neighbors, which itself fails above 8191 spots (scanpy 1.11 with pynndescent 0.7). Exact up to
+    # 4096 spots; approximate above, where only one job gives the same neighbours whatever the number of threads.
+    n_neighbors = min(_LEIDEN_NEIGHBORS, len(embedding) - 1)
+    random_state = np.random.RandomState(seed)
+    indices, distances, _ = nearest_neighbors(embedding, n_neighbors, "euclidean", {}, False, random_state, n_jobs=1)
+    graph, *_ = fuzzy_simplicial_set(
+        embedding, n_neighbors, random_state, "euclidean", knn_indices=indices, knn_dists=distances
+    )
+    spots = anndata.AnnData(shape=graph.shape)
+    scanpy.tl.leiden(
+        spots,
+        resolution=resolution,
+        adjacency=graph,
+        random_state=seed,
+        flavor="igraph",
+        n_iterations=-1,
+        directed=False,
+    )
+    return spots.obs["leiden"].cat.codes.to_numpy(dtype=int)
+
+
+def _checked_embedding(embedding: np.ndarray) -> np.ndarray:
+    embedding = np.asarray(embedding, dtype=np.float64)
+    if embedding.ndim != 2 or 0 in embedding.shape:
+        raise InputError(f"an embedding has the shape (spots, dimensions), not {embedding.shape}", where="cluster")
+    n_bad = int((~np.isfinite(embedding)).any(axis=1).sum())
+    if n_bad:
+        raise InputError(
+            f"the embedding of {n_bad} of {len(embedding)} spots holds NaN or infinity",
+            where="cluster",
+            hint="look at the training curves: a loss that became NaN calls for a smaller lr or a larger T",
+        )
+    return embedding
+
+
+def _check_n_domains(n_domains: int | None, n_spots: int) -> None:
+    if n_domains is None or n_domains < 1:
+        raise InputError(
+            f"the number of domains must be 1 or more, but it is {n_domains}",
+            where="cluster: n_domains",
+            hint="set n_domains, or choose method leiden, which needs a resolution instead",
+        )
+    if n_domains > n_spots:
+        raise InputError(
+            f"{n_domains} domains were asked for, but there are only {n_spots} spots",
+            where="cluster: n_domains",
+            hint="ask for fewer domains",
+        )
+
+
+def _whitened(embedding: np.ndarray) -> np.ndarray:
+    """Rotate and scale to unit variance in every direction; directions without variance are left out.
+
+    The tied mixture does not change under such a map, but Ward's clustering does: with Euclidean distances it follows
+    the directions of largest variance, which are those between domains that are far apart anyway.
+    """
+    centred = embedding - embedding.mean(axis=0)
+    variance, direction = np.linalg.eigh(centred.T @ centred / len(centred))
+    kept = variance > _SMALLEST_VARIANCE * variance[-1]
+    if variance[-1] <= 0:
+        raise InputError(
+            "all spots have the same embedding", where="cluster", hint="look at the training curves and at the input"
+        )
+    if not kept.all():
+        log.info("%d of %d dimensions of the embedding have no variance", (~kept).sum(), len(kept))
+    return centred @ (direction[:, kept] / np.sqrt(variance[kept]))
+
+
+def _sample(n_rows: int, limit: int, rng: np.random.Generator) -> np.ndarray:
+    return np.arange(n_rows) if n_rows <= limit else np.sort(rng.choice(n_rows, limit, replace=False))
+
+
+def _hierarchical_start(white: np.ndarray, n_domains: int) -> dict[str, np.ndarray]:
+    """Weights, means and pooled precision of Ward's clusters."""
+    labels = (
+        AgglomerativeClustering(n_domains, linkage="ward").fit_predict(white) if n_domains > 1 else [0] * len(white)
+    )
+    member = np.eye(n_domains)[labels]
+    weights = member.mean(axis=0)
+    means = member.T @ white / member.sum(axis=0)[:, None]
+    residual = white - means[labels]
+    covariance = residual.T @ residual / len(white) + _RIDGE * np.eye(white.shape[1])
+    return {"weights": weights, "means": means, "precisions": np.linalg.inv(covariance)}
+
+
+def _fit_mixture(white: np.ndarray, start: dict[str, np.ndarray], tolerance: float) -> GaussianMixture | str:
+    """EM from ``start``; where it fails, the reason in words."""
+    model = GaussianMixture(
+        len(start["weights"]),
+        covariance_type="tied",
+        tol=tolerance,
+        max_iter=_EM_ITERATIONS,
+        reg_covar=_RIDGE,
+        **{f"{name}_init": value for name, value in start.items()},
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # told through converged_
+        try:
+            labels = model.fit_predict(white)
+        except ValueError as error:
+            return f"EM broke down ({error})"
+    if not model.converged_:
+        return f"EM did not converge in {_EM_ITERATIONS} iterations"
+    n_empty = model.n_components - len(np.unique(labels))
+    return f"EM left {n_empty} of {model.n_components} domains without a spot" if n_empty else model
+
+
+def _mixture_failed(reason: str, n_domains: int) -> InputError:
+    return InputError(
+        f"the Gaussian mixture of {n_domains} domains failed: {reason}",
+        where="cluster",
+        hint="ask for fewer domains, or choose method kmeans or leiden",
+    )
+
+
+def _by_decreasing_size(labels: np.ndarray) -> np.ndarray:
+    """Number labels from the largest group to the smallest; of equal groups the one that appears first comes first."""
+    _, first, group, size = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
+    rank = np.empty(len(size), dtype=int)
+    rank[np.lexsort((first, -size))] = np.arange(len(size))
+    return rank[group]

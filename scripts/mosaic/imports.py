@@ -1,0 +1,41 @@
+"""What a script reaches: the modules of this library, whose edits make its results stale, and the packages it needs."""
+
+import ast
+from pathlib import Path
+
+
+def reached(script: str | Path) -> tuple[list[str], set[str]]:
+    """Follow a script's imports through the library that lies beside it, without running anything.
+
+    Parameters
+    ----------
+    script
+        A Python file beside the package ``mosaic``.
+
+    Returns
+    -------
+    Paths of the library's modules that the script reaches, sorted, and the top-level names of all other modules that
+    it or they import.
+    """
+    package = Path(script).parent / "mosaic"
+    modules, foreign, waiting = {package / "__init__.py"}, set(), [Path(script)]
+    while waiting:
+        for name in _imported(waiting.pop()):
+            top, _, rest = name.partition(".")
+            module = package / f"{rest.split('.')[0]}.py"
+            if top != "mosaic":
+                foreign.add(top)
+            elif rest and module not in modules and module.exists():
+                modules.add(module)
+                waiting.append(module)
+    return sorted(map(str, modules)), foreign
+
+
+def _imported(path: Path) -> list[str]:
+    names = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names

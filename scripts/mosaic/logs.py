@@ -1,0 +1,59 @@
+"""What every rule's script begins with: output into the rule's log, faults also on the terminal, fixed threads.
+
+Import this before anything heavy: an import that fails must find the log open and the threads set.
+"""
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mosaic.errors import InputError
+
+
+@contextmanager
+def job(log: str | Path, *, threads: int = 1) -> Iterator[None]:
+    """Run a rule's work with stdout and stderr in its log.
+
+    Faults end the process with exit code 1. The terminal (the stderr that the job was given) shows the text of an
+    ``InputError``, the last line of any other exception, warnings, and records logged with
+    ``extra={"progress": True}``.
+
+    Parameters
+    ----------
+    log
+        The rule's log file.
+    threads
+        For numeric libraries. Results depend on this number, so it comes from the configuration and never from the
+        cores that happen to be free, which is what Snakemake puts into OMP_NUM_THREADS.
+    """
+    for name in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
+        os.environ[f"{name}_NUM_THREADS"] = str(threads)
+    os.environ["MPLBACKEND"] = "Agg"
+    Path(log).parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    terminal = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+
+    shown = logging.StreamHandler(terminal)
+    shown.addFilter(lambda record: record.levelno >= logging.WARNING or getattr(record, "progress", False))
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
+    library = logging.getLogger("mosaic")
+    library.setLevel(logging.INFO)
+    library.addHandler(shown)
+    try:
+        yield
+    except InputError as error:
+        print(f"InputError: {error}", file=sys.stderr, flush=True)
+        print(f"\nInputError: {error}\n", file=terminal)
+        sys.exit(1)
+    except Exception as error:
+        traceback.print_exc()
+        print(f"\n{type(error).__name__}: {error}\n    The whole traceback is in {log}\n", file=terminal)
+        sys.exit(1)

@@ -1,0 +1,241 @@
+"""How good a latent space and its domains are, and how good imputed counts: the metrics of the publication."""
+
+import logging
+from collections.abc import Iterator
+from itertools import combinations
+
+import mudata as md
+import numpy as np
+import pandas as pd
+from harmonypy import compute_lisi
+from scipy import sparse
+from scipy.spatial import KDTree
+from sklearn.metrics import adjusted_rand_score, f1_score, normalized_mutual_info_score
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
+from sklearn.preprocessing import normalize
+
+from mosaic.errors import InputError
+from mosaic.spots import LATENT, paired, slice_names
+
+logger = logging.getLogger(__name__)
+
+# Above these numbers of spots a metric is taken on a seeded sample, and the log says so: all pairs of spots are
+# compared for FOSCTTM; iLISI and the matching score search neighbours by brute force.
+_MOST_PAIRED = 20_000
+_MOST_LISI = 50_000
+
+_BLOCK_ROWS = 1024
+
+
+def ilisi(embedding: np.ndarray, slices: np.ndarray) -> float:
+    """Integration LISI: how evenly slices mix around a spot, 0 (one slice alone) to 1 (all alike).
+
+    Median over spots of the local inverse Simpson index of the slices among a spot's 90 nearest (perplexity 30),
+    scaled as in scIB (Luecken et al., Nature Methods 2022; index by Korsunsky et al., Nature Methods 2019).
+
+    Parameters
+    ----------
+    embedding
+        Spots x n_latent.
+    slices
+        Each spot's slice.
+
+    Returns
+    -------
+    NaN where there is one slice only.
+    """
+    n_slices = len(np.unique(slices))
+    if n_slices < 2:
+        return np.nan
+    perplexity = min(30.0, (len(embedding) - 1) / 3)
+    index = compute_lisi(embedding, {"slice": np.asarray(slices, dtype=str)}, ["slice"], perplexity=perplexity)
+    return float((np.median(index) - 1) / (n_slices - 1))
+
+
+def foscttm(first: np.ndarray, second: np.ndarray) -> float:
+    """Fraction of spots closer than the true match, by cosine, both directions averaged: 0 is perfect, 0.5 chance.
+
+    Parameters
+    ----------
+    first, second
+        Embeddings of the same spots by two modalities (spots x n_latent), row by row.
+    """
+    first, second = normalize(first), normalize(second)
+    closer = 0
+    for one, other in ((first, second), (second, first)):
+        for start in range(0, len(one), _BLOCK_ROWS):
+            rows = slice(start, start + _BLOCK_ROWS)
+            similarity = one[rows] @ other.T
+            match = np.take_along_axis(similarity, np.arange(start, start + len(similarity))[:, None], axis=1)
+            closer += int((similarity > match).sum())
+    return closer / (2 * len(first) * max(len(first) - 1, 1))
+
+
+def matching_score(first: np.ndarray, second: np.ndarray) -> float:
+    """Mean probability put on the true match, from shared nearest neighbours (Lance et al., PMLR 2022), 1 is perfect.
+
+    Spots of the two modalities weigh by the Jaccard index of their neighbourhoods over both modalities (one neighbour
+    in each), and each spot's weights are scaled to a sum of 1.
+
+    Parameters
+    ----------
+    first, second
+        As for ``foscttm``.
+    """
+
+    def nearest(queries: np.ndarray, among: np.ndarray) -> sparse.csr_matrix:
+        return NearestNeighbors(n_neighbors=1, algorithm="brute").fit(among).kneighbors_graph(queries)
+
+    first, second = normalize(first), normalize(second)
+    shared = nearest(first, first) @ nearest(second, first).T + nearest(first, second) @ nearest(second, second).T
+    shared.data /= 4 - shared.data
+    return float(normalize(shared, norm="l1").diagonal().mean())
+
+
+def label_transfer_f1(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> float:
+    """Macro F1 of labels carried by 10 nearest neighbours from one modality to the other, both directions averaged.
+
+    Parameters
+    ----------
+    first, second
+        As for ``foscttm``.
+    labels
+        Each spot's label.
+    """
+    scores = []
+    for reference, query in ((first, second), (second, first)):
+        model = KNeighborsClassifier(min(10, len(labels))).fit(reference, labels)
+        scores.append(f1_score(labels, model.predict(query), average="macro"))
+    return float(np.mean(scores))
+
+
+def pas(coordinates: np.ndarray, domains: np.ndarray) -> float:
+    """Percentage of abnormal spots, as a share: those with more than half of their 10 nearest in another domain.
+
+    Source: Shang & Zhou, Nature Communications 2022. Degenerate domains score well.
+
+    Parameters
+    ----------
+    coordinates
+        Spots of one slice x 2.
+    domains
+        Each spot's domain.
+    """
+    n_neighbors = min(10, len(domains) - 1)
+    if not n_neighbors:
+        return np.nan
+    neighbors = NearestNeighbors(n_neighbors=n_neighbors).fit(coordinates).kneighbors(return_distance=False)
+    foreign = (domains[neighbors] != domains[:, None]).sum(axis=1)
+    return float((foreign > n_neighbors / 2).mean())
+
+
+def chaos(coordinates: np.ndarray, domains: np.ndarray) -> float:
+    """Spatial chaos: mean distance from a spot to the nearest of its domain, on standardised coordinates.
+
+    Source: Shang & Zhou, Nature Communications 2022. A domain of a single spot adds nothing. Degenerate domains score
+    well.
+
+    Parameters
+    ----------
+    coordinates, domains
+        As for ``pas``.
+    """
+    spread = coordinates.std(axis=0)
+    places = (coordinates - coordinates.mean(axis=0)) / np.where(spread > 0, spread, 1)
+    total = 0.0
+    for domain in np.unique(domains):
+        own = places[domains == domain]
+        if len(own) > 1:
+            total += KDTree(own).query(own, k=2)[0][:, 1].sum()
+    return float(total / len(places))
+
+
+def evaluate(embedding: md.MuData, domains: np.ndarray, truth: pd.Series | None, *, seed: int = 0) -> pd.DataFrame:
+    """Every metric that a run allows, in a tidy table.
+
+    Parameters
+    ----------
+    embedding
+        As ``spots.collect_embeddings`` makes it.
+    domains
+        Each spot's domain.
+    truth
+        Each spot's true domain, missing where unknown; or None.
+    seed
+        Of the samples that stand for large runs.
+
+    Returns
+    -------
+    DataFrame with ``metric``, ``scope`` (``all``, ``slice:{slice}`` or ``{slice}:{modality}~{modality}``), ``value``
+    (NaN where the metric has no meaning) and ``direction`` (``up``: more is better; ``down``).
+
+    Raises
+    ------
+    InputError
+        If a truth is asked for but no spot has one.
+    """
+    rng = np.random.default_rng(seed)
+    slices = embedding.obs["slice"].to_numpy(dtype=str)
+    members = {name: slices == name for name in slice_names(embedding.obs)}
+    rows = []
+    if truth is not None:
+        rows += _against_truth(domains, truth, members)
+    latent = embedding.obsm[LATENT]
+    sample = _sample(len(latent), _MOST_LISI, rng, "iLISI")
+    rows.append(("iLISI", "all", ilisi(latent[sample], slices[sample]), "up"))
+    rows += _alignment(embedding, truth, rng)
+    for name, metric in (("PAS", pas), ("CHAOS", chaos)):
+        values = {f"slice:{key}": metric(embedding.obsm["spatial"][own], domains[own]) for key, own in members.items()}
+        rows += [
+            (name, scope, value, "down") for scope, value in ({"all": np.mean([*values.values()])} | values).items()
+        ]
+    return pd.DataFrame(rows, columns=["metric", "scope", "value", "direction"])
+
+
+def _against_truth(domains: np.ndarray, truth: pd.Series, members: dict[str, np.ndarray]) -> Iterator[tuple]:
+    known = truth.notna().to_numpy()
+    if not known.any():
+        raise InputError("no spot has a true domain", where="config key truth", hint="set truth to null")
+    if not known.all():
+        logger.warning("%d of %d spots have no true domain and are left out of ARI and NMI", (~known).sum(), len(known))
+    spelled = {name: set(truth[own & known]) for name, own in members.items()}
+    for name, labels in spelled.items():
+        others = set().union(*(other for key, other in spelled.items() if key != name))
+        if len(spelled) > 1 and labels - others:
+            logger.warning(
+                "true domains of %s that no other slice has: %s. Make them alike if they are only spelled otherwise",
+                name,
+                ", ".join(sorted(labels - others)),
+            )
+    for metric, score in (("ARI", adjusted_rand_score), ("NMI", normalized_mutual_info_score)):
+        yield metric, "all", score(truth[known], domains[known]), "up"
+        for name, own in members.items():
+            own = own & known
+            yield metric, f"slice:{name}", score(truth[own], domains[own]) if own.any() else np.nan, "up"
+
+
+def _alignment(embedding: md.MuData, truth: pd.Series | None, rng: np.random.Generator) -> Iterator[tuple]:
+    """FOSCTTM, matching score and label transfer for each pair of modalities of each bridge slice."""
+    bridges = paired({name: adata.obs for name, adata in embedding.mod.items()})
+    if not bridges:
+        yield from (("FOSCTTM", "all", np.nan, "down"), ("matching score", "all", np.nan, "up"))
+    for slice_name, table in bridges.items():
+        for one, other in combinations(table.columns, 2):
+            both = table[(table[one] >= 0) & (table[other] >= 0)]
+            both = both.iloc[_sample(len(both), _MOST_PAIRED, rng, f"FOSCTTM and matching score of {slice_name}")]
+            z = [embedding[name].obsm[LATENT][both[name]] for name in (one, other)]
+            scope = f"{slice_name}:{one}~{other}"
+            yield "FOSCTTM", scope, foscttm(*z), "down"
+            yield "matching score", scope, matching_score(*z), "up"
+            if truth is not None:
+                labels = truth.loc[both.index]
+                known = labels.notna().to_numpy()
+                value = label_transfer_f1(z[0][known], z[1][known], labels[known].to_numpy()) if known.any() else np.nan
+                yield "label transfer F1", scope, value, "up"
+
+
+def _sample(n_rows: int, most: int, rng: np.random.Generator, what: str) -> np.ndarray:
+    if n_rows <= most:
+        return np.arange(n_rows)
+    logger.warning("%s: on a sample of %d of %d spots", what, most, n_rows)
+    return np.sort(rng.choice(n_rows, most, replace=False))

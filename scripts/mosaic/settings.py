@@ -1,0 +1,345 @@
+"""The configuration and the sheet of slices: checked as a whole, completed with defaults, asked about the design."""
+
+import copy
+import csv
+import difflib
+from collections.abc import Collection, Iterator, Mapping
+from itertools import combinations
+from pathlib import Path
+from typing import NamedTuple
+
+from jsonschema import Draft202012Validator
+
+from mosaic.errors import InputError
+
+# Defaults of a modality by its kind.
+KIND_DEFAULTS = {
+    "rna": {
+        "normalization": "log",
+        "feature_selection": "seurat",
+        "n_top_features": 5000,
+        "scale": False,
+        "reduction": "pca",
+        "n_comps": 50,
+        "batch_correction": "harmony",
+    },
+    "protein": {
+        "normalization": "clr",
+        "feature_selection": "all",
+        "n_top_features": None,
+        "scale": False,
+        "reduction": "pca",
+        "n_comps": 50,
+        "batch_correction": "harmony",
+    },
+    "epigenome": {
+        "normalization": "tfidf",
+        "feature_selection": "prevalence",
+        "n_top_features": 50_000,
+        "scale": False,
+        "reduction": "lsi",
+        "n_comps": 50,
+        "batch_correction": "harmony",
+    },
+    "features": {
+        "normalization": "none",
+        "feature_selection": "all",
+        "n_top_features": None,
+        "scale": False,
+        "reduction": "none",
+        "n_comps": 50,
+        "batch_correction": "none",
+    },
+}
+
+# Where the publication's choices differ from them.
+PUBLISHED = {"epigenome": {"feature_selection": "seurat_v3"}}
+
+# What makes sense together, by kind.
+_ALLOWED = {
+    "rna": {"normalization": {"log", "none"}, "reduction": {"pca", "lsi"}},
+    "protein": {"normalization": {"clr", "log", "none"}, "reduction": {"pca"}},
+    "epigenome": {"normalization": {"tfidf"}, "reduction": {"lsi"}},
+    "features": {"normalization": {"none"}, "reduction": {"none"}, "feature_selection": {"all"}},
+}
+
+
+class Row(NamedTuple):
+    """One modality of one slice."""
+
+    slice: str
+    modality: str
+    path: str
+
+
+class Sheet(tuple[Row, ...]):
+    """The rows of a sheet, and what they say of the design."""
+
+    @property
+    def slices(self) -> list[str]:
+        """Slices in the order of the sheet."""
+        return list(dict.fromkeys(row.slice for row in self))
+
+    @property
+    def modalities(self) -> list[str]:
+        """Modalities in the order of the sheet."""
+        return list(dict.fromkeys(row.modality for row in self))
+
+    def slices_of(self, modality: str) -> list[str]:
+        """Slices that measured a modality."""
+        return [name for name in self.slices if any(row[:2] == (name, modality) for row in self)]
+
+    def modalities_of(self, slice_name: str) -> list[str]:
+        """Modalities that a slice measured."""
+        return [name for name in self.modalities if any(row[:2] == (slice_name, name) for row in self)]
+
+    @property
+    def bridges(self) -> list[str]:
+        """Slices with two modalities or more."""
+        return [name for name in self.slices if len(self.modalities_of(name)) > 1]
+
+    @property
+    def missing(self) -> list[tuple[str, str]]:
+        """Pairs (slice, modality) that were not measured."""
+        return [(s, m) for s in self.slices for m in self.modalities if m not in self.modalities_of(s)]
+
+    def linked(self, modality: str) -> list[tuple[str, str]]:
+        """Pairs of slices to link by expression: those with a bridge slice in them, or all where there is no bridge."""
+        pairs = list(combinations(self.slices_of(modality), 2))
+        bridged = [pair for pair in pairs if set(pair) & set(self.bridges)]
+        return bridged if set(self.slices_of(modality)) & set(self.bridges) else pairs
+
+    def path(self, slice_name: str, modality: str) -> str:
+        """The file of one modality of one slice."""
+        return next(row.path for row in self if row[:2] == (slice_name, modality))
+
+
+def load(
+    config: Mapping, config_schema: Mapping, sheet_schema: Mapping, *, made: Collection[str] = ()
+) -> tuple[dict, Sheet]:
+    """Check the configuration and the sheet it names, and complete them.
+
+    Parameters
+    ----------
+    config
+        As the user wrote it.
+    config_schema, sheet_schema
+        JSON Schemas (2020-12) of the config and of a row of the sheet.
+    made
+        Paths that the workflow makes itself, so that they need not exist.
+
+    Returns
+    -------
+    The configuration with every default filled in, and the sheet.
+
+    Raises
+    ------
+    InputError
+        That lists all faults of both, each with its file, key or line, and a hint.
+    """
+    faults = list(_schema_faults(config, config_schema))
+    sheet_path = config.get("slices", config_schema["properties"]["slices"]["default"])
+    modalities = config.get("modalities") if isinstance(config.get("modalities"), Mapping) else {}
+    sheet = Sheet()
+    if isinstance(sheet_path, str):
+        rows, sheet_faults = _read_sheet(sheet_path, sheet_schema, modalities, made)
+        sheet = Sheet(rows)
+        faults += sheet_faults
+    for name in sorted(set(config.get("qc") or {}) - set(modalities)) if not faults else ():
+        hint = f"the modalities are {', '.join(modalities)}"
+        faults.append(InputError("is no modality of the config", where=_key("qc", name), hint=hint))
+    if not faults:
+        complete = _complete(config, config_schema, sheet)
+        faults += _config_faults(complete)
+        faults += _design_faults(sheet, sheet_path)
+    if faults:
+        raise InputError.of_all(faults, "the configuration")
+    return complete, sheet
+
+
+def _schema_faults(config: Mapping, schema: Mapping) -> Iterator[InputError]:
+    for error in sorted(Draft202012Validator(schema).iter_errors(config), key=lambda error: list(map(str, error.path))):
+        where = ".".join(map(str, error.absolute_path))
+        value = error.instance
+        description = error.schema.get("description") if isinstance(error.schema, Mapping) else None
+        if error.validator == "additionalProperties":
+            known = list(error.schema["properties"])
+            for key in sorted(set(value) - set(known), key=str):
+                close = difflib.get_close_matches(str(key), known, n=1)
+                hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
+                yield InputError("unknown key", where=_key(where, key), hint=hint)
+        elif error.validator == "required":
+            for key in error.validator_value:
+                # `slices` has a default; all else that is required must be there.
+                if key not in value and "default" not in error.schema["properties"][key]:
+                    yield InputError("is missing", where=_key(where, key), hint=_hint(error.schema["properties"][key]))
+        elif error.validator == "enum":
+            yield InputError(
+                f"{value!r} is not known",
+                where=_key(where),
+                hint=f"one of: {', '.join(map(str, error.validator_value))}",
+            )
+        elif error.validator == "oneOf":
+            yield InputError(
+                f"{value!r} is no threshold",
+                where=_key(where),
+                hint="write a number that is not negative, {mads: 3} with your own number, or null",
+            )
+        elif isinstance(value, str) and _is_number(value) and error.validator == "type":
+            yield InputError(
+                f"{value!r} is text, not a number",
+                where=_key(where),
+                hint=f"write {float(value):g} in the config file without quotes"
+                + (" (YAML reads 1e-3 as text: write 0.001 or 1.0e-3)" if "e" in value.lower() else ""),
+            )
+        elif error.validator == "propertyNames" or error.parent is not None or error.validator == "pattern":
+            yield InputError(
+                error.message, where=_key(where), hint="names begin with a letter; then letters, digits, _, -"
+            )
+        else:
+            yield InputError(error.message, where=_key(where), hint=description)
+
+
+def _key(*parts: object) -> str:
+    return "config key " + (".".join(str(part) for part in parts if str(part)) or "(top level)")
+
+
+def _hint(schema: Mapping) -> str | None:
+    if "enum" in schema:
+        return f"one of: {', '.join(schema['enum'])}"
+    return schema.get("description")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _read_sheet(
+    path: str, schema: Mapping, modalities: Mapping, made: Collection[str]
+) -> tuple[list[Row], list[InputError]]:
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        hint = "set slices to the sheet's path, relative to the working directory; the sheet is TSV in UTF-8"
+        return [], [InputError(f"the sheet can't be read ({error})", where=f"config key slices, {path!r}", hint=hint)]
+    table = [(number, cells) for number, cells in enumerate(csv.reader(lines, delimiter="\t"), start=1) if any(cells)]
+    if not table:
+        return [], [
+            InputError("the sheet is empty", where=path, hint="its first line is: slice, modality, path, by tabs")
+        ]
+    columns = table[0][1]
+    if sorted(columns) != sorted(schema["required"]):
+        problem = f"the columns are {', '.join(columns)}"
+        hint = "they must be slice, modality and path, once each, separated by tabs"
+        return [], [InputError(problem, where=f"{path}, line {table[0][0]}", hint=hint)]
+    if len(table) == 1:
+        return [], [InputError("the sheet has no rows", where=path, hint="write one row per slice and modality")]
+    rows, faults, first_seen, first_path = [], [], {}, {}
+    for number, cells in table[1:]:
+        where = f"{path}, line {number}"
+        if len(cells) != len(columns):
+            hint = "separate exactly three cells by tabs"
+            faults.append(InputError(f"{len(cells)} cells instead of {len(columns)}", where=where, hint=hint))
+            continue
+        values = dict(zip(columns, cells, strict=True))
+        errors = list(Draft202012Validator(schema).iter_errors(values))
+        for error in errors:
+            column = error.path[0]
+            hint = schema["properties"][column]["description"]
+            faults.append(InputError(f"{column} {values[column]!r} is not valid", where=where, hint=hint))
+        row = Row(**values)
+        if not errors and modalities and row.modality not in modalities:
+            close = difflib.get_close_matches(row.modality, modalities, n=1)
+            hint = f"did you mean {close[0]}?" if close else "declare it, with its kind, under modalities in the config"
+            faults.append(InputError(f"modality {row.modality!r} is not in the config", where=where, hint=hint))
+        if row[:2] in first_seen:
+            problem = f"{row.modality} of slice {row.slice} is there already, in line {first_seen[row[:2]]}"
+            faults.append(InputError(problem, where=where, hint="one row per slice and modality"))
+        first_seen.setdefault(row[:2], number)
+        if row.path and row.path in first_path:
+            problem = f"the same file as in line {first_path[row.path]}"
+            faults.append(InputError(problem, where=where, hint="each modality of each slice has its own file"))
+        first_path.setdefault(row.path, number)
+        if row.path and row.path not in made and not Path(row.path).is_file():
+            problem = f"{row.path} is {'a folder' if Path(row.path).is_dir() else 'not there'}"
+            hint = f"give the path of an h5ad file, relative to {Path.cwd()}"
+            faults.append(InputError(problem, where=where, hint=hint))
+        rows.append(row)
+    return rows, faults
+
+
+def _complete(config: Mapping, schema: Mapping, sheet: Sheet) -> dict:
+    """Fill in the defaults: of the schema, of the recipe, and of each modality's kind. Modalities as in the sheet."""
+    complete = _defaults(config, schema)
+    recipe = PUBLISHED if complete["recipe"] == "published" else {}
+    modalities = {}
+    for name in sheet.modalities:
+        given = complete["modalities"][name]
+        kind = given["kind"]
+        modalities[name] = KIND_DEFAULTS[kind] | recipe.get(kind, {}) | given
+    complete["modalities"] = modalities
+    qc_schema = schema["properties"]["qc"]["additionalProperties"]
+    complete["qc"] = {name: _defaults(complete["qc"].get(name, {}), qc_schema) for name in modalities}
+    return complete
+
+
+def _defaults(given: Mapping, schema: Mapping) -> dict:
+    filled = {}
+    for key, rule in schema["properties"].items():
+        if key in given or "default" in rule:
+            value = copy.deepcopy(given.get(key, rule.get("default")))
+            filled[key] = _defaults(value, rule) if "properties" in rule and isinstance(value, Mapping) else value
+    return filled
+
+
+def _config_faults(config: Mapping) -> Iterator[InputError]:
+    for name, modality in config["modalities"].items():
+        for key, allowed in _ALLOWED[modality["kind"]].items():
+            if modality[key] not in allowed:
+                yield InputError(
+                    f"{modality[key]!r} does not go with kind {modality['kind']}",
+                    where=_key("modalities", name, key),
+                    hint=f"one of: {', '.join(sorted(allowed))}",
+                )
+        unlogged = modality["normalization"] == "none" and modality["n_top_features"] is not None
+        if modality["feature_selection"] == "seurat" and unlogged:
+            yield InputError(
+                "seurat selects features on log-normalised values, and normalization is none",
+                where=_key("modalities", name, "feature_selection"),
+                hint="set feature_selection to seurat_v3 or all",
+            )
+    cluster = config["cluster"]
+    wanted = "resolution" if cluster["method"] == "leiden" else "n_domains"
+    if cluster[wanted] is None:
+        yield InputError(
+            f"is missing, and {cluster['method']} needs it",
+            where=_key("cluster", wanted),
+            hint="the number of domains you expect"
+            if wanted == "n_domains"
+            else "1.0 is a start; more gives more domains",
+        )
+
+
+def _design_faults(sheet: Sheet, path: str) -> Iterator[InputError]:
+    """Modalities that no chain of bridge slices joins can't be aligned."""
+    groups = [{name} for name in sheet.modalities]
+    for bridge in sheet.bridges:
+        joined = set(sheet.modalities_of(bridge))
+        groups = [group for group in groups if not group & joined] + [
+            joined.union(*(group for group in groups if group & joined))
+        ]
+    for first, second in combinations(groups, 2):
+        yield InputError(
+            f"no chain of bridge slices joins {' and '.join(sorted(first))} to {' and '.join(sorted(second))}",
+            where=path,
+            hint="add a slice that measured one of each, or run them separately",
+        )
+
+
+def unused_modalities(config: Mapping, sheet: Sheet) -> list[str]:
+    """Modalities that the config declares and the sheet does not use."""
+    return [name for name in config["modalities"] if name not in sheet.modalities]

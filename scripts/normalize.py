@@ -1,0 +1,9 @@
+"""Normalise one modality of one slice."""
+
+from mosaic.logs import job
+
+with job(snakemake.log[0]):
+    from mosaic import normalize, spots
+
+    adata = normalize.normalize_slice(spots.read(snakemake.input.h5ad), snakemake.params.normalization)
+    spots.write(adata, snakemake.output[0])

@@ -1,0 +1,26 @@
+"""Draw what quality control saw and dropped in each slice of a modality."""
+
+from mosaic.logs import job
+
+with job(snakemake.log[0]):
+    import json
+    from pathlib import Path
+
+    import pandas as pd
+
+    from mosaic import plots, spots
+
+    tables, thresholds = [], {}
+    for spots_path, summary_path in zip(snakemake.input.spots, snakemake.input.summaries, strict=True):
+        slice_name = Path(spots_path).name.split(".")[0]
+        tables.append(spots.read_table(spots_path).assign(slice=slice_name))
+        bounds = json.loads(Path(summary_path).read_text())["thresholds"]
+        thresholds[slice_name] = {
+            metric: (None, bound) if metric == "mito_percent" else (bound, None) for metric, bound in bounds.items()
+        }
+    table = pd.concat(tables)
+    # What lies off the tissue is dropped for that alone, and says nothing of the tissue's quality.
+    figure = plots.qc_distributions(
+        table[table["in_tissue"]], thresholds, colours=plots.palette(snakemake.params.slices)
+    )
+    plots.save(figure, snakemake.output.svg, snakemake.output.png)

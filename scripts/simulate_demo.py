@@ -1,0 +1,11 @@
+"""Make the slices of the demo."""
+
+from mosaic.logs import job
+
+with job(snakemake.log[0]):
+    from mosaic import simulate, spots
+
+    slices = simulate.simulate_mosaic(simulate.read_design(snakemake.input.design), seed=snakemake.params.seed)
+    for (slice_name, modality), adata in slices.items():
+        path = next(path for path in snakemake.output if path.endswith(f"/{slice_name}.{modality}.h5ad"))
+        spots.write(adata, path)

@@ -1,0 +1,34 @@
+"""Small slices for all tests, and the published data sets where they are at hand."""
+
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pytest
+from scipy import sparse
+
+REPOSITORY = Path(__file__).parents[1]
+SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    if not SHARED_DATA.is_dir():
+        pytest.skip("the published data sets are not at hand (../shared/data)")
+    return SHARED_DATA
+
+
+@pytest.fixture
+def raw_slice():
+    """Maker of a slice as a user's file holds it: Poisson counts, bare barcodes, places on a square grid."""
+
+    def make(n_spots: int = 30, n_features: int = 12, *, seed: int = 0, rate: float = 3.0, prefix: str = "g"):
+        rng = np.random.default_rng(seed)
+        adata = ad.AnnData(sparse.csr_matrix(rng.poisson(rate, (n_spots, n_features)).astype(np.float32)))
+        adata.obs_names = [f"BC{number:03d}-1" for number in range(n_spots)]
+        adata.var_names = [f"{prefix}{number}" for number in range(n_features)]
+        width = int(np.ceil(np.sqrt(n_spots)))
+        adata.obsm["spatial"] = np.column_stack(np.divmod(np.arange(n_spots), width)).astype(float)
+        return adata
+
+    return make

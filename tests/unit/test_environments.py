@@ -1,0 +1,89 @@
+"""The pins: each environment declares what its rules' scripts reach, at the version that the tests proved."""
+
+import re
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mosaic.imports import reached
+
+REPOSITORY = Path(__file__).parents[2]
+RULES = sorted((REPOSITORY / "workflow" / "rules").glob("*.smk"))
+# Packages that an environment needs though no script imports them: scanpy imports them in the method that asks.
+BEHIND_OTHERS = {"leiden_domains": {"igraph", "leidenalg"}, "seurat_v3": {"scikit-misc"}}
+
+
+def pins(text: str) -> dict[str, str]:
+    return dict(re.findall(r"^\s*(?:- )?([\w.-]+)==([\w.+-]+)\s*$", text, flags=re.MULTILINE))
+
+
+LOCK = pins((REPOSITORY / "requirements.lock").read_text())
+
+
+def scripts_by_env() -> dict[str, list[Path]]:
+    by_env = {}
+    for path in RULES:
+        for rule in re.split(r"^rule ", path.read_text(), flags=re.MULTILINE)[1:]:
+            env, script = (re.search(rf'{key}:\s*"([^"]+)"', rule).group(1) for key in ("conda", "script"))
+            by_env.setdefault((path.parent / env).resolve(), []).append((path.parent / script).resolve())
+    return by_env
+
+
+@pytest.mark.parametrize(("env", "scripts"), scripts_by_env().items(), ids=lambda value: getattr(value, "stem", ""))
+def test_environment_declares_exactly_what_its_scripts_reach(env, scripts):
+    declared = pins(env.read_text())
+    assert declared == {name: LOCK[name] for name in declared}
+    distributions = packages_distributions()
+    needed = set()
+    for script in scripts:
+        modules, foreign = reached(script)
+        needed |= {distributions[name][0] for name in foreign - set(sys.stdlib_module_names)}
+        sources = "".join(Path(module).read_text() for module in modules)
+        for mark, packages in BEHIND_OTHERS.items():
+            needed |= packages if mark in sources else set()
+    assert set(declared) == needed
+
+
+def test_every_rule_has_what_a_reader_expects():
+    for path in RULES:
+        for rule in re.split(r"^rule ", path.read_text(), flags=re.MULTILINE)[1:]:
+            name = rule.split(":")[0]
+            for part in ('"""', "log:", "conda:", "threads:", "mem_mb=", "runtime=", "message:", "library=library("):
+                assert part in rule, f"rule {name} has no {part}"
+            assert f'library=library("{name}")' in rule
+            assert f'"../../scripts/{name}.py"' in rule
+            for caption in re.findall(r'caption="([^"]+)"', rule):
+                assert (path.parent / caption).is_file()
+
+
+def test_no_env_script_or_module_is_left_over():
+    used = {script for scripts in scripts_by_env().values() for script in scripts}
+    assert set((REPOSITORY / "scripts").glob("*.py")) == used
+    assert set((REPOSITORY / "envs").glob("*.yaml")) == set(scripts_by_env())
+    modules = {Path(module) for script in used for module in reached(script)[0]}
+    assert set((REPOSITORY / "scripts" / "mosaic").glob("*.py")) - modules == {
+        # Of the workflow itself: common.smk reads these.
+        REPOSITORY / "scripts" / "mosaic" / f"{name}.py"
+        for name in ("imports", "settings")
+    }
+
+
+def test_no_script_hides_an_installed_package():
+    names = {script.stem for scripts in scripts_by_env().values() for script in scripts}
+    assert not names & (set(packages_distributions()) | set(sys.stdlib_module_names))
+
+
+def test_metadata_and_lock_agree():
+    metadata = (REPOSITORY / "pyproject.toml").read_text()
+    listed = metadata.split("dependencies = [")[1].split("]")[0]
+    for name in re.findall(r'"([\w-]+)', listed):
+        assert name.lower() in {pin.lower() for pin in LOCK}, name
+
+
+def test_scripts_are_thin():
+    for path in (REPOSITORY / "scripts").glob("*.py"):
+        assert len(path.read_text().splitlines()) <= 45, path
+    assert len((REPOSITORY / "Snakefile").read_text().splitlines()) <= 60

@@ -1,0 +1,61 @@
+"""What a rule's script shows, and where: run as Snakemake runs it, in a process of its own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+
+@pytest.fixture
+def run(tmp_path):
+    def run(body):
+        code = f"import sys\nsys.path.insert(0, {str(SCRIPTS)!r})\nfrom mosaic.logs import job\n"
+        code += f"with job({str(tmp_path / 'logs' / 'job.log')!r}, threads=3):\n"
+        code += "".join(f"    {line}\n" for line in body.splitlines())
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        return done, (tmp_path / "logs" / "job.log").read_text()
+
+    return run
+
+
+def test_an_input_error_is_read_on_the_terminal_and_in_the_log(run):
+    done, log = run("from mosaic.errors import InputError\nraise InputError('is bad', where='x.h5ad', hint='mend it')")
+    assert done.returncode == 1
+    for text in (done.stderr, log):
+        assert "InputError: x.h5ad: is bad\n    Hint: mend it" in text
+        assert "Traceback" not in text
+
+
+def test_an_import_that_fails_is_in_the_log(run):
+    done, log = run("import a_package_that_is_not_there")
+    assert done.returncode == 1
+    assert "Traceback" in log
+    assert "a_package_that_is_not_there" in log
+    assert "ModuleNotFoundError" in done.stderr
+    assert "job.log" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_progress_and_warnings_reach_the_terminal_all_else_the_log(run):
+    done, log = run(
+        "import logging, os\n"
+        "logger = logging.getLogger('mosaic.training')\n"
+        "logger.info('detail')\n"
+        "logger.info('halfway', extra={'progress': True})\n"
+        "logger.warning('careful')\n"
+        "print('printed')\n"
+        "os.system('echo from a child')"
+    )
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == ["halfway", "careful"]
+    assert done.stdout == ""
+    for text in ("detail", "halfway", "careful", "printed", "from a child"):
+        assert text in log
+
+
+def test_threads_are_those_asked_for(run):
+    _, log = run("import os\nprint(os.environ['OMP_NUM_THREADS'], os.environ['NUMBA_NUM_THREADS'])")
+    assert log.strip() == "3 3"

@@ -1,0 +1,98 @@
+"""Feature selection, reduction and batch correction."""
+
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn.decomposition import PCA
+
+from mosaic import normalize, reduce, spots
+from mosaic.errors import InputError
+
+PLAIN = {
+    "kind": "rna",
+    "feature_selection": "all",
+    "n_top_features": None,
+    "scale": False,
+    "reduction": "pca",
+    "n_comps": 5,
+    "batch_correction": "none",
+}
+
+
+@pytest.fixture
+def slices(raw_slice, tmp_path):
+    """Two log-normalised slices; the counts of the second are doubled in half of the features."""
+    made = []
+    for number, name in enumerate(["s1", "s2"]):
+        raw = raw_slice(n_spots=100, n_features=20, seed=number)
+        if number:
+            raw.X = sparse.csr_matrix(raw.X.toarray() * np.repeat([1, 2], 10).astype(np.float32))
+        raw.write_h5ad(tmp_path / f"{name}.h5ad")
+        made.append(normalize.normalize_slice(spots.read_slice(tmp_path / f"{name}.h5ad", name, "rna"), "log"))
+    return made
+
+
+def test_pca_is_scikit_learns(slices):
+    done = reduce.reduce_modality(slices, "rna", **PLAIN)
+    X = np.vstack([adata.X.toarray() for adata in slices])
+    expected = PCA(5, svd_solver="full").fit_transform(X)
+    np.testing.assert_allclose(np.abs(done.obsm["X_pca"]), np.abs(expected), atol=1e-3)
+    np.testing.assert_allclose(done.obsm["X_pca"], (X - X.mean(axis=0)) @ done.varm["loadings"], atol=1e-3)
+    assert done.uns["features_key"] == "X_pca"
+
+
+def test_harmony_mixes_slices_and_one_slice_needs_none(slices):
+    done = reduce.reduce_modality(slices, "rna", **PLAIN | {"batch_correction": "harmony"})
+    first = (done.obs["slice"] == "s1").to_numpy()
+
+    def gap(key):
+        return np.linalg.norm(done.obsm[key][first].mean(axis=0) - done.obsm[key][~first].mean(axis=0))
+
+    assert gap("X_harmony") < 0.9 * gap("X_pca")
+    alone = reduce.reduce_modality(slices[:1], "rna", **PLAIN | {"batch_correction": "harmony"})
+    assert alone.uns["features_key"] == "X_pca"
+    assert "X_harmony" not in alone.obsm
+
+
+def test_ready_features_pass_through(slices):
+    for adata in slices:
+        adata.X = adata.X.toarray()
+    done = reduce.reduce_modality(slices, "x", **PLAIN | {"kind": "features", "reduction": "none"})
+    stacked = np.vstack([adata.X for adata in slices])
+    np.testing.assert_array_equal(done.obsm["X_features"], stacked)
+
+
+def test_lsi_drops_depth_and_scales_spots(slices):
+    peaks = [normalize.normalize_slice(adata, "tfidf") for adata in slices]
+    settings = PLAIN | {"kind": "epigenome", "reduction": "lsi"}
+    done = reduce.reduce_modality(peaks, "atac", **settings)
+    lsi = done.obsm["X_lsi"]
+    np.testing.assert_allclose(lsi.mean(axis=1), 0, atol=1e-5)
+    np.testing.assert_allclose(lsi.std(axis=1, ddof=1), 1, rtol=1e-5)
+    # The formulas written out: TF-IDF, spots to 10,000, log1p, SVD, components 2 to 6.
+    counts = np.vstack([adata.layers["counts"].toarray() for adata in peaks]).astype(float)
+    weighted = counts / counts.sum(axis=1, keepdims=True) * len(counts) / counts.sum(axis=0)
+    matrix = np.log1p(1e4 * weighted / weighted.sum(axis=1, keepdims=True))
+    loadings = done.varm["loadings"]
+    expected = matrix @ loadings
+    expected = (expected - expected.mean(axis=1, keepdims=True)) / expected.std(axis=1, ddof=1, keepdims=True)
+    np.testing.assert_allclose(lsi, expected, atol=0.15)  # of a flat spectrum
+    first = np.linalg.svd(matrix)[2][0]
+    np.testing.assert_allclose(loadings.T @ np.column_stack([first, loadings]), np.eye(6)[1:], atol=0.01)
+
+
+def test_feature_selection(slices):
+    stacked = spots.stack(slices, "rna")
+    counts = stacked.layers["counts"].tolil()
+    counts[50:, 4] = 0
+    stacked.layers["counts"] = counts.tocsr()
+    assert not reduce.select_features(stacked, "prevalence", 19)[4]
+    for flavour in ("seurat", "seurat_v3"):
+        assert reduce.select_features(stacked, flavour, 7).sum() == 7
+    assert reduce.select_features(stacked, "all", 3).all()
+    assert reduce.select_features(stacked, "seurat", 20).all()
+
+
+def test_too_little_to_reduce(slices):
+    with pytest.raises(InputError, match=r"modality rna: 200 spots x 2 features are too few"):
+        reduce.reduce_modality([adata[:, :2].copy() for adata in slices], "rna", **PLAIN)

@@ -1,0 +1,201 @@
+"""The configuration and the sheet: one test per fault, and what they become when complete."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mosaic import settings
+from mosaic.errors import InputError
+
+SCHEMAS = Path(__file__).parents[2] / "workflow" / "schemas"
+CONFIG_SCHEMA, SHEET_SCHEMA = (
+    yaml.safe_load((SCHEMAS / f"{name}.schema.yaml").read_text()) for name in ("config", "slices")
+)
+MOSAIC = [("s1", "rna"), ("s1", "adt"), ("s2", "rna"), ("s3", "adt")]
+
+
+@pytest.fixture
+def load(tmp_path, monkeypatch):
+    """Load a config beside a sheet whose files exist."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(rows=MOSAIC, *, text=None, config=None, **changed):
+        if text is None:
+            text = "slice\tmodality\tpath\n"
+            for slice_name, modality in rows:
+                (tmp_path / f"{slice_name}.{modality}.h5ad").touch()
+                text += f"{slice_name}\t{modality}\t{slice_name}.{modality}.h5ad\n"
+        (tmp_path / "slices.tsv").write_bytes(text.encode() if isinstance(text, str) else text)
+        if config is None:
+            config = {
+                "slices": "slices.tsv",
+                "modalities": {"rna": {"kind": "rna"}, "adt": {"kind": "protein"}},
+                "cluster": {"n_domains": 5},
+            } | changed
+        return settings.load(config, CONFIG_SCHEMA, SHEET_SCHEMA)
+
+    return run
+
+
+def faults(load, *args, **kwargs):
+    with pytest.raises(InputError) as caught:
+        load(*args, **kwargs)
+    return str(caught.value)
+
+
+def test_defaults_follow_kind_recipe_and_user(load):
+    config, _ = load(modalities={"rna": {"kind": "rna", "n_comps": 20}, "adt": {"kind": "protein"}})
+    assert config["modalities"]["rna"] == settings.KIND_DEFAULTS["rna"] | {"kind": "rna", "n_comps": 20}
+    assert config["modalities"]["adt"]["normalization"] == "clr"
+    assert config["qc"]["adt"]["min_counts"] == 1
+    assert config["train"]["T"] == 0.01
+    assert config["seeds"] == [1234]
+    rows = [("s1", "atac"), ("s2", "atac")]
+    atac = {"atac": {"kind": "epigenome"}}
+    assert load(rows, modalities=atac)[0]["modalities"]["atac"]["feature_selection"] == "prevalence"
+    published, _ = load(rows, modalities=atac, recipe="published")
+    assert published["modalities"]["atac"]["feature_selection"] == "seurat_v3"
+
+
+def test_design_of_a_mosaic(load):
+    _, sheet = load()
+    assert sheet.slices == ["s1", "s2", "s3"]
+    assert sheet.modalities == ["rna", "adt"]
+    assert sheet.bridges == ["s1"]
+    assert sheet.missing == [("s2", "adt"), ("s3", "rna")]
+    assert sheet.slices_of("adt") == ["s1", "s3"]
+    assert sheet.path("s3", "adt") == "s3.adt.h5ad"
+
+
+def test_links_need_a_bridge_where_there_is_one(load):
+    rows = [("s1", "rna"), ("s1", "adt"), ("s2", "rna"), ("s3", "rna"), ("s4", "adt"), ("s4", "rna")]
+    _, sheet = load(rows)
+    assert sheet.linked("rna") == [("s1", "s2"), ("s1", "s3"), ("s1", "s4"), ("s2", "s4"), ("s3", "s4")]
+    horizontal = load([("s1", "rna"), ("s2", "rna"), ("s3", "rna")], modalities={"rna": {"kind": "rna"}})[1]
+    assert horizontal.linked("rna") == [("s1", "s2"), ("s1", "s3"), ("s2", "s3")]
+
+
+def test_sheet_with_bom_crlf_and_blank_lines(load):
+    load()
+    text = "\ufeffslice\tmodality\tpath\r\n\r\ns1\trna\ts1.rna.h5ad\r\n"
+    assert load(text=text)[1] == (("s1", "rna", "s1.rna.h5ad"),)
+
+
+@pytest.mark.parametrize(
+    ("changed", "where", "problem", "hint"),
+    [
+        ({"tain": {}}, "config key tain", "unknown key", "did you mean train?"),
+        ({"train": {"learning_rate": 1}}, "config key train.learning_rate", "unknown key", "known here: lr"),
+        ({"train": {"lr": "1e-3"}}, "config key train.lr", "'1e-3' is text", "write 0.001"),
+        ({"train": {"lr": -1}}, "config key train.lr", "-1", "Learning rate"),
+        ({"train": None}, "config key train", "None is not of type 'object'", "Training of the encoders"),
+        ({"train": {"device": "gpu"}}, "config key train.device", "'gpu' is not known", "auto, cpu, cuda"),
+        ({"modalities": {"rna": {}, "adt": {"kind": "protein"}}}, "config key modalities.rna.kind", "is missing", "one of: rna, protein"),
+        (
+            {"modalities": {"rna/x": {"kind": "rna"}, "rna": {"kind": "rna"}, "adt": {"kind": "protein"}}},
+            "config key modalities",
+            "'rna/x'",
+            "letters",
+        ),
+        ({"qc": {"rna": {"min_counts": "many"}}}, "config key qc.rna.min_counts", "no threshold", "{mads: 3}"),
+        ({"qc": {"rn": {}}}, "config key qc.rn", "is no modality", "rna, adt"),
+        ({"cluster": {}}, "config key cluster.n_domains", "mixture needs it", "you expect"),
+        ({"cluster": {"method": "leiden"}}, "config key cluster.resolution", "leiden needs it", "1.0 is a start"),
+        ({"seeds": [1, 1]}, "config key seeds", "non-unique", "Each seed"),
+        ({"methods": ["magic"]}, "config key methods.0", "'magic' is not known", "spamosaic"),
+        (
+            {"modalities": {"rna": {"kind": "rna", "normalization": "clr"}, "adt": {"kind": "protein"}}},
+            "config key modalities.rna.normalization",
+            "does not go with kind rna",
+            "log, none",
+        ),
+        (
+            {"modalities": {"rna": {"kind": "rna", "normalization": "none"}, "adt": {"kind": "protein"}}},
+            "config key modalities.rna.feature_selection",
+            "log-normalised",
+            "seurat_v3",
+        ),
+        ({"slices": "nowhere.tsv"}, "config key slices", "can't be read", "relative to the working directory"),
+    ],
+)
+def test_config_fault(load, changed, where, problem, hint):
+    text = faults(load, **changed)
+    assert text.startswith("1 fault in the configuration:\n  1. " + where), text
+    assert problem in text
+    assert hint in text
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "problem", "hint"),
+    [
+        ("", "slices.tsv", "the sheet is empty", "slice, modality, path"),
+        ("slice\tmodality\tpath\n", "slices.tsv", "no rows", "one row per slice"),
+        ("slice,modality,path\n", "slices.tsv, line 1", "the columns are slice,modality,path", "tabs"),
+        ("slice\tslice\tpath\n", "slices.tsv, line 1", "slice, slice, path", "once each"),
+        ("slice\tmodality\tpath\ns1\trna\n", "slices.tsv, line 2", "2 cells instead of 3", "tabs"),
+        ("slice\tmodality\tpath\n../s1\trna\ts1.rna.h5ad\n", "slices.tsv, line 2", "slice '../s1' is not", "letters"),
+        ("slice\tmodality\tpath\ns1\trns\ts1.rna.h5ad\n", "slices.tsv, line 2", "'rns' is not in", "mean rna?"),
+        ("slice\tmodality\tpath\ns1\trna\tgone.h5ad\n", "slices.tsv, line 2", "gone.h5ad is not there", "relative"),
+        ("slice\tmodality\tpath\ns1\trna\t.\n", "slices.tsv, line 2", ". is a folder", "h5ad"),
+        (b"slice\tmodality\tpath\n\xff\xfe", "config key slices", "can't be read", "UTF-8"),
+        (
+            "slice\tmodality\tpath\ns1\trna\ts1.rna.h5ad\ns1\trna\ts2.rna.h5ad\n",
+            "slices.tsv, line 3",
+            "there already, in line 2",
+            "one row",
+        ),
+        (
+            "slice\tmodality\tpath\ns1\trna\ts1.rna.h5ad\ns2\trna\ts1.rna.h5ad\n",
+            "slices.tsv, line 3",
+            "the same file as in line 2",
+            "its own file",
+        ),
+        (
+            "slice\tmodality\tpath\ns1\trna\ts1.rna.h5ad\ns3\tadt\ts3.adt.h5ad\n",
+            "slices.tsv",
+            "no chain of bridge slices joins rna to adt",
+            "add a slice",
+        ),
+    ],
+)
+def test_sheet_fault(load, text, where, problem, hint):
+    load()  # the files that the sheets above name
+    found = faults(load, text=text)
+    assert found.startswith("1 fault in the configuration:\n  1. " + where), found
+    assert problem in found
+    assert hint in found
+
+
+def test_all_faults_at_once(load):
+    text = faults(load, text="slice\tmodality\tpath\ns 1\trna\tgone.h5ad\n", train={"lr": 0}, recipe="old")
+    assert text.startswith("4 faults in the configuration:")
+    for part in ("train.lr", "recipe", "slice 's 1'", "gone.h5ad"):
+        assert part in text
+
+
+def test_missing_modalities_alone(load):
+    assert "modalities: is missing" in faults(load, config={"slices": "slices.tsv"})
+
+
+def test_a_file_that_the_workflow_makes_need_not_exist(load, tmp_path):
+    load()
+    (tmp_path / "s1.rna.h5ad").unlink()
+    config = {"slices": "slices.tsv", "modalities": {"rna": {"kind": "rna"}, "adt": {"kind": "protein"}}}
+    config["cluster"] = {"n_domains": 5}
+    settings.load(config, CONFIG_SCHEMA, SHEET_SCHEMA, made=["s1.rna.h5ad"])
+    with pytest.raises(InputError, match=r"s1\.rna\.h5ad is not there"):
+        settings.load(config, CONFIG_SCHEMA, SHEET_SCHEMA)
+
+
+def test_every_key_has_a_description_and_defaults_are_valid():
+    def keys(schema, path=""):
+        for key, rule in schema.get("properties", {}).items():
+            assert rule.get("description"), f"{path}.{key} has no description"
+            yield f"{path}.{key}"
+            yield from keys(rule, f"{path}.{key}")
+        if isinstance(schema.get("additionalProperties"), dict):
+            yield from keys(schema["additionalProperties"], f"{path}.*")
+
+    assert len(list(keys(CONFIG_SCHEMA))) > 40
+    assert len(list(keys(SHEET_SCHEMA))) == 3

@@ -1,0 +1,199 @@
+"""Reading, checking, stacking and pairing of slices."""
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from mosaic import spots
+from mosaic.errors import InputError
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(adata, name="slice.h5ad"):
+        path = tmp_path / name
+        adata.write_h5ad(path)
+        return path
+
+    return write
+
+
+def test_reads_counts_names_and_places(raw_slice, written):
+    raw = raw_slice()
+    adata = spots.read_slice(written(raw), "s1", "rna")
+    assert adata.obs_names[0] == "s1:BC000-1"
+    assert adata.obs["slice"].unique().tolist() == ["s1"]
+    np.testing.assert_array_equal(adata.layers["counts"].toarray(), raw.X.toarray())
+    np.testing.assert_array_equal(adata.obsm["spatial"], raw.obsm["spatial"])
+
+
+def test_counts_layer_wins_over_x(raw_slice, written):
+    raw = raw_slice()
+    raw.layers["counts"] = raw.X.copy()
+    raw.X = sparse.csr_matrix(np.log1p(raw.X.toarray()))
+    np.testing.assert_array_equal(
+        spots.read_slice(written(raw), "s1", "rna").X.toarray(), raw.layers["counts"].toarray()
+    )
+
+
+def test_features_may_be_any_finite_numbers(raw_slice, written):
+    raw = raw_slice()
+    raw.X = -0.5 * raw.X.toarray()
+    adata = spots.read_slice(written(raw), "s1", "features")
+    assert "counts" not in adata.layers
+    np.testing.assert_allclose(adata.X, raw.X)
+
+
+def broken(raw, fault):
+    raw.X = raw.X.toarray()
+    if fault == "negative":
+        raw.X[0, 0] = -1
+    elif fault == "fraction":
+        raw.X[0, 0] = 0.5
+    elif fault == "nan":
+        raw.X[0, 0] = np.nan
+    elif fault == "infinite":
+        raw.X[0, 0] = np.inf
+    elif fault == "zeros":
+        raw.X[:] = 0
+    elif fault == "no X":
+        raw.X = None
+    elif fault == "no spatial":
+        del raw.obsm["spatial"]
+    elif fault == "spatial nan":
+        raw.obsm["spatial"][3, 1] = np.nan
+    elif fault == "spatial equal":
+        raw.obsm["spatial"][:] = 1.0
+    elif fault == "spatial 1d":
+        raw.obsm["spatial"] = raw.obsm["spatial"][:, :1]
+    elif fault == "barcodes":
+        raw.obs_names = ["BC000-1", *raw.obs_names[:-1]]
+    elif fault == "features":
+        raw.var_names = ["g0", *raw.var_names[:-1]]
+    elif fault == "empty":
+        return raw[:0].copy()
+    return raw
+
+
+@pytest.mark.filterwarnings("ignore:.*names are not unique")
+@pytest.mark.parametrize(
+    ("fault", "problem", "hint"),
+    [
+        ("negative", "X holds negative values", "raw counts"),
+        ("fraction", "no whole numbers", "raw counts"),
+        ("nan", "NaN or infinite", "raw counts"),
+        ("infinite", "NaN or infinite", "raw counts"),
+        ("zeros", "no counts: X holds only zeros", "raw counts"),
+        ("no X", "no counts: X is missing", "raw counts"),
+        ("no spatial", 'obsm["spatial"] is missing', "any unit"),
+        ("spatial nan", "for 1 spots: BC003-1", "drop these spots"),
+        ("spatial equal", "same coordinates", "own place"),
+        ("spatial 1d", "shape (30, 1)", "spots x 2"),
+        ("barcodes", "1 duplicate barcode: BC000-1", "obs_names_make_unique"),
+        ("features", "1 duplicate feature name: g0", "var_names_make_unique"),
+        ("empty", "is empty (0 spots x 12 features)", ""),
+    ],
+)
+def test_data_fault_names_file_and_mend(raw_slice, written, fault, problem, hint):
+    path = written(broken(raw_slice(), fault))
+    with pytest.raises(InputError) as caught:
+        spots.read_slice(path, "s1", "rna")
+    text = str(caught.value)
+    assert text.startswith(str(path))
+    assert problem in text
+    assert hint in text
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 a zip", b"\x89HDF\r\n\x1a\n truncated"])
+def test_unreadable_file(tmp_path, content):
+    path = tmp_path / "slice.h5ad"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="can't be read as h5ad"):
+        spots.read_slice(path, "s1", "rna")
+    with pytest.raises(InputError, match="delete this file and run again"):
+        spots.read(path)
+
+
+def test_interrupted_write_leaves_nothing(raw_slice, tmp_path, monkeypatch):
+    def disk_full(self, path, **kwargs):
+        path.write_bytes(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(ad.AnnData, "write_h5ad", disk_full)
+    with pytest.raises(OSError, match="No space left"):
+        spots.write(raw_slice(), tmp_path / "slice.h5ad")
+    assert list(tmp_path.iterdir()) == []
+
+
+def stacked_obs(**slices):
+    """An obs as of a stacked modality, from slice=barcodes."""
+    rows = [(name, barcode) for name, barcodes in slices.items() for barcode in barcodes]
+    table = pd.DataFrame(rows, columns=["slice", "barcode"], index=[f"{name}:{barcode}" for name, barcode in rows])
+    return table.astype({"slice": "category"})
+
+
+def test_pairing_goes_by_barcode_not_by_row():
+    obs = {"rna": stacked_obs(s1=["a", "b", "c"], s2=["a", "b"]), "adt": stacked_obs(s1=["c", "d", "a"])}
+    pairs = spots.paired(obs)
+    assert list(pairs) == ["s1"]
+    assert pairs["s1"].loc["s1:a"].to_dict() == {"rna": 0, "adt": 2}
+    assert pairs["s1"].loc["s1:c"].to_dict() == {"rna": 2, "adt": 0}
+    assert pairs["s1"].index.tolist() == ["s1:a", "s1:c"]
+
+
+def test_pairing_keeps_spots_of_two_out_of_three():
+    obs = {"x": stacked_obs(s1=["a", "b"]), "y": stacked_obs(s1=["a", "b"]), "z": stacked_obs(s1=["b"])}
+    assert spots.paired(obs)["s1"].loc["s1:a"].to_dict() == {"x": 0, "y": 0, "z": -1}
+
+
+def test_modalities_without_shared_barcodes():
+    with pytest.raises(InputError, match=r"slice s1: rna and adt share no barcode: s1:a against s1:A"):
+        spots.paired({"rna": stacked_obs(s1=["a"]), "adt": stacked_obs(s1=["A"])})
+
+
+def test_union_has_each_spot_once():
+    obs = {"rna": stacked_obs(s2=["a"], s1=["a", "b"]), "adt": stacked_obs(s1=["b", "c"], s3=["a"])}
+    table = spots.union(obs)
+    assert table.index.tolist() == ["s1:a", "s1:b", "s1:c", "s2:a", "s3:a"]
+    assert table["modalities"].tolist() == ["rna", "rna+adt", "adt", "rna", "adt"]
+
+
+def test_stack_keeps_shared_features_and_says_which_share_none(raw_slice, written):
+    first = spots.read_slice(written(raw_slice(n_features=12)), "s1", "rna")
+    second = spots.read_slice(written(raw_slice(n_features=9, seed=1)[:, ::-1].copy()), "s2", "rna")
+    both = spots.stack([first, second], "rna")
+    assert both.shape == (60, 9)
+    np.testing.assert_array_equal(both.layers["counts"][30:, 0].toarray(), second[:, "g0"].X.toarray())
+    other = spots.read_slice(written(raw_slice(prefix="ENSG")), "s3", "rna")
+    with pytest.raises(InputError, match=r"modality rna: the slices share no features: s1 has g0.*s3 has ENSG0"):
+        spots.stack([first, other], "rna")
+
+
+def test_annotation_takes_the_first_value_there_is():
+    rna, adt = stacked_obs(s1=["a", "b"]), stacked_obs(s1=["b", "c"])
+    rna["domain"], adt["domain"] = ["x", None], ["y", "z"]
+    names = pd.Index(["s1:c", "s1:b", "s1:a", "s1:d"])
+    values = spots.annotation({"rna": rna, "adt": adt}, names, "domain")
+    assert values.fillna("none").tolist() == ["z", "y", "x", "none"]
+    with pytest.raises(InputError, match=r"no file has obs\['truth'\]; columns there are: domain"):
+        spots.annotation({"rna": rna}, names, "truth")
+
+
+def test_collected_embedding_is_the_mean_over_modalities():
+    def modality(obs, places):
+        return ad.AnnData(np.zeros((len(obs), 1), np.float32), obs=obs, obsm={"spatial": np.asarray(places, float)})
+
+    graphs = {
+        "rna": modality(stacked_obs(s1=["a", "b"]), [[0, 0], [1, 1]]),
+        "adt": modality(stacked_obs(s1=["b"], s3=["a"]), [[1, 1], [2, 2]]),
+    }
+    latent = {"rna": np.array([[1.0, 0], [1, 0]]), "adt": np.array([[0.0, 1], [0, 1]])}
+    mdata = spots.collect_embeddings(graphs, latent)
+    table = pd.DataFrame(mdata.obsm[spots.LATENT], index=mdata.obs_names)
+    np.testing.assert_allclose(table.loc["s1:a"], [1, 0])
+    np.testing.assert_allclose(table.loc["s1:b"], [0.5, 0.5])
+    np.testing.assert_allclose(table.loc["s3:a"], [0, 1])
+    np.testing.assert_allclose(mdata.obsm["spatial"][mdata.obs_names.get_loc("s3:a")], [2, 2])
+    np.testing.assert_allclose(mdata["adt"]["s3:a"].obsm[spots.LATENT], [[0, 1]])

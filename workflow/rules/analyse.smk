@@ -1,0 +1,144 @@
+# What follows from a latent space. Needs <results>/{method}/seed-{seed}/embedding.h5mu, whatever method wrote it;
+# makes domains, imputed counts, metrics and layouts beside it, and <results>/integrated.h5mu of it all.
+
+
+rule cluster:
+    """Divide the tissue into domains."""
+    input:
+        embedding="<results>/{method}/seed-{seed}/embedding.h5mu",
+        library=library("cluster"),
+    output:
+        ensure("<results>/{method}/seed-{seed}/domains.tsv", non_empty=True),
+    log:
+        "<results>/logs/cluster/{method}.seed-{seed}.log",
+    benchmark:
+        "<results>/benchmarks/cluster/{method}.seed-{seed}.tsv"
+    conda:
+        "../../envs/analyse.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000, 20),
+        runtime=60,
+    params:
+        settings=config["cluster"],
+        seed=lambda wildcards: int(wildcards.seed),
+    message:
+        "Clustering {wildcards.method}, seed {wildcards.seed}"
+    script:
+        "../../scripts/cluster.py"
+
+
+rule impute:
+    """Impute a modality that a slice lacks."""
+    input:
+        embedding="<results>/{method}/seed-{seed}/embedding.h5mu",
+        donors=slices_with("<results>/qc/{slice}.{modality}.h5ad"),
+        library=library("impute"),
+    output:
+        ensure("<results>/{method}/seed-{seed}/imputed/{slice}.{modality}.h5ad", non_empty=True),
+    log:
+        "<results>/logs/impute/{method}.seed-{seed}.{slice}.{modality}.log",
+    benchmark:
+        "<results>/benchmarks/impute/{method}.seed-{seed}.{slice}.{modality}.tsv"
+    conda:
+        "../../envs/analyse.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1500, 40),
+        runtime=60,
+    params:
+        n_neighbors=config["impute"]["n_neighbors"],
+    message:
+        "Imputing {wildcards.modality} in {wildcards.slice} with {wildcards.method}, seed {wildcards.seed}"
+    script:
+        "../../scripts/impute.py"
+
+
+rule evaluate:
+    """Score domains and latent space, against the truth where there is one."""
+    input:
+        embedding="<results>/{method}/seed-{seed}/embedding.h5mu",
+        domains="<results>/{method}/seed-{seed}/domains.tsv",
+        reduced=collect("<results>/reduced/{modality}.h5ad", modality=SHEET.modalities),
+        library=library("evaluate"),
+    output:
+        ensure("<results>/{method}/seed-{seed}/metrics.tsv", non_empty=True),
+    log:
+        "<results>/logs/evaluate/{method}.seed-{seed}.log",
+    benchmark:
+        "<results>/benchmarks/evaluate/{method}.seed-{seed}.tsv"
+    conda:
+        "../../envs/analyse.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1500, 20),
+        runtime=60,
+    params:
+        truth=config["truth"],
+        seed=lambda wildcards: int(wildcards.seed),
+    message:
+        "Evaluating {wildcards.method}, seed {wildcards.seed}"
+    script:
+        "../../scripts/evaluate.py"
+
+
+rule project_latent:
+    """Lay out the latent space in two dimensions."""
+    input:
+        embedding="<results>/{method}/seed-{seed}/embedding.h5mu",
+        library=library("project_latent"),
+    output:
+        ensure("<results>/{method}/seed-{seed}/umap.tsv", non_empty=True),
+    log:
+        "<results>/logs/project_latent/{method}.seed-{seed}.log",
+    benchmark:
+        "<results>/benchmarks/project_latent/{method}.seed-{seed}.tsv"
+    conda:
+        "../../envs/analyse.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(2000, 20),
+        runtime=120,
+    params:
+        seed=lambda wildcards: int(wildcards.seed),
+    message:
+        "UMAP of {wildcards.method}, seed {wildcards.seed}"
+    script:
+        "../../scripts/project_latent.py"
+
+
+rule export:
+    """Gather counts, latent spaces, domains, layouts and imputed counts into one file."""
+    input:
+        qc=measured("<results>/qc/{slice}.{modality}.h5ad"),
+        reduced=collect("<results>/reduced/{modality}.h5ad", modality=SHEET.modalities),
+        runs=collect(
+            "<results>/{method}/seed-{seed}/{file}",
+            method=config["methods"],
+            seed=config["seeds"],
+            file=["embedding.h5mu", "domains.tsv", "umap.tsv"],
+        ),
+        imputed=collect(
+            missing("<results>/{method}/seed-{seed}/imputed/{slice}.{modality}.h5ad"),
+            method=config["methods"],
+            seed=config["seeds"],
+        ),
+        library=library("export"),
+    output:
+        ensure("<results>/integrated.h5mu", non_empty=True),
+    log:
+        "<results>/logs/export.log",
+    benchmark:
+        "<results>/benchmarks/export.tsv"
+    conda:
+        "../../envs/analyse.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1500, 10),
+        runtime=60,
+    params:
+        config=config,
+    message:
+        "Writing the result"
+    script:
+        "../../scripts/export.py"

@@ -1,0 +1,104 @@
+# What all rules share: the checked configuration, the sheet of slices, and helpers for inputs and resources.
+import re
+import sys
+from pathlib import Path
+
+import yaml
+from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
+
+# The package lies beside the scripts, so the workflow runs from a clone, also as a module of another workflow.
+ROOT = Path(workflow.current_basedir).parents[1]
+SCRIPTS = ROOT / "scripts"
+sys.path.insert(0, str(SCRIPTS))
+
+from mosaic import settings
+from mosaic.errors import InputError
+from mosaic.imports import reached
+
+
+def read_yaml(path):
+    """A YAML file of the workflow, by its path in the repository."""
+    return yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
+
+
+DEMO = read_yaml("resources/demo.yaml")
+DEMO_FILES = [f"data/demo/{name}.{modality}.h5ad" for name, own in DEMO["slices"].items() for modality in own]
+
+try:
+    complete, SHEET = settings.load(
+        config,
+        read_yaml("workflow/schemas/config.schema.yaml"),
+        read_yaml("workflow/schemas/slices.schema.yaml"),
+        made=DEMO_FILES,
+    )
+except InputError as error:
+    raise WorkflowError(str(error))
+for modality in settings.unused_modalities(config, SHEET):
+    logger.warning(
+        f"Modality {modality} is in the config, but {config['slices']} has no slice with it: it is left out."
+    )
+config.clear()
+config.update(complete)
+
+
+wildcard_constraints:
+    slice="|".join(map(re.escape, SHEET.slices)),
+    modality="|".join(map(re.escape, SHEET.modalities)),
+    method="|".join(map(re.escape, config["methods"])),
+    seed=r"\d+",
+
+
+def library(script):
+    """The library's modules that a rule's script reaches: as inputs, their edits make its results stale."""
+    return reached(SCRIPTS / f"{script}.py")[0]
+
+
+def slices_with(pattern):
+    """An input function: the pattern for each slice that measured the wildcard's modality."""
+    return lambda wildcards: collect(pattern, slice=SHEET.slices_of(wildcards.modality), allow_missing=True)
+
+
+def reduction(wildcards):
+    """What `reduce` does with a modality."""
+    modality = config["modalities"][wildcards.modality]
+    return {key: value for key, value in modality.items() if key != "normalization"}
+
+
+def linked_slices(wildcards):
+    """Pairs of slices that the graph of a modality links by expression."""
+    return [list(pair) for pair in SHEET.linked(wildcards.modality)]
+
+
+def memory(base, per_input):
+    """MB for a job: what its imports take, and so many times the size of its input; more on every attempt."""
+    return lambda wildcards, input, attempt: int((base + per_input * input.size_mb) * attempt)
+
+
+def measured(pattern):
+    """The pattern for each slice and modality of the sheet."""
+    return [pattern.format(slice=row.slice, modality=row.modality) for row in SHEET]
+
+
+def missing(pattern):
+    """The pattern for each slice and modality that the sheet lacks."""
+    return collect(
+        pattern, zip, slice=[s for s, _ in SHEET.missing], modality=[m for _, m in SHEET.missing], allow_missing=True
+    )
+
+
+def figures():
+    """Every figure of the run, as PNG; the SVG lies beside it."""
+    counted = [name for name, modality in config["modalities"].items() if modality["kind"] != "features"]
+    run = "<results>/{method}/seed-{seed}/figures/"
+    per_run = [f"{run}{name}.png" for name in ("latent", "domains", "metrics")]
+    return [
+        *collect("<results>/figures/qc.{modality}.png", modality=counted),
+        *collect("<results>/figures/features.{modality}.png", modality=SHEET.modalities),
+        *(["<results>/figures/training.png"] if "spamosaic" in config["methods"] else []),
+        *collect(
+            per_run + missing(f"{run}imputed.{{slice}}.{{modality}}.png"),
+            method=config["methods"],
+            seed=config["seeds"],
+        ),
+    ]

@@ -1,0 +1,214 @@
+# The figures: SVG to edit, PNG for the report. Needs what the other rules made; makes <results>/figures for the input
+# and <results>/{method}/seed-{seed}/figures for each run.
+
+
+rule plot_qc:
+    """Show what quality control saw and dropped in each slice of a modality."""
+    input:
+        spots=slices_with("<results>/qc/{slice}.{modality}.tsv"),
+        summaries=slices_with("<results>/qc/{slice}.{modality}.json"),
+        library=library("plot_qc"),
+    output:
+        svg=ensure("<results>/figures/qc.{modality}.svg", non_empty=True),
+        png=report(
+            ensure("<results>/figures/qc.{modality}.png", non_empty=True),
+            caption="../report/qc.rst",
+            category="1 Input",
+            subcategory="Quality control",
+            labels={"modality": "{modality}", "figure": "counts, features, mitochondria"},
+        ),
+    log:
+        "<results>/logs/plot_qc/{modality}.log",
+    conda:
+        "../../envs/figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000, 20),
+        runtime=30,
+    params:
+        slices=SHEET.slices,
+    message:
+        "Drawing the quality control of {wildcards.modality}"
+    script:
+        "../../scripts/plot_qc.py"
+
+
+rule plot_features:
+    """Lay out a modality's features before and after Harmony."""
+    input:
+        reduced="<results>/reduced/{modality}.h5ad",
+        library=library("plot_features"),
+    output:
+        svg=ensure("<results>/figures/features.{modality}.svg", non_empty=True),
+        png=report(
+            ensure("<results>/figures/features.{modality}.png", non_empty=True),
+            caption="../report/features.rst",
+            category="1 Input",
+            subcategory="Features by slice",
+            labels={"modality": "{modality}", "figure": "UMAP before and after Harmony"},
+        ),
+    log:
+        "<results>/logs/plot_features/{modality}.log",
+    conda:
+        "../../envs/figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(2000, 20),
+        runtime=30,
+    params:
+        slices=SHEET.slices,
+    message:
+        "Drawing the features of {wildcards.modality}"
+    script:
+        "../../scripts/plot_features.py"
+
+
+rule plot_training:
+    """Show the losses over the epochs, a line per seed."""
+    input:
+        history=collect("<results>/spamosaic/seed-{seed}/history.tsv", seed=config["seeds"]),
+        library=library("plot_training"),
+    output:
+        svg=ensure("<results>/figures/training.svg", non_empty=True),
+        png=report(
+            ensure("<results>/figures/training.png", non_empty=True),
+            caption="../report/training.rst",
+            category="2 Integration",
+            subcategory="Training",
+            labels={"figure": "losses over epochs"},
+        ),
+    log:
+        "<results>/logs/plot_training.log",
+    conda:
+        "../../envs/figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000, 20),
+        runtime=30,
+    params:
+        seeds=config["seeds"],
+    message:
+        "Drawing the training curves"
+    script:
+        "../../scripts/plot_training.py"
+
+
+rule plot_latent:
+    """Show the layout of the latent space by slice, measured modalities and domain."""
+    input:
+        embedding="<results>/{method}/seed-{seed}/embedding.h5mu",
+        domains="<results>/{method}/seed-{seed}/domains.tsv",
+        umap="<results>/{method}/seed-{seed}/umap.tsv",
+        reduced=collect("<results>/reduced/{modality}.h5ad", modality=SHEET.modalities),
+        library=library("plot_latent"),
+    output:
+        svg=ensure("<results>/{method}/seed-{seed}/figures/latent.svg", non_empty=True),
+        png=report(
+            ensure("<results>/{method}/seed-{seed}/figures/latent.png", non_empty=True),
+            caption="../report/latent.rst",
+            category="2 Integration",
+            subcategory="Latent space",
+            labels={"method": "{method}", "seed": "{seed}", "figure": "UMAP of the latent space"},
+        ),
+    log:
+        "<results>/logs/plot_latent/{method}.seed-{seed}.log",
+    conda:
+        "../../envs/figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000, 20),
+        runtime=30,
+    params:
+        slices=SHEET.slices,
+        truth=config["truth"],
+    message:
+        "Drawing the latent space of {wildcards.method}, seed {wildcards.seed}"
+    script:
+        "../../scripts/plot_latent.py"
+
+
+rule plot_domains:
+    """Show the domains on the tissue of every slice, above the truth where there is one."""
+    input:
+        embedding="<results>/{method}/seed-{seed}/embedding.h5mu",
+        domains="<results>/{method}/seed-{seed}/domains.tsv",
+        reduced=collect("<results>/reduced/{modality}.h5ad", modality=SHEET.modalities),
+        library=library("plot_domains"),
+    output:
+        svg=ensure("<results>/{method}/seed-{seed}/figures/domains.svg", non_empty=True),
+        png=report(
+            ensure("<results>/{method}/seed-{seed}/figures/domains.png", non_empty=True),
+            caption="../report/domains.rst",
+            category="3 Domains",
+            labels={"method": "{method}", "seed": "{seed}", "figure": "domains on tissue"},
+        ),
+    log:
+        "<results>/logs/plot_domains/{method}.seed-{seed}.log",
+    conda:
+        "../../envs/figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000, 20),
+        runtime=30,
+    params:
+        slices=SHEET.slices,
+        truth=config["truth"],
+    message:
+        "Drawing the domains of {wildcards.method}, seed {wildcards.seed}"
+    script:
+        "../../scripts/plot_domains.py"
+
+
+rule plot_imputed:
+    """Show imputed counts on a slice beside measured ones on the largest slice that has them."""
+    input:
+        imputed="<results>/{method}/seed-{seed}/imputed/{slice}.{modality}.h5ad",
+        donors=slices_with("<results>/qc/{slice}.{modality}.h5ad"),
+        library=library("plot_imputed"),
+    output:
+        svg=ensure("<results>/{method}/seed-{seed}/figures/imputed.{slice}.{modality}.svg", non_empty=True),
+        png=report(
+            ensure("<results>/{method}/seed-{seed}/figures/imputed.{slice}.{modality}.png", non_empty=True),
+            caption="../report/imputed.rst",
+            category="4 Imputation",
+            labels={"method": "{method}", "seed": "{seed}", "slice": "{slice}", "modality": "{modality}"},
+        ),
+    log:
+        "<results>/logs/plot_imputed/{method}.seed-{seed}.{slice}.{modality}.log",
+    conda:
+        "../../envs/figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000, 20),
+        runtime=30,
+    message:
+        "Drawing {wildcards.modality} imputed in {wildcards.slice}"
+    script:
+        "../../scripts/plot_imputed.py"
+
+
+rule plot_metrics:
+    """Set the metrics of a run in a table."""
+    input:
+        metrics="<results>/{method}/seed-{seed}/metrics.tsv",
+        library=library("plot_metrics"),
+    output:
+        svg=ensure("<results>/{method}/seed-{seed}/figures/metrics.svg", non_empty=True),
+        png=report(
+            ensure("<results>/{method}/seed-{seed}/figures/metrics.png", non_empty=True),
+            caption="../report/metrics.rst",
+            category="5 Metrics",
+            labels={"method": "{method}", "seed": "{seed}", "figure": "metrics"},
+        ),
+    log:
+        "<results>/logs/plot_metrics/{method}.seed-{seed}.log",
+    conda:
+        "../../envs/figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000, 20),
+        runtime=30,
+    message:
+        "Drawing the metrics of {wildcards.method}, seed {wildcards.seed}"
+    script:
+        "../../scripts/plot_metrics.py"
