@@ -6,7 +6,6 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
-import yaml
 
 from mosaic.imports import reached
 

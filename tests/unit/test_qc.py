@@ -60,7 +60,7 @@ def test_bounds_by_deviations():
 def test_features_know_only_the_tissue(checked):
     features = checked.copy()
     del features.layers["counts"]
-    passed, metrics, summary = qc.filter_slice(features, min_counts=20, min_features=5, min_spots=3)
+    passed, _, summary = qc.filter_slice(features, min_counts=20, min_features=5, min_spots=3)
     assert passed.n_obs == 19
     assert summary["spots_dropped_by_reason"] == {"off tissue": 1}
 

@@ -91,7 +91,12 @@ def test_sheet_with_bom_crlf_and_blank_lines(load):
         ({"train": {"lr": -1}}, "config key train.lr", "-1", "Learning rate"),
         ({"train": None}, "config key train", "None is not of type 'object'", "Training of the encoders"),
         ({"train": {"device": "gpu"}}, "config key train.device", "'gpu' is not known", "auto, cpu, cuda"),
-        ({"modalities": {"rna": {}, "adt": {"kind": "protein"}}}, "config key modalities.rna.kind", "is missing", "one of: rna, protein"),
+        (
+            {"modalities": {"rna": {}, "adt": {"kind": "protein"}}},
+            "config key modalities.rna.kind",
+            "is missing",
+            "one of: rna, protein",
+        ),
         (
             {"modalities": {"rna/x": {"kind": "rna"}, "rna": {"kind": "rna"}, "adt": {"kind": "protein"}}},
             "config key modalities",

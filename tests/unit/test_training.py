@@ -112,5 +112,5 @@ def test_cuda_without_a_gpu_is_an_error(mosaic_graphs):
 def test_a_loss_that_explodes_is_an_error(mosaic_graphs):
     graphs = {name: adata.copy() for name, adata in mosaic_graphs.items()}
     graphs["rna"].X[:] *= 1e30
-    with pytest.raises(InputError, match="train: the loss is (nan|inf) in epoch"):
+    with pytest.raises(InputError, match=r"train: the loss is (nan|inf) in epoch"):
         run(graphs)

@@ -1,0 +1,114 @@
+"""The jobs of every example and of every design, from dry-runs."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from workflow.conftest import REPOSITORY, jobs_per_rule
+
+# How often each of these rules runs in each example.
+COUNTS = ("qc", "normalize", "reduce", "build_graph", "impute", "plot_qc", "plot_features", "plot_imputed")
+EXAMPLES = {
+    "lymph_node": (4, 4, 2, 2, 2, 2, 2, 2),
+    "lymph_node_protein": (2, 2, 1, 1, 0, 1, 1, 0),
+    "misar_brain": (4, 4, 2, 2, 2, 2, 2, 2),
+    "mouse_brain": (8, 8, 5, 5, 12, 0, 5, 12),
+    "simulation": (4, 4, 2, 2, 2, 2, 2, 2),
+}
+
+
+@pytest.fixture(autouse=True)
+def _stay_here():
+    """Snakemake changes the working directory of this process."""
+    here = Path.cwd()
+    yield
+    os.chdir(here)
+
+
+def place_files(folder: Path, sheet: Path) -> None:
+    for line in sheet.read_text().splitlines()[1:]:
+        path = folder / line.split("\t")[2]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+@pytest.mark.parametrize(("name", "counts"), EXAMPLES.items())
+def test_example(tmp_path, name, counts):
+    sheet = Path("config/examples") / name / "slices.tsv"
+    (tmp_path / sheet).parent.mkdir(parents=True)
+    shutil.copy(REPOSITORY / sheet, tmp_path / sheet)
+    place_files(tmp_path, REPOSITORY / sheet)
+    jobs = jobs_per_rule(tmp_path, REPOSITORY / "config" / "examples" / name / "config.yaml")
+    assert tuple(jobs[rule] for rule in COUNTS) == counts
+    assert {rule: jobs[rule] for rule in ("train", "embed", "cluster", "evaluate", "export", "simulate_demo")} == {
+        "train": 1,
+        "embed": 1,
+        "cluster": 1,
+        "evaluate": 1,
+        "export": 1,
+        "simulate_demo": 0,
+    }
+
+
+def test_no_example_without_a_test():
+    folders = {path.parent.name for path in (REPOSITORY / "config" / "examples").glob("*/config.yaml")}
+    assert folders == set(EXAMPLES)
+
+
+def test_demo_makes_its_slices(tmp_path):
+    shutil.copytree(REPOSITORY / "config", tmp_path / "config")
+    jobs = jobs_per_rule(tmp_path, tmp_path / "config" / "config.yaml")
+    assert jobs["simulate_demo"] == 1
+    assert sum(jobs.values()) == 32
+
+
+def test_seeds_multiply_what_hangs_on_them(tmp_path):
+    shutil.copytree(REPOSITORY / "config", tmp_path / "config")
+    path = tmp_path / "config" / "config.yaml"
+    path.write_text(path.read_text() + "\nseeds: [0, 1, 2]\n")
+    jobs = jobs_per_rule(tmp_path, path)
+    assert {rule for rule, count in jobs.items() if count % 3 == 0} == {
+        "train",
+        "embed",
+        "cluster",
+        "impute",
+        "evaluate",
+        "project_latent",
+        "plot_latent",
+        "plot_domains",
+        "plot_imputed",
+        "plot_metrics",
+    }
+    assert jobs["reduce"] == 2
+
+
+def test_three_modalities_in_a_folder_with_dots_and_spaces(tmp_path):
+    folder = tmp_path / "my runs.v2"
+    folder.mkdir()
+    rows = [("a-1", "rna"), ("a-1", "adt"), ("a-1", "atac"), ("b_2", "rna"), ("b_2", "atac"), ("c", "adt")]
+    text = "slice\tmodality\tpath\n" + "".join(f"{s}\t{m}\t{s}.{m}.h5ad\n" for s, m in rows)
+    (folder / "sheet.tsv").write_text(text)
+    place_files(folder, folder / "sheet.tsv")
+    kinds = {"rna": "rna", "adt": "protein", "atac": "epigenome"}
+    config = {
+        "slices": "sheet.tsv",
+        "modalities": {name: {"kind": kind} for name, kind in kinds.items()},
+        "cluster": {"method": "leiden", "resolution": 1.0},
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    jobs = jobs_per_rule(folder, folder / "config.yaml")
+    assert jobs["qc"] == 6
+    assert jobs["impute"] == 3
+
+
+def test_profile_names_only_rules_and_resources_that_exist():
+    rules = set(
+        re.findall(r"^rule (\w+):", "".join(p.read_text() for p in REPOSITORY.glob("workflow/rules/*.smk")), re.M)
+    )
+    for path in REPOSITORY.glob("profiles/*/config*.yaml"):
+        profile = yaml.safe_load(path.read_text())
+        for key in ("set-resources", "set-threads"):
+            assert set(profile.get(key, {})) <= rules, path

@@ -1,0 +1,184 @@
+"""The demo from end to end, what a rerun runs, and what a user sees when something is wrong."""
+
+import json
+import os
+
+import mudata as md
+import numpy as np
+import pandas as pd
+import pytest
+import scanpy as sc
+
+
+@pytest.fixture(scope="module")
+def demo(make_checkout):
+    """The demo, run once with two cores; tests that change a file put it back."""
+    checkout = make_checkout()
+    done = checkout.snakemake()
+    assert done.returncode == 0, done.stdout + done.stderr
+    return checkout
+
+
+@pytest.fixture(scope="module")
+def result(demo):
+    return md.read_h5mu(demo.folder / "results" / "integrated.h5mu")
+
+
+@pytest.fixture
+def edited(demo):
+    """Change a file of the checkout for one test."""
+    kept = {}
+
+    def edit(name, change):
+        path = demo.folder / name
+        kept[path] = path.read_text(), path.stat()
+        path.write_text(change(path.read_text()))
+
+    yield edit
+    for path, (text, stat) in kept.items():
+        path.write_text(text)
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def test_domains_are_found(demo):
+    metrics = pd.read_csv(demo.folder / "results/spamosaic/seed-1234/metrics.tsv", sep="\t")
+    assert list(metrics.columns) == ["metric", "scope", "value", "direction"]
+    values = metrics.set_index(["metric", "scope"])["value"]
+    assert values["ARI", "all"] > 0.6
+    assert values["ARI", "slice:s1"] > 0.7
+    assert values["FOSCTTM", "s1:rna~adt"] < 0.1
+    assert values["iLISI", "all"] > 0.2
+    domains = pd.read_csv(demo.folder / "results/spamosaic/seed-1234/domains.tsv", sep="\t")
+    assert domains.columns[:3].tolist() == ["spot", "slice", "domain"]
+    assert domains["domain"].nunique() == 5
+
+
+def test_result_holds_everything(demo, result):
+    assert set(result.mod) == {"rna", "adt", "rna_imputed", "adt_imputed"}
+    assert set(result.obs["slice"]) == {"s1", "s2", "s3"}
+    assert {"X_latent", "X_umap", "X_spamosaic_1234", "spatial"} <= set(result.obsm)
+    assert not np.isnan(result.obsm["spatial"]).any()
+    counts = result["rna"].layers["counts"]
+    assert (counts.data == np.round(counts.data)).all()
+    assert set(result["rna"].obs_names) | set(result["adt"].obs_names) == set(result.obs_names)
+    assert set(result["adt_imputed"].obs["slice"]) == {"s2"}
+    assert {"imputed", "imputed_sd"} <= set(result["rna_imputed"].layers)
+    assert result.obs["domain"].notna().all()
+    config = json.loads(result.uns["mosaic"]["config"])
+    assert config["train"]["lr"] == 0.01
+    assert config["modalities"]["adt"]["normalization"] == "clr"
+
+
+def test_result_opens_in_scanpy(result):
+    rna = result["rna"].copy()
+    rna.obs["mosaic_domain"] = result.obs.loc[rna.obs_names, "mosaic_domain"]
+    sc.pp.normalize_total(rna)
+    sc.pp.log1p(rna)
+    sc.tl.rank_genes_groups(rna, "mosaic_domain", method="t-test")
+    assert len(rna.uns["rank_genes_groups"]["names"]) == rna.n_vars
+
+
+def test_imputed_protein_follows_the_truth(result):
+    """A domain's imputed profile on s2 resembles the one measured on s1, better than the slice's mean does."""
+    truth = result.obs["domain"]
+    imputed = result["adt_imputed"].to_df("imputed").groupby(truth, observed=True).mean()
+    measured = result["adt"][result["adt"].obs["slice"] == "s1"].to_df("counts").groupby(truth, observed=True).mean()
+    measured = measured.loc[imputed.index, imputed.columns]
+    error = np.abs(np.log1p(imputed) - np.log1p(measured)).to_numpy().mean()
+    flat = np.abs(np.log1p(imputed.mean()) - np.log1p(measured)).to_numpy().mean()
+    assert error < 0.8 * flat
+
+
+def test_qc_writes_down_what_it_dropped(demo):
+    summary = json.loads((demo.folder / "results/qc/s1.rna.json").read_text())
+    assert summary["spots_kept"] == summary["spots_in"] - len(summary["dropped_spots"])
+    for reason in ("off tissue", "few counts", "mitochondrial"):
+        assert summary["spots_dropped_by_reason"][reason] > 0
+
+
+def test_training_writes_its_history_and_progress(demo):
+    history = pd.read_csv(demo.folder / "results/spamosaic/seed-1234/history.tsv", sep="\t")
+    assert history["epoch"].tolist() == list(range(1, 101))
+    assert "s left" in (demo.folder / "results/logs/train/seed-1234.log").read_text()
+
+
+def test_a_second_run_does_nothing(demo):
+    assert demo.would_run() == set()
+
+
+@pytest.mark.parametrize(
+    ("change", "runs", "spares"),
+    [
+        ({"n_domains: 5": "n_domains: 4"}, {"cluster", "evaluate", "plot_domains", "export"}, {"embed", "impute"}),
+        ({"T: 0.1": "T: 0.2"}, {"train", "embed", "cluster", "impute"}, {"build_graph", "reduce", "plot_qc"}),
+        ({"truth: domain": "truth: null"}, {"evaluate", "plot_domains", "export"}, {"cluster", "train"}),
+        ({"adt: {min_counts: 100}": "adt: {min_counts: 101}"}, {"qc", "reduce", "train"}, {"simulate_demo"}),
+    ],
+)
+def test_a_changed_parameter_reruns_what_hangs_on_it(demo, edited, change, runs, spares):
+    ((old, new),) = change.items()
+    edited("config/config.yaml", lambda text: text.replace(old, new))
+    would = demo.would_run()
+    assert runs <= would
+    assert not spares & would
+
+
+def test_an_edited_module_reruns_the_rules_that_reach_it(demo, edited):
+    edited("scripts/mosaic/cluster.py", lambda text: text + "\n# edited\n")
+    would = demo.would_run()
+    assert {"cluster", "evaluate", "export"} <= would
+    assert not {"train", "qc", "impute", "build_graph"} & would
+
+
+def test_an_edited_module_below_another_reruns_too(demo, edited):
+    edited("scripts/mosaic/losses.py", lambda text: text + "\n# edited\n")
+    would = demo.would_run()
+    assert {"train", "embed", "cluster"} <= would
+    assert not {"build_graph", "qc"} & would
+
+
+def test_the_report_holds_every_figure(demo):
+    done = demo.snakemake("--report", "report.html")
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = (demo.folder / "report.html").read_text()
+    for name in ("1 Input", "2 Integration", "3 Domains", "4 Imputation", "5 Metrics"):
+        assert name in text
+    assert len(text) < 25e6
+
+
+def test_the_same_bits_with_one_core(demo, make_checkout):
+    again = make_checkout()
+    done = again.snakemake("results/integrated.h5mu", cores=1)
+    assert done.returncode == 0, done.stdout + done.stderr
+    first, second = (md.read_h5mu(run.folder / "results" / "integrated.h5mu") for run in (demo, again))
+    for key in first.obsm:
+        np.testing.assert_array_equal(first.obsm[key], second.obsm[key], err_msg=key)
+    pd.testing.assert_frame_equal(first.obs, second.obs)
+    for name in ("rna_imputed", "adt_imputed"):
+        assert abs(first[name].layers["imputed"] - second[name].layers["imputed"]).max() == 0
+
+
+def test_faults_are_shown_at_once_before_any_job(checkout):
+    (checkout.folder / "config/config.yaml").write_text("modalities: {rna: {kind: rnaa}}\ntrain: {lr: 1e-3}\n")
+    done = checkout.snakemake()
+    text = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert "3 faults in the configuration" in text or "4 faults in the configuration" in text
+    for part in ("modalities.rna.kind", "'rnaa' is not known", "write 0.001", "'adt' is not in the config"):
+        assert part in text
+    assert "Traceback" not in text
+    assert not (checkout.folder / "results").exists()
+
+
+def test_a_data_fault_is_told_with_file_and_mend(checkout, raw_slice):
+    raw = raw_slice()
+    raw.X = raw.X.toarray() + 0.5
+    raw.write_h5ad(checkout.folder / "bad.h5ad")
+    (checkout.folder / "config/slices.tsv").write_text("slice\tmodality\tpath\ns1\trna\tbad.h5ad\n")
+    done = checkout.snakemake()
+    text = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert "InputError: bad.h5ad: X holds values that are no whole numbers, so these are no counts" in text
+    assert "Hint: put the raw counts into" in text
+    assert "Traceback" not in text
+    assert "bad.h5ad" in (checkout.folder / "results/logs/qc/s1.rna.log").read_text()
