@@ -1,41 +1,13 @@
 """What the library makes of published data: quality to be held, with the time of a coffee."""
 
-import anndata as ad
 import numpy as np
-import pandas as pd
 import pytest
+from chain import embed, graphs_of, truth_of
 from sklearn.metrics import adjusted_rand_score
 
-from mosaic import cluster, graph, normalize, reduce, settings, spots, training
+from mosaic import cluster, spots
 
 MOSAIC = {"rna": ["s1", "s2"], "adt": ["s1", "s3"]}
-
-
-def graphs_of(files, kinds, linked, **changed):
-    """From files (modality -> slice -> path) to graphs, with the defaults of each modality's kind."""
-    graphs = {}
-    for modality, slices in files.items():
-        chosen = settings.KIND_DEFAULTS[kinds[modality]] | changed
-        normalization = chosen.pop("normalization")
-        read = [spots.read_slice(path, name, kinds[modality]) for name, path in slices.items()]
-        done = [normalize.normalize_slice(adata, normalization) for adata in read]
-        reduced = reduce.reduce_modality(done, modality, kind=kinds[modality], **chosen)
-        features = reduced.obsm[reduced.uns["features_key"]]
-        names = reduced.obs["slice"].to_numpy(dtype=str)
-        edges = {"intra_knns": 10, "radius": None, "inter_knn_base": 10}
-        spatial, mutual = graph.build_graph(features, reduced.obsm["spatial"], names, linked[modality], **edges)
-        obsp = {"spatial_connectivities": spatial, "mutual_nearest_neighbors": mutual}
-        graphs[modality] = ad.AnnData(features, obs=reduced.obs, obsm={"spatial": reduced.obsm["spatial"]}, obsp=obsp)
-    return graphs
-
-
-def embed(graphs, **changed):
-    encoders, _ = training.fit(graphs, seed=1234, device="cpu", **changed)
-    return training.embed(graphs, encoders, {"K": 2, "w_g": 0.8, "symmetric": False})
-
-
-def truth_of(graphs, mdata, column="domain"):
-    return spots.annotation({name: adata.obs for name, adata in graphs.items()}, mdata.obs_names, column)
 
 
 @pytest.mark.parametrize("replicate", ["replicate1", "replicate2"])
@@ -72,7 +44,7 @@ def test_cortex_rna_and_atac_from_counts(shared_data):
     linked = {"rna": [("s1", "s2")], "atac": [("s1", "s3")]}
     graphs = graphs_of(files, {"rna": "rna", "atac": "epigenome"}, linked)
     mdata = embed(graphs)
-    assert pd.Series(mdata.obs["slice"]).value_counts().tolist() == [1600] * 3
+    assert mdata.obs["slice"].value_counts().tolist() == [1600] * 3
     labels = cluster.cluster_domains(mdata.obsm[spots.LATENT], "mixture", n_domains=4, seed=0).labels
     assert adjusted_rand_score(truth_of(graphs, mdata), labels) > 0.2
     assert np.isfinite(mdata.obsm[spots.LATENT]).all()

@@ -1,13 +1,17 @@
 """Tissue domains from an embedding: tied-covariance Gaussian mixture, k-means or Leiden."""
 
 import logging
+import random
 import warnings
 from typing import Literal, NamedTuple
 
+import igraph
 import numpy as np
+from scipy import sparse
 from sklearn.cluster import AgglomerativeClustering, KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
+from sklearn.neighbors import NearestNeighbors
 
 from mosaic.errors import InputError
 
@@ -17,6 +21,8 @@ Method = Literal["mixture", "kmeans", "leiden"]
 
 # Ward's clustering needs memory and time quadratic in its rows, so it sees at most this many (as in R's mclust).
 _START_ROWS = 2000
+# Where there are few spots, each start sees this share of them: what the starts differ by.
+_START_SHARE = 0.8
 # Asked for too many domains, EM ends in a poor optimum from one subset in ten (on some data two in three); the
 # likelihood tells, so several are tried.
 _STARTS = 10
@@ -112,10 +118,10 @@ def cluster_domains(
 def mixture_domains(embedding: np.ndarray, n_domains: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Gaussian mixture with one tied covariance, EM started from hierarchical clustering.
 
-    This is the EEE model of mclust (Scrucca et al., R Journal 2016), by which SpaMosaic assigns domains. As in mclust, EM
-    starts from a hierarchical clustering: from k-means it loses 0.15 ARI as soon as more domains are asked for than
-    there are. The start is Ward's clustering of the whitened embedding, of ten seeded subsets of 2000 spots when there
-    are more; the start that reaches the highest likelihood is kept. Time is linear in the number of spots.
+    This is the EEE model of mclust (Scrucca et al., R Journal 2016), by which SpaMosaic assigns domains. As in mclust,
+    EM starts from a hierarchical clustering: from k-means it loses 0.15 ARI as soon as more domains are asked for than
+    there are. A start is Ward's clustering of a seeded subset, of 2000 spots at most, of the whitened embedding; of ten
+    the one that reaches the highest likelihood is kept. Time is linear in the number of spots.
 
     Parameters
     ----------
@@ -147,22 +153,24 @@ def mixture_domains(embedding: np.ndarray, n_domains: int, seed: int) -> tuple[n
         )
     rng = np.random.default_rng(seed)
     compared = white[_sample(n_spots, _COMPARE_ROWS, rng)]
-    n_starts = _STARTS if len(compared) > _START_ROWS else 1
-    starts = [
-        _hierarchical_start(compared[_sample(len(compared), _START_ROWS, rng)], n_domains) for _ in range(n_starts)
-    ]
-
+    start_rows = max(min(_START_ROWS, int(_START_SHARE * len(compared))), n_domains)
+    starts = [_hierarchical_start(compared[_sample(len(compared), start_rows, rng)], n_domains) for _ in range(_STARTS)]
     fits = [_fit_mixture(compared, start, _COMPARE_TOLERANCE) for start in starts]
     usable = [fit for fit in fits if not isinstance(fit, str)]
-    if not usable:
-        raise _mixture_failed(fits[0], n_domains)
-    best = max(usable, key=lambda fit: fit.score(compared))
-    start = {name: getattr(best, f"{name}_") for name in ("weights", "means", "precisions")}
-    final = _fit_mixture(white, start, _EM_TOLERANCE)
-    if isinstance(final, str):
-        raise _mixture_failed(final, n_domains)
-    log.info("mixture of %d domains: mean log-likelihood %.4f", n_domains, final.lower_bound_)
-    posterior = final.predict_proba(white)
+    outcome = fits[0]
+    for fit in sorted(usable, key=lambda fit: fit.score(compared), reverse=True):
+        start = {name: getattr(fit, f"{name}_") for name in ("weights", "means", "precisions")}
+        outcome = _fit_mixture(white, start, _EM_TOLERANCE)
+        if not isinstance(outcome, str):
+            break
+    if isinstance(outcome, str):
+        raise InputError(
+            f"the Gaussian mixture of {n_domains} domains failed: {outcome}",
+            where="cluster",
+            hint="ask for fewer domains, or choose method kmeans or leiden",
+        )
+    log.info("mixture of %d domains: mean log-likelihood %.4f", n_domains, outcome.lower_bound_)
+    posterior = outcome.predict_proba(white)
     return posterior.argmax(axis=1), posterior.max(axis=1)
 
 
@@ -181,7 +189,7 @@ def kmeans_domains(embedding: np.ndarray, n_domains: int, seed: int) -> np.ndarr
     n_found = len(np.unique(labels))
     if n_found < n_domains:
         raise InputError(
-            f"k-means found {n_found} domains where {n_domains} were asked for: the embedding has too few distinct spots",
+            f"k-means found {n_found} domains, not {n_domains}: the embedding has too few distinct spots",
             where="cluster: n_domains",
             hint=f"ask for {n_found} domains or fewer",
         )
@@ -189,9 +197,12 @@ def kmeans_domains(embedding: np.ndarray, n_domains: int, seed: int) -> np.ndarr
 
 
 def leiden_domains(embedding: np.ndarray, resolution: float, seed: int) -> np.ndarray:
-    """Leiden communities of UMAP's graph of 15 nearest neighbours, run until stable; shape (spots,).
+    """Leiden communities of the graph of shared nearest neighbours, run until stable; shape (spots,).
 
-    Source: Traag, Waltman and van Eck, Scientific Reports 2019, through scanpy and igraph.
+    Two spots are joined by the Jaccard index of their 15 nearest neighbours, themselves included, where one is among
+    the neighbours of the other (PhenoGraph; Levine et al., Cell 2015). Communities maximise modularity (Traag, Waltman
+    and van Eck, Scientific Reports 2019), by igraph. The neighbours are exact: their search takes time quadratic in
+    the number of spots.
 
     Raises
     ------
@@ -199,35 +210,22 @@ def leiden_domains(embedding: np.ndarray, resolution: float, seed: int) -> np.nd
         If there are fewer than three spots.
     """
     if len(embedding) < 3:
-        raise InputError(
-            f"{len(embedding)} spots are too few for a graph of nearest neighbours",
-            where="cluster",
-            hint="check the input",
-        )
-    # Only this method needs these two, which take seconds to import.
-    import anndata
-    import scanpy
-    from umap.umap_ import fuzzy_simplicial_set, nearest_neighbors
-
-    # The graph of scanpy.pp.neighbors, which itself fails above 8191 spots (scanpy 1.11 with pynndescent 0.7). Exact up to
-    # 4096 spots; approximate above, where only one job gives the same neighbours whatever the number of threads.
+        raise InputError(f"{len(embedding)} spots are too few for a graph of nearest neighbours", where="cluster")
     n_neighbors = min(_LEIDEN_NEIGHBORS, len(embedding) - 1)
-    random_state = np.random.RandomState(seed)
-    indices, distances, _ = nearest_neighbors(embedding, n_neighbors, "euclidean", {}, False, random_state, n_jobs=1)
-    graph, *_ = fuzzy_simplicial_set(
-        embedding, n_neighbors, random_state, "euclidean", knn_indices=indices, knn_dists=distances
+    nearest = NearestNeighbors(n_neighbors=n_neighbors).fit(embedding).kneighbors_graph() + sparse.identity(
+        len(embedding)
     )
-    spots = anndata.AnnData(shape=graph.shape)
-    scanpy.tl.leiden(
-        spots,
-        resolution=resolution,
-        adjacency=graph,
-        random_state=seed,
-        flavor="igraph",
-        n_iterations=-1,
-        directed=False,
-    )
-    return spots.obs["leiden"].cat.codes.to_numpy(dtype=int)
+    shared = (nearest @ nearest.T).multiply(nearest.maximum(nearest.T)).tocsr()
+    shared.data /= 2 * (n_neighbors + 1) - shared.data
+    edges = sparse.triu(shared, k=1).tocoo()
+    graph = igraph.Graph(len(embedding), np.column_stack([edges.row, edges.col]), edge_attrs={"weight": edges.data})
+    # igraph draws from one generator of the whole process: lend it a seeded one.
+    igraph.set_random_number_generator(random.Random(seed))
+    try:
+        communities = graph.community_leiden("modularity", weights="weight", resolution=resolution, n_iterations=-1)
+    finally:
+        igraph.set_random_number_generator(random)
+    return np.asarray(communities.membership)
 
 
 def _checked_embedding(embedding: np.ndarray) -> np.ndarray:
@@ -314,14 +312,6 @@ def _fit_mixture(white: np.ndarray, start: dict[str, np.ndarray], tolerance: flo
         return f"EM did not converge in {_EM_ITERATIONS} iterations"
     n_empty = model.n_components - len(np.unique(labels))
     return f"EM left {n_empty} of {model.n_components} domains without a spot" if n_empty else model
-
-
-def _mixture_failed(reason: str, n_domains: int) -> InputError:
-    return InputError(
-        f"the Gaussian mixture of {n_domains} domains failed: {reason}",
-        where="cluster",
-        hint="ask for fewer domains, or choose method kmeans or leiden",
-    )
 
 
 def _by_decreasing_size(labels: np.ndarray) -> np.ndarray:

@@ -330,7 +330,7 @@ def test_no_modality_alone_shows_what_both_show(demo):
         logs = np.log1p(shares * 1e4)
         features[key] = pd.DataFrame(PCA(15, random_state=0).fit_transform(logs), index=adata.obs_names)
         truth[key] = adata.obs["domain"].astype(str)
-        found = KMeans(5, n_init=5, random_state=0).fit_predict(features[key])
+        found = KMeans(5, n_init=20, random_state=0).fit_predict(features[key])
         assert 0.3 < adjusted_rand_score(truth[key], found) < 0.85
     both = pd.concat([features["s1", "rna"], features["s1", "adt"]], axis=1, join="inner").to_numpy()
     labels = truth["s1", "rna"][features["s1", "rna"].index.isin(features["s1", "adt"].index)]

@@ -1,56 +1,9 @@
-"""Running the workflow in tests: dry in this process, for real as a process of its own in a copy of the repository."""
+"""Copies of the repository to run, change and break."""
 
-import shutil
-import subprocess
-import sys
-from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-from snakemake.api import SnakemakeApi
-from snakemake.settings.types import ConfigSettings, OutputSettings, Quietness, ResourceSettings
-
-REPOSITORY = Path(__file__).parents[2]
-PARTS = ("Snakefile", "config", "envs", "profiles", "resources", "scripts", "workflow")
-
-
-def jobs_per_rule(folder: Path, config_file: Path) -> Counter:
-    """Jobs per rule that a run in ``folder`` would have, from a dry-run in this process."""
-    with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
-        workflow = api.workflow(
-            resource_settings=ResourceSettings(cores=2),
-            config_settings=ConfigSettings(configfiles=[config_file]),
-            snakefile=REPOSITORY / "Snakefile",
-            workdir=folder,
-        )
-        workflow.dag().execute_workflow(pseudo_executor="dryrun")
-        return Counter(job.rule.name for job in workflow._workflow.dag.jobs)
-
-
-class Checkout:
-    """A copy of the repository to run, change and break."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        for part in PARTS:
-            source = REPOSITORY / part
-            (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / part)
-
-    def snakemake(self, *arguments: str, cores: int = 2) -> subprocess.CompletedProcess:
-        """Run Snakemake here, with the demo's configuration unless told otherwise."""
-        command = [sys.executable, "-m", "snakemake", "--cores", str(cores), *arguments]
-        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
-
-    def would_run(self, *arguments: str) -> set[str]:
-        """Rules that a run would run now."""
-        done = self.snakemake("--dry-run", *arguments)
-        assert done.returncode == 0, done.stdout + done.stderr
-        text = done.stdout + done.stderr
-        if "Nothing to be done" in text:
-            return set()
-        table = text.split("Job stats:")[1].split("total")[0]
-        return {line.split()[0] for line in table.splitlines()[3:] if line.strip()}
+from running import Checkout
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from workflow.conftest import REPOSITORY, jobs_per_rule
+from running import REPOSITORY, jobs_per_rule
 
 # How often each of these rules runs in each example.
 COUNTS = ("qc", "normalize", "reduce", "build_graph", "impute", "plot_qc", "plot_features", "plot_imputed")

@@ -1,0 +1,95 @@
+"""Designs and kinds that the demo has not, from simulated counts to domains and imputed counts."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from chain import embed, graphs_of, truth_of
+from sklearn.metrics import adjusted_rand_score
+
+from mosaic import atlas, cluster, impute, layout, metrics, settings, simulate, spots
+
+KINDS = {"rna": "rna", "adt": "protein", "atac": "epigenome"}
+SHAPES = {
+    "rna": {"n_features": 120, "depth": 800, "markers": 12, "marker_fold": 5.0},
+    "adt": {"n_features": 20, "depth": 1500, "markers": 3, "marker_fold": 5.0},
+    "atac": {"n_features": 1500, "depth": 150, "markers": 150, "marker_fold": 8.0},
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Slices of a design, written and carried through the chain to an embedding with its graphs and counts."""
+
+    def make(slices):
+        names = list(dict.fromkeys(name for own in slices.values() for name in own))
+        design = {
+            "grid": {"rows": 18, "columns": 18, "pitch": 100},
+            "domains": {"a": 1, "b": 1, "c": 1},
+            "slices": slices,
+            "modalities": {name: {"kind": KINDS[name]} | SHAPES[name] for name in names},
+        }
+        folder = tmp_path_factory.mktemp("design")
+        files = {name: {} for name in names}
+        for (slice_name, name), adata in simulate.simulate_mosaic(design, seed=1).items():
+            files[name][slice_name] = folder / f"{slice_name}.{name}.h5ad"
+            adata.write_h5ad(files[name][slice_name])
+        sheet = settings.Sheet(settings.Row(s, m, str(files[m][s])) for s, own in slices.items() for m in own)
+        graphs = graphs_of(files, KINDS, {name: sheet.linked(name) for name in names}, n_comps=15)
+        mdata = embed(graphs, T=0.1, n_epochs=60)
+        return sheet, files, graphs, mdata
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "slices",
+    [
+        pytest.param({"s1": ["rna"], "s2": ["rna"], "s3": ["rna"]}, id="horizontal"),
+        pytest.param({"s1": ["rna", "adt"]}, id="vertical"),
+        pytest.param({"s1": ["rna", "adt", "atac"], "s2": ["rna", "atac"], "s3": ["adt"]}, id="three modalities"),
+        pytest.param({"s1": ["rna", "adt"], "s2": ["adt", "atac"], "s3": ["rna"]}, id="chain of bridges"),
+    ],
+)
+def test_design_end_to_end(made, slices):
+    sheet, files, graphs, mdata = made(slices)
+    truth = truth_of(graphs, mdata)
+    labels = cluster.cluster_domains(mdata.obsm[spots.LATENT], n_domains=3, seed=0).labels
+    assert adjusted_rand_score(truth, labels) > 0.6
+    table = metrics.evaluate(mdata, labels, truth).set_index(["metric", "scope"])["value"]
+    assert np.isnan(table["iLISI", "all"]) == (len(slices) == 1)
+    pairs = {scope for metric, scope in table.index if metric == "FOSCTTM"}
+    expected = {f"{s}:{a}~{b}" for s, own in slices.items() for i, a in enumerate(own) for b in own[i + 1 :]}
+    assert pairs == (expected or {"all"})
+
+    counts = {
+        name: [spots.read_slice(path, key, KINDS[name]) for key, path in own.items()] for name, own in files.items()
+    }
+    imputed = {name: [] for name in files}
+    for slice_name, name in sheet.missing:
+        done = impute.impute_modality(mdata, slice_name, name, counts[name], n_neighbors=10)
+        assert np.isfinite(impute.dense(done.layers["imputed"])).all()
+        imputed[name].append(done)
+    result = atlas.assemble(
+        counts,
+        graphs,
+        [
+            atlas.Run(
+                method="spamosaic",
+                seed=1234,
+                embedding=mdata,
+                domains=pd.Series(labels, index=mdata.obs_names),
+                umap=pd.DataFrame(mdata.obsm[spots.LATENT][:, :2], index=mdata.obs_names),
+                imputed=imputed,
+            )
+        ],
+        {"truth": "domain", "modalities": {}},
+    )
+    assert set(result.mod) == set(files) | {f"{name}_imputed" for _, name in sheet.missing}
+    assert (result.obs["mosaic_domain"].astype(int) == labels).all()
+    assert (result.obs["domain"] == truth).all()
+
+
+def test_layout_is_reproducible():
+    features = np.random.default_rng(0).normal(size=(60, 5))
+    np.testing.assert_array_equal(layout.umap_layout(features), layout.umap_layout(features))
+    assert layout.umap_layout(features).shape == (60, 2)
