@@ -8,6 +8,6 @@ with job(snakemake.log[0]):
     from mosaic import layout, spots
 
     embedding = spots.read(snakemake.input.embedding)
-    coordinates = layout.umap_layout(embedding.obsm[spots.LATENT], metric="cosine", seed=snakemake.params.seed)
+    coordinates = layout.umap_layout(embedding.obsm[spots.LATENT], seed=snakemake.params.seed)
     table = pd.DataFrame(coordinates, index=embedding.obs_names, columns=["UMAP1", "UMAP2"])
     table.to_csv(snakemake.output[0], sep="\t", index_label="spot")

@@ -343,8 +343,8 @@ def collect_embeddings(graphs: Mapping[str, ad.AnnData], latent: Mapping[str, np
     Returns
     -------
     MuData over all spots, slice by slice. ``obsm["X_latent"]`` of a modality holds its own coordinates; that of the
-    whole, the mean over the modalities that measured the spot. ``obs`` is that of ``union``; ``obsm["spatial"]`` has the
-    coordinates on the tissue.
+    whole, the mean over the modalities that measured the spot. ``obs`` is that of ``union``; ``obsm["spatial"]`` are
+    the coordinates on the tissue.
     """
     spots = union({name: graph.obs for name, graph in graphs.items()})
     width = next(iter(latent.values())).shape[1]
