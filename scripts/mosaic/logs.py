@@ -32,6 +32,8 @@ def job(log: str | Path, *, threads: int = 1) -> Iterator[None]:
     """
     for name in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
         os.environ[f"{name}_NUM_THREADS"] = str(threads)
+    # Idle threads sleep: spinning, they take the cores of the other jobs, and all become many times slower.
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     os.environ["MPLBACKEND"] = "Agg"
     Path(log).parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()

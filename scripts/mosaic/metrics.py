@@ -20,9 +20,9 @@ from mosaic.spots import LATENT, paired, slice_names
 logger = logging.getLogger(__name__)
 
 # Above these numbers of spots a metric is taken on a seeded sample, and the log says so: all pairs of spots are
-# compared for FOSCTTM; iLISI and the matching score search neighbours by brute force.
+# compared for FOSCTTM; iLISI and the matching score search neighbours by brute force, iLISI slowly.
 _MOST_PAIRED = 20_000
-_MOST_LISI = 50_000
+_MOST_LISI = 10_000
 
 _BLOCK_ROWS = 1024
 

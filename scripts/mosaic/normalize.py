@@ -1,7 +1,6 @@
 """Normalisation within one modality of one slice."""
 
 import anndata as ad
-import muon as mu
 import scanpy as sc
 
 from mosaic.errors import InputError
@@ -43,6 +42,9 @@ def normalize_slice(adata: ad.AnnData, normalization: str) -> ad.AnnData:
             hint="set min_counts under qc to 1 or more",
         )
     if normalization == "clr":
+        # Here, as it takes seconds to import and the other kinds do without.
+        import muon as mu
+
         # Proteins are few and rarely zero: dense is smaller than sparse here.
         adata.X = counts.toarray()
         mu.prot.pp.clr(adata, axis=1)

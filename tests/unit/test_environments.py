@@ -12,7 +12,7 @@ from mosaic.imports import reached
 REPOSITORY = Path(__file__).parents[2]
 RULES = sorted((REPOSITORY / "workflow" / "rules").glob("*.smk"))
 # Packages that an environment needs though no script imports them: scanpy imports them in the method that asks.
-BEHIND_OTHERS = {"leiden_domains": {"igraph", "leidenalg"}, "seurat_v3": {"scikit-misc"}}
+BEHIND_OTHERS = {"seurat_v3": {"scikit-misc"}}
 
 
 def pins(text: str) -> dict[str, str]:
