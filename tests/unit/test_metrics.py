@@ -249,7 +249,7 @@ def test_evaluate_leaves_out_what_has_no_truth_and_tells(run, caplog):
     only = metrics._against_truth(domains[known], truth[known], {"s": np.ones(80, dtype=bool)})
     assert value(table, "ARI", "all") == pytest.approx(next(iter(only))[2])
     with pytest.raises(InputError, match="no spot has a true domain"):
-        metrics.evaluate(embedding, domains, truth.where(False))
+        metrics.evaluate(embedding, domains, pd.Series(np.nan, index=truth.index, dtype=object))
 
 
 def test_evaluate_without_truth_has_no_metric_that_needs_it(run):
