@@ -13,13 +13,13 @@ REPOSITORY = Path(__file__).parents[1]
 PARTS = ("Snakefile", "config", "envs", "profiles", "resources", "scripts", "workflow")
 
 
-def jobs_per_rule(folder: Path, config_file: Path) -> Counter:
+def jobs_per_rule(folder: Path, *config_files: Path, snakefile: Path = REPOSITORY / "Snakefile") -> Counter:
     """Jobs per rule that a run in ``folder`` would have, from a dry-run in this process."""
     with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
         workflow = api.workflow(
             resource_settings=ResourceSettings(cores=2),
-            config_settings=ConfigSettings(configfiles=[config_file]),
-            snakefile=REPOSITORY / "Snakefile",
+            config_settings=ConfigSettings(configfiles=config_files),
+            snakefile=snakefile,
             workdir=folder,
         )
         workflow.dag().execute_workflow(pseudo_executor="dryrun")

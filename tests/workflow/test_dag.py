@@ -112,3 +112,26 @@ def test_profile_names_only_rules_and_resources_that_exist():
         profile = yaml.safe_load(path.read_text())
         for key in ("set-resources", "set-threads"):
             assert set(profile.get(key, {})) <= rules, path
+
+
+def test_another_workflow_can_take_it_as_a_module(tmp_path):
+    (tmp_path / "s1.h5ad").touch()
+    (tmp_path / "slices.tsv").write_text("slice\tmodality\tpath\ns1\tadt\ts1.h5ad\n")
+    (tmp_path / "Snakefile").write_text(
+        f"""
+module mosaic:
+    snakefile: {str(REPOSITORY / "Snakefile")!r}
+    config: {{"slices": "slices.tsv", "modalities": {{"adt": {{"kind": "protein"}}}}, "cluster": {{"n_domains": 3}}}}
+    pathvars:
+        results="results/mosaic"
+
+use rule * from mosaic as mosaic_*
+
+rule all:
+    default_target: True
+    input: rules.mosaic_all.input
+"""
+    )
+    jobs = jobs_per_rule(tmp_path, snakefile=tmp_path / "Snakefile")
+    assert jobs["mosaic_qc"] == jobs["mosaic_train"] == jobs["mosaic_export"] == 1
+    assert jobs["mosaic_impute"] == 0
