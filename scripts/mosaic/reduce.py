@@ -35,6 +35,11 @@ def select_features(adata: ad.AnnData, selection: str, n_top: int | None) -> np.
     Returns
     -------
     Boolean mask (features).
+
+    Raises
+    ------
+    InputError
+        If a highly variable selection breaks down on the data.
     """
     if selection == "all" or n_top is None or n_top >= adata.n_vars:
         return np.ones(adata.n_vars, dtype=bool)
@@ -49,14 +54,21 @@ def select_features(adata: ad.AnnData, selection: str, n_top: int | None) -> np.
         mask = np.zeros(adata.n_vars, dtype=bool)
         mask[np.argsort(-seen, kind="stable")[:n_top]] = True
         return mask
-    frame = sc.pp.highly_variable_genes(
-        adata,
-        n_top_genes=n_top,
-        flavor=selection,
-        batch_key="slice",
-        layer="counts" if selection == "seurat_v3" else None,
-        inplace=False,
-    )
+    try:
+        frame = sc.pp.highly_variable_genes(
+            adata,
+            n_top_genes=n_top,
+            flavor=selection,
+            batch_key="slice",
+            layer="counts" if selection == "seurat_v3" else None,
+            inplace=False,
+        )
+    except ValueError as error:  # the fit of variance on mean breaks down where most features are hardly ever seen
+        raise InputError(
+            f"{selection} can't fit variance on mean ({error})",
+            where="feature_selection",
+            hint="set feature_selection to prevalence or all, or raise min_spots under qc",
+        ) from error
     return frame["highly_variable"].to_numpy()
 
 

@@ -93,6 +93,17 @@ def test_feature_selection(slices):
     assert reduce.select_features(stacked, "seurat", 20).all()
 
 
+def test_selection_that_breaks_down_says_what_to_do(slices, monkeypatch):
+    def singular(*args, **kwargs):
+        raise ValueError(b"There are other near singularities as well. 0.03")
+
+    monkeypatch.setattr(reduce.sc.pp, "highly_variable_genes", singular)
+    with pytest.raises(
+        InputError, match=r"seurat_v3 can't fit .*near singularities.*\n.*set feature_selection to prev"
+    ):
+        reduce.select_features(spots.stack(slices, "rna"), "seurat_v3", 7)
+
+
 def test_too_little_to_reduce(slices):
     with pytest.raises(InputError, match=r"modality rna: 200 spots x 2 features are too few"):
         reduce.reduce_modality([adata[:, :2].copy() for adata in slices], "rna", **PLAIN)
