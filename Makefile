@@ -18,7 +18,7 @@ demo: $(VENV)/.run-ready
 	@echo "The result: results/integrated.h5mu (open it with mudata, muon or scanpy)"
 
 test: $(VENV)/.test-ready
-	$(BIN)/python -m pytest -n $(CORES) --dist worksteal
+	$(BIN)/python -m pytest -n $(CORES) --dist loadfile
 
 lint: $(VENV)/.test-ready
 	$(BIN)/snakefmt --check Snakefile workflow

@@ -76,7 +76,7 @@ QC_METRICS = {
     "n_features": "features per spot",
     "mito_percent": "mitochondrial counts (%)",
 }
-ARROWS = {"higher": "↑", "up": "↑", "lower": "↓", "down": "↓"}
+ARROWS = {"up": "↑", "down": "↓"}
 
 
 # ---------------------------------------------------------------------------------------------------------- colours

@@ -66,7 +66,7 @@ class Run:
         }
         self.scores = pd.DataFrame(
             [
-                (metric, scope, 0.5, "lower" if metric == "PAS" else "higher", "spamosaic", 1234)
+                (metric, scope, 0.5, "down" if metric == "PAS" else "up", "spamosaic", 1234)
                 for metric in ("ARI", "NMI", "PAS", "matching_score_$x$", "iLISI", "FOSCTTM", "CHAOS")
                 for scope in ("all", *self.slices)
             ],
@@ -408,9 +408,9 @@ def test_imputed_and_measured_share_their_scale():
 def test_metrics_table_says_each_value_once():
     scores = pd.DataFrame(
         [
-            ("ARI", "all", 0.12345, "higher", "spamosaic", 0),
-            ("ARI", "s1", np.nan, "higher", "spamosaic", 0),
-            ("PAS", "s1", 1234.5, "lower", "spamosaic", 0),
+            ("ARI", "all", 0.12345, "up", "spamosaic", 0),
+            ("ARI", "s1", np.nan, "up", "spamosaic", 0),
+            ("PAS", "s1", 1234.5, "down", "spamosaic", 0),
         ],
         columns=["metric", "scope", "value", "direction", "method", "seed"],
     )
