@@ -2,7 +2,7 @@
 
 import anndata as ad
 
-from mosaic import graph, normalize, reduce, settings, spots, training
+from mosaic import graph, normalize, qc, reduce, settings, spots, training
 
 
 def graphs_of(files, kinds, linked, **changed):
@@ -12,7 +12,8 @@ def graphs_of(files, kinds, linked, **changed):
         chosen = settings.KIND_DEFAULTS[kinds[modality]] | changed
         normalization = chosen.pop("normalization")
         read = [spots.read_slice(path, name, kinds[modality]) for name, path in slices.items()]
-        done = [normalize.normalize_slice(adata, normalization) for adata in read]
+        passed = [qc.filter_slice(adata, min_counts=1)[0] for adata in read]
+        done = [normalize.normalize_slice(adata, normalization) for adata in passed]
         reduced = reduce.reduce_modality(done, modality, kind=kinds[modality], **chosen)
         features = reduced.obsm[reduced.uns["features_key"]]
         names = reduced.obs["slice"].to_numpy(dtype=str)
