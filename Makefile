@@ -4,14 +4,13 @@ CORES ?= 2
 VENV ?= .venv
 BIN := $(VENV)/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
-# Live progress bars where a person watches; plain logs elsewhere.
-PROGRESS := $(shell test -t 1 && echo --logger rich)
 
 .PHONY: demo test lint clean
 
 # Snakemake 9.27 warns of a coroutine of its own when a report is made of jobs whose memory depends on their input.
 demo: $(VENV)/.run-ready
-	$(SNAKEMAKE) $(PROGRESS)
+	@# Live progress bars where a person watches; plain logs elsewhere.
+	if [ -t 1 ]; then $(SNAKEMAKE) --logger rich; else $(SNAKEMAKE); fi
 	PYTHONWARNINGS=ignore::RuntimeWarning $(SNAKEMAKE) --report results/report.html --quiet all
 	@echo
 	@echo "The report: results/report.html (open it in a browser)"
