@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 from running import REPOSITORY, jobs_per_rule
+from snakemake.utils import update_config
 
+from mosaic import settings
+
+SCHEMAS = ("config", "slices")
 # How often each of these rules runs in each example.
 COUNTS = ("qc", "normalize", "reduce", "build_graph", "impute", "plot_qc", "plot_features", "plot_imputed")
 EXAMPLES = {
@@ -56,6 +60,21 @@ def test_example(tmp_path, name, counts):
 def test_no_example_without_a_test():
     folders = {path.parent.name for path in (REPOSITORY / "config" / "examples").glob("*/config.yaml")}
     assert folders == set(EXAMPLES)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_example_is_not_changed_by_the_demo_below_it(tmp_path, monkeypatch, name):
+    """Run from the repository, Snakemake lays the example over the demo's config: nothing of the demo may remain."""
+    monkeypatch.chdir(tmp_path)
+    sheet = Path("config/examples") / name / "slices.tsv"
+    sheet.parent.mkdir(parents=True)
+    shutil.copy(REPOSITORY / sheet, sheet)
+    place_files(tmp_path, sheet)
+    schemas = [yaml.safe_load((REPOSITORY / f"workflow/schemas/{key}.schema.yaml").read_text()) for key in SCHEMAS]
+    alone = yaml.safe_load((REPOSITORY / "config/examples" / name / "config.yaml").read_text())
+    laid_over = yaml.safe_load((REPOSITORY / "config/config.yaml").read_text())
+    update_config(laid_over, alone)
+    assert settings.load(laid_over, *schemas) == settings.load(alone, *schemas)
 
 
 def test_demo_makes_its_slices(tmp_path):
