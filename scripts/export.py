@@ -8,16 +8,11 @@ with job(snakemake.log[0]):
     from mosaic import atlas, spots
 
     config = snakemake.params.config
-    counts = {name: [] for name in config["modalities"]}
-    for path in snakemake.input.qc:
-        counts[Path(path).name.split(".")[1]].append(spots.read(path))
+    counts = spots.read_slices(snakemake.input.qc)
     reduced = {name: spots.read(path) for name, path in zip(counts, snakemake.input.reduced, strict=True)}
     runs = []
     for folder in dict.fromkeys(Path(path).parent for path in snakemake.input.runs):
-        imputed = {name: [] for name in counts}
-        for path in map(Path, snakemake.input.imputed):
-            if path.parent.parent == folder:
-                imputed[path.name.split(".")[1]].append(spots.read(path))
+        imputed = [path for path in snakemake.input.imputed if Path(path).parent.parent == folder]
         runs.append(
             atlas.Run(
                 method=folder.parent.name,
@@ -25,7 +20,7 @@ with job(snakemake.log[0]):
                 embedding=spots.read(folder / "embedding.h5mu"),
                 domains=spots.read_table(folder / "domains.tsv")["domain"],
                 umap=spots.read_table(folder / "umap.tsv"),
-                imputed=imputed,
+                imputed=spots.read_slices(imputed),
             )
         )
     spots.write(atlas.assemble(counts, reduced, runs, config), snakemake.output[0])

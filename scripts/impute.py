@@ -9,7 +9,7 @@ with job(snakemake.log[0]):
         spots.read(snakemake.input.embedding),
         snakemake.wildcards.slice,
         snakemake.wildcards.modality,
-        [spots.read(path) for path in snakemake.input.donors],
-        n_neighbors=snakemake.params.n_neighbors,
+        spots.read_slices(snakemake.input.counts),
+        **snakemake.params.settings,
     )
     spots.write(adata, snakemake.output[0])

@@ -1,6 +1,11 @@
 """Small slices for all tests, and the published data sets where they are at hand."""
 
+import os
 from pathlib import Path
+
+# Tests run side by side: threads that spin while they wait would take the other tests' cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import anndata as ad
 import numpy as np

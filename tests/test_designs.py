@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from chain import embed, graphs_of, truth_of
+from chain import fit_embed, graphs_of, truth_of
 from sklearn.metrics import adjusted_rand_score
 
 from mosaic import atlas, cluster, impute, layout, metrics, settings, simulate, spots
@@ -34,8 +34,8 @@ def made(tmp_path_factory):
             files[name][slice_name] = folder / f"{slice_name}.{name}.h5ad"
             adata.write_h5ad(files[name][slice_name])
         sheet = settings.Sheet(settings.Row(s, m, str(files[m][s])) for s, own in slices.items() for m in own)
-        graphs = graphs_of(files, KINDS, {name: sheet.linked(name) for name in names}, n_comps=15)
-        mdata = embed(graphs, T=0.1, n_epochs=60)
+        graphs = graphs_of(files, KINDS, n_comps=15)
+        mdata = fit_embed(graphs, T=0.1, n_epochs=60)
         return sheet, files, graphs, mdata
 
     return make
@@ -66,7 +66,7 @@ def test_design_end_to_end(made, slices):
     }
     imputed = {name: [] for name in files}
     for slice_name, name in sheet.missing:
-        done = impute.impute_modality(mdata, slice_name, name, counts[name], n_neighbors=10)
+        done = impute.impute_modality(mdata, slice_name, name, counts)
         assert np.isfinite(impute.dense(done.layers["imputed"])).all()
         imputed[name].append(done)
     result = atlas.assemble(

@@ -5,15 +5,18 @@ normalisation, H the hops that the encoder reads.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import anndata as ad
 import numpy as np
 from scipy import sparse
 from scipy.spatial import KDTree
+from sklearn.ensemble import IsolationForest
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
 from mosaic.errors import InputError
+from mosaic.spots import slice_names
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +51,7 @@ def spatial_neighbors(coordinates: np.ndarray, n_neighbors: int, radius: float |
     n_neighbors = min(n_neighbors, n_spots - 1)
     tree = KDTree(coordinates)
     rows = np.arange(n_spots)
-    pitch = np.median(tree.query(coordinates, k=2)[0][:, 1])
+    pitch = spot_pitch(coordinates)
     # Distances that differ by rounding alone are ties.
     quantum = (pitch or 1.0) * 1e-5
     sources, targets, lengths = [], [], []
@@ -91,6 +94,11 @@ def spatial_neighbors(coordinates: np.ndarray, n_neighbors: int, radius: float |
     return adjacency
 
 
+def spot_pitch(coordinates: np.ndarray) -> float:
+    """Median distance from a spot to the nearest other one, in the unit of the coordinates (spots x 2)."""
+    return float(np.median(KDTree(coordinates).query(coordinates, k=2)[0][:, 1]))
+
+
 def _pair_hash(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """A well-mixed number per unordered pair (the finaliser of MurmurHash3)."""
     value = np.minimum(first, second).astype(np.uint64) << np.uint64(32) | np.maximum(first, second).astype(np.uint64)
@@ -99,7 +107,9 @@ def _pair_hash(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return value ^ (value >> np.uint64(33))
 
 
-def mutual_nearest_neighbors(first: np.ndarray, second: np.ndarray, n_neighbors: int) -> np.ndarray:
+def mutual_nearest_neighbors(
+    first: np.ndarray, second: np.ndarray, n_neighbors: int, *, auto_threshold: float | None = None
+) -> np.ndarray:
     """Pairs of spots of two slices that are each among the other's nearest (Haghverdi et al., Nature Biotech. 2018).
 
     Exact: Manhattan distance between L2-normalised rows.
@@ -110,71 +120,132 @@ def mutual_nearest_neighbors(first: np.ndarray, second: np.ndarray, n_neighbors:
         Features of the two slices (spots x d).
     n_neighbors
         Size of the neighbourhoods.
+    auto_threshold
+        Where the smaller slice has less than this share of the larger one's spots, spots of the larger look for that
+        share of ``n_neighbors`` alone (``inter_auto_knn`` of the publication). None: the same number for both.
 
     Returns
     -------
     Array (pairs x 2) of row numbers in ``first`` and ``second``, sorted.
     """
+    sizes = {"forth": n_neighbors, "back": n_neighbors}
+    ratio = min(len(first), len(second)) / max(len(first), len(second))
+    if auto_threshold is not None and ratio < auto_threshold:
+        sizes["forth" if len(first) > len(second) else "back"] = max(1, int(n_neighbors * ratio))
     first, second = normalize(first), normalize(second)
 
-    def nearest(queries: np.ndarray, among: np.ndarray) -> sparse.csr_matrix:
+    def nearest(queries: np.ndarray, among: np.ndarray, n_neighbors: int) -> sparse.csr_matrix:
         search = NearestNeighbors(n_neighbors=min(n_neighbors, len(among)), metric="manhattan", algorithm="brute")
         return search.fit(among).kneighbors_graph(queries)
 
-    mutual = nearest(first, second).multiply(nearest(second, first).T).tocoo()
+    mutual = nearest(first, second, sizes["forth"]).multiply(nearest(second, first, sizes["back"]).T).tocoo()
     pairs = np.column_stack([mutual.row, mutual.col]).astype(np.int64)
     return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
 
 
+def spatially_consistent(
+    pairs: np.ndarray, first: np.ndarray, second: np.ndarray, contamination: float | str = "auto"
+) -> np.ndarray:
+    """Drop pairs whose places and offset are unlike those of the others (``rmv_outlier`` of the publication).
+
+    An isolation forest (Liu et al., ICDM 2008) looks at both places and at their difference. It helps where the slices
+    lie in one frame, such as serial sections.
+
+    Parameters
+    ----------
+    pairs
+        As ``mutual_nearest_neighbors`` gives them (pairs x 2).
+    first, second
+        Coordinates of the two slices (spots x 2).
+    contamination
+        See ``sklearn.ensemble.IsolationForest``.
+
+    Returns
+    -------
+    The pairs that are left.
+    """
+    one, other = first[pairs[:, 0]], second[pairs[:, 1]]
+    forest = IsolationForest(contamination=contamination, random_state=0)
+    return pairs[forest.fit_predict(np.hstack([one, other, one - other])) == 1]
+
+
 def build_graph(
+    adata: ad.AnnData,
     features: np.ndarray,
-    coordinates: np.ndarray,
-    slices: np.ndarray,
     pairs: Sequence[tuple[str, str]],
     *,
-    intra_knns: int,
-    radius: float | None,
-    inter_knn_base: int,
-) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
+    searched: np.ndarray | None = None,
+    intra_knns: int | Mapping[str, int] = 10,
+    radius: float | Mapping[str, float] | None = None,
+    inter_knn_base: int = 10,
+    inter_auto_knn: bool = False,
+    inter_auto_thr: float = 0.8,
+    smooth_input: bool = False,
+    smooth_L: int = 1,
+    rmv_outlier: bool = False,
+    contamination: float | str = "auto",
+) -> ad.AnnData:
     """Spatial and expression edges of one modality over all its slices.
 
     Parameters
     ----------
+    adata
+        The slices stacked, with ``obs["slice"]``, ``obs["barcode"]`` and ``obsm["spatial"]`` (spots x 2; each slice in
+        its own frame and unit).
     features
-        Spots x d, slices stacked.
-    coordinates
-        Spots x 2; each slice in its own frame and unit.
-    slices
-        Each spot's slice.
+        Spots x d.
     pairs
         Slices to link by expression (``settings.Sheet.linked`` says which the design links).
+    searched
+        What is searched for mutual nearest neighbours (spots x any), if not the features.
     intra_knns, radius
-        See ``spatial_neighbors``.
-    inter_knn_base
-        See ``mutual_nearest_neighbors``.
+        See ``spatial_neighbors``; one value for all slices, or one per slice.
+    inter_knn_base, inter_auto_knn, inter_auto_thr
+        See ``mutual_nearest_neighbors``; the threshold counts where ``inter_auto_knn`` is set.
+    smooth_input, smooth_L
+        Put the features' first ``smooth_L`` propagations over the spatial edges beside them before all else: (L + 1) d
+        features.
+    rmv_outlier, contamination
+        See ``spatially_consistent``.
 
     Returns
     -------
-    Spatial adjacency, of ones and directed, and mutual nearest neighbours, of ones and symmetric (spots x spots both).
+    AnnData with the features in X, ``obs`` and ``obsm`` as given, ``obsp["spatial_connectivities"]`` of ones and
+    directed, ``obsp["mutual_nearest_neighbors"]`` of ones and symmetric.
 
     Raises
     ------
     InputError
-        As ``spatial_neighbors``, naming the slice; or if two slices to be linked have no mutual neighbours.
+        As ``spatial_neighbors``, naming the slice; if two slices to be linked have no mutual neighbours; or if values
+        per slice do not name each slice.
     """
-    members = {name: np.flatnonzero(slices == name) for name in dict.fromkeys(slices)}
-    n_spots = len(features)
+    slices, coordinates = adata.obs["slice"].to_numpy(dtype=str), adata.obsm["spatial"]
+    members = {name: np.flatnonzero(slices == name) for name in slice_names(adata.obs)}
     blocks = []
     for name, rows in members.items():
+        knns, cutoff = (_of_slice(value, name, key) for value, key in ((intra_knns, "intra_knns"), (radius, "radius")))
         try:
-            block = spatial_neighbors(coordinates[rows], intra_knns, radius).tocoo()
+            block = spatial_neighbors(coordinates[rows], knns, cutoff).tocoo()
         except InputError as error:
             raise InputError(error.problem, where=f"slice {name}", hint=error.hint) from error
         blocks.append((rows[block.row], rows[block.col]))
-    spatial = _adjacency(blocks, n_spots)
+    spatial = _adjacency(blocks, adata.n_obs)
+    if smooth_input:
+        alone = sparse.csr_matrix(spatial.shape, dtype=np.float32)
+        features = hops(features, propagation_operator(spatial, alone, w_g=0, symmetric=False), smooth_L)
+    searched = features if searched is None else searched
     links = []
     for first, second in pairs:
-        found = mutual_nearest_neighbors(features[members[first]], features[members[second]], inter_knn_base)
+        one, other = members[first], members[second]
+        found = mutual_nearest_neighbors(
+            searched[one], searched[other], inter_knn_base, auto_threshold=inter_auto_thr if inter_auto_knn else None
+        )
+        if rmv_outlier and len(found):
+            n_found = len(found)
+            found = spatially_consistent(found, coordinates[one], coordinates[other], contamination)
+            logger.info(
+                "%s and %s: %d of %d pairs are outliers on the tissue", first, second, n_found - len(found), n_found
+            )
         if not len(found):
             raise InputError(
                 "no mutual nearest neighbours",
@@ -182,9 +253,24 @@ def build_graph(
                 hint="raise graph.inter_knn_base, or check that the slices show the same tissue",
             )
         logger.info("%s and %s: %d pairs of mutual nearest neighbours", first, second, len(found))
-        one, other = members[first][found[:, 0]], members[second][found[:, 1]]
+        one, other = one[found[:, 0]], other[found[:, 1]]
         links += [(one, other), (other, one)]
-    return spatial, _adjacency(links, n_spots)
+    return ad.AnnData(
+        np.asarray(features, dtype=np.float32),
+        obs=adata.obs[["slice", "barcode"]],
+        obsm={"spatial": coordinates},
+        obsp={"spatial_connectivities": spatial, "mutual_nearest_neighbors": _adjacency(links, adata.n_obs)},
+    )
+
+
+def _of_slice(value, name: str, key: str):
+    if not isinstance(value, Mapping):
+        return value
+    if name not in value:
+        raise InputError(
+            f"has no value for slice {name}", where=f"graph.{key}", hint="name every slice, or give one number"
+        )
+    return value[name]
 
 
 def _adjacency(edges: Sequence[tuple[np.ndarray, np.ndarray]], n_spots: int) -> sparse.csr_matrix:

@@ -9,8 +9,8 @@ import numpy as np
 import scanpy as sc
 from scipy import sparse
 from scipy.stats import zscore
+from sklearn.decomposition import TruncatedSVD
 from sklearn.preprocessing import normalize
-from sklearn.utils.extmath import randomized_svd
 
 from mosaic.errors import InputError
 from mosaic.spots import slice_names, stack
@@ -72,7 +72,7 @@ def select_features(adata: ad.AnnData, selection: str, n_top: int | None) -> np.
     return frame["highly_variable"].to_numpy()
 
 
-def lsi(matrix: sparse.csr_matrix, n_comps: int, *, skip_first: bool, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def lsi(matrix: sparse.csr_matrix, n_comps: int, *, drop_first: str | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Latent semantic indexing: truncated SVD, then each spot's coordinates z-scored.
 
     Parameters
@@ -81,22 +81,34 @@ def lsi(matrix: sparse.csr_matrix, n_comps: int, *, skip_first: bool, seed: int)
         Spots x features, log-scaled frequencies.
     n_comps
         Components returned.
-    skip_first
-        Drop the first component, which in accessibility data follows a spot's depth.
+    drop_first
+        Drop the first component, which in accessibility data follows a spot's depth: ``before_zscore``, or
+        ``after_zscore`` as published, where it still decides how the others are scaled. None keeps it.
     seed
-        Of the randomised SVD.
+        Of the SVD's start.
 
     Returns
     -------
     Coordinates (spots x n_comps, float32) and loadings (features x n_comps, float32).
     """
-    U, S, Vt = randomized_svd(matrix, n_comps + skip_first, random_state=seed)
-    U, S, Vt = U[:, skip_first:], S[skip_first:], Vt[skip_first:]
-    return zscore(U * S, axis=1, ddof=1).astype(np.float32), Vt.T.astype(np.float32)
+    first = int(drop_first is not None)
+    # Exact, and with the signs that scikit-learn gives: z-scores over a spot's components depend on them.
+    svd = TruncatedSVD(n_comps + first, algorithm="arpack", random_state=seed)
+    coordinates = svd.fit_transform(matrix)
+    if drop_first == "before_zscore":
+        coordinates = zscore(coordinates[:, 1:], axis=1, ddof=1)
+    else:
+        coordinates = zscore(coordinates, axis=1, ddof=1)[:, first:]
+    return coordinates.astype(np.float32), svd.components_[first:].T.astype(np.float32)
+
+
+def log_shares(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Scale each spot to a sum of 10,000 and take log1p (spots x features)."""
+    return (normalize(matrix, norm="l1") * 1e4).log1p()
 
 
 def inverse_document_frequency(frequencies: sparse.csr_matrix, counts: sparse.csr_matrix) -> sparse.csr_matrix:
-    """Weigh term frequencies by a peak's rarity over all spots, then scale spots to a sum of 10,000 and take log1p.
+    """Weigh term frequencies by a peak's rarity over all spots.
 
     The recipe of GLUE (Cao & Gao, Nature Biotechnology 2022), which the publication follows.
 
@@ -107,8 +119,7 @@ def inverse_document_frequency(frequencies: sparse.csr_matrix, counts: sparse.cs
     """
     totals = np.asarray(counts.sum(axis=0)).ravel()
     weights = counts.shape[0] / np.maximum(totals, 1)
-    weighted = sparse.csr_matrix(frequencies @ sparse.diags_array(weights), dtype=np.float32)
-    return (normalize(weighted, norm="l1") * 1e4).log1p()
+    return sparse.csr_matrix(frequencies @ sparse.diags_array(weights), dtype=np.float32)
 
 
 def harmonize(features: np.ndarray, slices: np.ndarray, seed: int) -> np.ndarray:
@@ -142,6 +153,7 @@ def reduce_modality(
     reduction: str,
     n_comps: int,
     batch_correction: str,
+    drop_first: str | None = None,
     seed: int = 0,
 ) -> ad.AnnData:
     """Reduce all slices of one modality to the features that the graph and the encoder work on.
@@ -159,9 +171,11 @@ def reduce_modality(
     scale
         Scale each feature to unit variance over all spots before PCA.
     reduction
-        ``pca``, ``lsi`` or ``none`` (X is the features).
+        ``pca``, ``lsi`` (on the selected features' shares of a spot's counts) or ``none`` (X is the features).
     n_comps
         Number of components; fewer where there are fewer features or spots.
+    drop_first
+        See ``lsi``.
     batch_correction
         ``harmony`` (left out, and logged, where there is one slice) or ``none``.
     seed
@@ -183,7 +197,7 @@ def reduce_modality(
         mask = select_features(adata, feature_selection, n_top_features)
         logger.info("%s: %d of %d features selected", modality, mask.sum(), adata.n_vars)
         adata = adata[:, mask].copy()
-        available = min(adata.shape) - 1 - (kind == "epigenome")
+        available = min(adata.shape) - 1 - (drop_first is not None)
         if available < 2:
             raise InputError(
                 f"{adata.n_obs} spots x {adata.n_vars} features are too few to reduce",
@@ -196,10 +210,10 @@ def reduce_modality(
     if reduction == "none":
         key, features, loadings = "X_features", np.asarray(adata.X, dtype=np.float32), None
     elif reduction == "lsi":
-        key, matrix = "X_lsi", sparse.csr_matrix(adata.X)
+        key, matrix = "X_lsi", adata.layers["counts"]
         if kind == "epigenome":
-            matrix = inverse_document_frequency(matrix, adata.layers["counts"])
-        features, loadings = lsi(matrix, n_comps, skip_first=kind == "epigenome", seed=seed)
+            matrix = inverse_document_frequency(sparse.csr_matrix(adata.X), matrix)
+        features, loadings = lsi(log_shares(matrix), n_comps, drop_first=drop_first, seed=seed)
     else:
         key = "X_pca"
         if scale:

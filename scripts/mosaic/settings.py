@@ -39,6 +39,7 @@ KIND_DEFAULTS = {
         "scale": False,
         "reduction": "lsi",
         "n_comps": 50,
+        "drop_first": "before_zscore",
         "batch_correction": "harmony",
     },
     "features": {
@@ -52,8 +53,14 @@ KIND_DEFAULTS = {
     },
 }
 
-# Where the publication's choices differ from them.
-PUBLISHED = {"epigenome": {"feature_selection": "seurat_v3"}}
+# What recipe `published` puts in place of this workflow's defaults: those above, by kind, and the schema's, by section.
+# docs/method.md says what each choice is worth.
+PUBLISHED_KINDS = {"epigenome": {"feature_selection": "seurat_v3", "drop_first": "after_zscore"}}
+PUBLISHED = {
+    "graph": {"symmetric": False},
+    "train": {"reconstruct": "queries"},
+    "impute": {"method": "nearest", "n_neighbors": 10},
+}
 
 # What makes sense together, by kind.
 _ALLOWED = {
@@ -150,8 +157,8 @@ def load(
         faults.append(InputError("is no modality of the config", where=_key("qc", name), hint=hint))
     if not faults:
         complete = _complete(config, config_schema, sheet)
-        faults += _config_faults(complete)
-        faults += _design_faults(sheet, sheet_path)
+        faults += _config_faults(complete, sheet)
+        faults += design_faults(sheet, sheet_path)
     if faults:
         raise InputError.of_all(faults, "the configuration")
     return complete, sheet
@@ -274,13 +281,15 @@ def _read_sheet(
 
 def _complete(config: Mapping, schema: Mapping, sheet: Sheet) -> dict:
     """Fill in the defaults: of the schema, of the recipe, and of each modality's kind. Modalities as in the sheet."""
+    published = config.get("recipe") == "published"
+    if published:
+        config = {**config, **{name: values | config.get(name, {}) for name, values in PUBLISHED.items()}}
     complete = _defaults(config, schema)
-    recipe = PUBLISHED if complete["recipe"] == "published" else {}
     modalities = {}
     for name in sheet.modalities:
         given = complete["modalities"][name]
         kind = given["kind"]
-        modalities[name] = KIND_DEFAULTS[kind] | recipe.get(kind, {}) | given
+        modalities[name] = KIND_DEFAULTS[kind] | (PUBLISHED_KINDS.get(kind, {}) if published else {}) | given
     complete["modalities"] = modalities
     qc_schema = schema["properties"]["qc"]["additionalProperties"]
     complete["qc"] = {name: _defaults(complete["qc"].get(name, {}), qc_schema) for name in modalities}
@@ -296,7 +305,7 @@ def _defaults(given: Mapping, schema: Mapping) -> dict:
     return filled
 
 
-def _config_faults(config: Mapping) -> Iterator[InputError]:
+def _config_faults(config: Mapping, sheet: Sheet) -> Iterator[InputError]:
     for name, modality in config["modalities"].items():
         for key, allowed in _ALLOWED[modality["kind"]].items():
             if modality[key] not in allowed:
@@ -305,6 +314,18 @@ def _config_faults(config: Mapping) -> Iterator[InputError]:
                     where=_key("modalities", name, key),
                     hint=f"one of: {', '.join(sorted(allowed))}",
                 )
+        if modality["reduction"] == "lsi" and modality["normalization"] == "none":
+            yield InputError(
+                "lsi scales and takes logarithms itself, and normalization is none",
+                where=_key("modalities", name, "reduction"),
+                hint="leave normalization out, or set reduction to pca",
+            )
+        if "drop_first" in modality and modality["kind"] != "epigenome":
+            yield InputError(
+                f"only chromatin's first component follows depth, and the kind is {modality['kind']}",
+                where=_key("modalities", name, "drop_first"),
+                hint="leave it out",
+            )
         unlogged = modality["normalization"] == "none" and modality["n_top_features"] is not None
         if modality["feature_selection"] == "seurat" and unlogged:
             yield InputError(
@@ -312,6 +333,12 @@ def _config_faults(config: Mapping) -> Iterator[InputError]:
                 where=_key("modalities", name, "feature_selection"),
                 hint="set feature_selection to seurat_v3 or all",
             )
+    knns = config["graph"]["intra_knns"]
+    if isinstance(knns, Mapping):
+        for name in sorted(set(knns) ^ set(sheet.slices)):
+            problem = "is no slice of the sheet" if name in knns else "is missing"
+            hint = f"one number for all slices, or one for each of {', '.join(sheet.slices)}"
+            yield InputError(problem, where=_key("graph", "intra_knns", name), hint=hint)
     cluster = config["cluster"]
     wanted = "resolution" if cluster["method"] == "leiden" else "n_domains"
     if cluster[wanted] is None:
@@ -324,8 +351,16 @@ def _config_faults(config: Mapping) -> Iterator[InputError]:
         )
 
 
-def _design_faults(sheet: Sheet, path: str) -> Iterator[InputError]:
-    """Modalities that no chain of bridge slices joins can't be aligned."""
+def design_faults(sheet: Sheet, path: str) -> Iterator[InputError]:
+    """Faults of a design: modalities that no chain of bridge slices joins can't be aligned.
+
+    Parameters
+    ----------
+    sheet
+        The design.
+    path
+        Where it is written, for messages.
+    """
     groups = [{name} for name in sheet.modalities]
     for bridge in sheet.bridges:
         joined = set(sheet.modalities_of(bridge))

@@ -63,7 +63,7 @@ def read_slice(path: str | Path, slice_name: str, kind: str) -> ad.AnnData:
         raise InputError(f"is empty ({source.n_obs} spots x {source.n_vars} features)", where=where)
     _check_names(source, where)
     coordinates = _coordinates(source, where)
-    matrix = _feature_matrix(source, where) if kind == "features" else _counts(source, where)
+    matrix = feature_matrix(source, where) if kind == "features" else count_matrix(source, where)
 
     if "slice" in source.obs and (source.obs["slice"].astype(str) != slice_name).any():
         logger.warning('%s: obs["slice"] is replaced by the name in the sheet, %s', where, slice_name)
@@ -123,7 +123,21 @@ def _coordinates(source: ad.AnnData, where: str) -> np.ndarray:
     return coordinates
 
 
-def _feature_matrix(source: ad.AnnData, where: str) -> np.ndarray:
+def feature_matrix(source: ad.AnnData, where: str) -> np.ndarray:
+    """X of any finite numbers (spots x features, float32).
+
+    Parameters
+    ----------
+    source
+        As a user gives it.
+    where
+        Its file or name, for messages.
+
+    Raises
+    ------
+    InputError
+        If X is missing, or not finite.
+    """
     if source.X is None:
         raise InputError("X is missing", where=where, hint="kind 'features' takes its ready features from X")
     matrix = source.X.toarray() if sparse.issparse(source.X) else np.asarray(source.X)
@@ -132,7 +146,19 @@ def _feature_matrix(source: ad.AnnData, where: str) -> np.ndarray:
     return matrix.astype(np.float32)
 
 
-def _counts(source: ad.AnnData, where: str) -> sparse.csr_matrix:
+def count_matrix(source: ad.AnnData, where: str) -> sparse.csr_matrix:
+    """Raw counts from ``layers["counts"]`` or, without that layer, from X (spots x features, CSR, float32).
+
+    Parameters
+    ----------
+    source, where
+        See ``feature_matrix``.
+
+    Raises
+    ------
+    InputError
+        If there are none, or they are not whole numbers from 0.
+    """
     place = 'layers["counts"]' if "counts" in source.layers else "X"
     counts = source.layers.get("counts", source.X)
     mend = 'put the raw counts into layers["counts"] or X; a ready low-dimensional matrix is kind "features"'
@@ -177,6 +203,14 @@ def read(path: str | Path) -> ad.AnnData | md.MuData:
             where=str(path),
             hint="delete this file and run again: the workflow makes it anew",
         ) from error
+
+
+def read_slices(paths: Sequence[str | Path]) -> dict[str, list[ad.AnnData]]:
+    """Read files that rules named ``{slice}.{modality}.h5ad``, as lists per modality."""
+    slices = {}
+    for path in map(Path, paths):
+        slices.setdefault(path.name.split(".")[1], []).append(read(path))
+    return slices
 
 
 def read_table(path: str | Path) -> pd.DataFrame:

@@ -13,12 +13,13 @@ import pandas as pd
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from scipy import sparse
 
 from mosaic.encoder import Encoder
 from mosaic.errors import InputError
 from mosaic.graph import hops, propagation_operator
 from mosaic.losses import contrastive_loss, graph_loss, reconstruction_loss
-from mosaic.spots import collect_embeddings, paired
+from mosaic.spots import collect_embeddings, paired, slice_names
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +65,134 @@ def encoder_input(graph: ad.AnnData, *, K: int, w_g: float, symmetric: bool) -> 
     return hops(graph.X, operator, K)
 
 
+def new_encoders(
+    graphs: Mapping[str, ad.AnnData],
+    *,
+    seed: int,
+    K: int = 2,
+    n_hidden: int = 128,
+    n_latent: int = 32,
+    dropout: float = 0.2,
+) -> dict[str, Encoder]:
+    """Encoders with the weights that a seed gives, those of the published implementation for the same seed.
+
+    Parameters
+    ----------
+    graphs
+        Per modality the AnnData of ``encoder_input``.
+    seed
+        Of the weights, and of what torch draws next: the dropout of training.
+    K, n_hidden, n_latent, dropout
+        See ``encoder.Encoder``.
+    """
+    torch.manual_seed(seed)
+    return {
+        name: Encoder(graph.n_vars, K=K, n_hidden=n_hidden, n_latent=n_latent, dropout=dropout)
+        for name, graph in graphs.items()
+    }
+
+
+class Objective:
+    """What an epoch minimises: contrastive loss on bridge slices, reconstruction of the others.
+
+    Parameters
+    ----------
+    graphs, K, w_g, symmetric
+        See ``encoder_input``; the graphs with ``obs["slice"]``.
+    T, w_rec_g, reconstruct, full_batch_max, batch_size
+        See ``fit``.
+    seed
+        Of batches and sampled pairs, drawn on the CPU so that they are the same on every device.
+    device
+        Where to compute.
+
+    Raises
+    ------
+    InputError
+        If a bridge slice has no paired spots.
+    """
+
+    def __init__(
+        self,
+        graphs: Mapping[str, ad.AnnData],
+        *,
+        K: int = 2,
+        w_g: float = 0.8,
+        symmetric: bool = True,
+        T: float = 0.01,
+        w_rec_g: float = 0.0,
+        reconstruct: str = "all",
+        full_batch_max: int = 8000,
+        batch_size: int = 1024,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ):
+        self.T, self.w_rec_g = T, w_rec_g
+        self.full_batch_max, self.batch_size = full_batch_max, batch_size
+        self.generator = torch.Generator().manual_seed(seed)
+        self.device = torch.device(device)
+        self.features = {name: torch.as_tensor(graph.X, device=device) for name, graph in graphs.items()}
+        self.inputs = {
+            name: torch.as_tensor(encoder_input(graph, K=K, w_g=w_g, symmetric=symmetric), device=device)
+            for name, graph in graphs.items()
+        }
+        pairs = paired({name: graph.obs for name, graph in graphs.items()})
+        # Per bridge slice and modality the rows of its paired spots, -1 where a spot was not measured.
+        self.bridges = {
+            slice_name: {name: torch.as_tensor(rows.to_numpy(), device=device) for name, rows in table.items()}
+            for slice_name, table in pairs.items()
+        }
+        self.reconstructed = []
+        for name, graph in graphs.items():
+            slices = graph.obs["slice"].to_numpy(dtype=str)
+            for slice_name in slice_names(graph.obs):
+                if reconstruct == "all" or slice_name not in pairs:
+                    rows = np.flatnonzero(slices == slice_name)
+                    edges = _spatial_edges(graph, rows) if w_rec_g else np.empty((2, 0), dtype=np.int64)
+                    self.reconstructed.append((name, *(torch.as_tensor(part, device=device) for part in (rows, edges))))
+
+    def __call__(self, encoders: Mapping[str, Encoder]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Contrastive and reconstruction loss, whose sum is minimised; 0 where the design has none."""
+        outputs = {name: encoders[name](H) for name, H in self.inputs.items()}
+        zero = torch.zeros((), device=self.device)
+        contrastive = [self._contrast(outputs, rows) for rows in self.bridges.values()]
+        reconstruction = []
+        for name, rows, edges in self.reconstructed:
+            latent, decoded = outputs[name]
+            term = (1 - self.w_rec_g) * reconstruction_loss(decoded[rows], self.features[name][rows])
+            if self.w_rec_g:
+                term = term + self.w_rec_g * graph_loss(latent[rows], edges, self.generator)
+            reconstruction.append(term)
+        return torch.stack(contrastive or [zero]).mean(), torch.stack(reconstruction or [zero]).mean()
+
+    def _contrast(self, outputs: Mapping, rows: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Contrastive loss of one bridge slice, over all its paired spots or in shuffled batches."""
+        n_spots = len(next(iter(rows.values())))
+        if n_spots <= self.full_batch_max:
+            batches = [slice(None)]
+        else:
+            batches = torch.randperm(n_spots, generator=self.generator).to(self.device).split(self.batch_size)
+        losses, weights = [], []
+        for batch in batches:
+            z, spot = [], []
+            for name, column in rows.items():
+                chosen = column[batch]
+                measured = torch.nonzero(chosen >= 0).squeeze(1)
+                z.append(outputs[name][0][chosen[measured]])
+                spot.append(measured)
+            spot = torch.cat(spot)
+            losses.append(contrastive_loss(torch.cat(z), spot, self.T))
+            weights.append(len(spot))
+        weights = torch.tensor(weights, dtype=losses[0].dtype, device=self.device)
+        return (torch.stack(losses) * weights).sum() / weights.sum()
+
+
+def _spatial_edges(graph: ad.AnnData, rows: np.ndarray) -> np.ndarray:
+    """Spatial edges and self loops of one slice (2 x edges), numbered within ``rows``."""
+    edges = (graph.obsp["spatial_connectivities"][rows][:, rows] + sparse.eye_array(len(rows))).tocoo()
+    return np.vstack([edges.row, edges.col]).astype(np.int64)
+
+
 def fit(
     graphs: Mapping[str, ad.AnnData],
     *,
@@ -75,11 +204,12 @@ def fit(
     T: float = 0.01,
     w_g: float = 0.8,
     w_rec_g: float = 0.0,
+    reconstruct: str = "all",
     K: int = 2,
     n_hidden: int = 128,
     n_latent: int = 32,
     dropout: float = 0.2,
-    symmetric: bool = False,
+    symmetric: bool = True,
     full_batch_max: int = 8000,
     batch_size: int = 1024,
 ) -> tuple[dict[str, Encoder], pd.DataFrame]:
@@ -104,6 +234,8 @@ def fit(
         See ``encoder_input``.
     w_rec_g
         Share of graph reconstruction in the reconstruction loss, 0 to 1.
+    reconstruct
+        Slices whose features are reconstructed: ``queries``, those that are no bridge, or ``all``.
     n_hidden, n_latent, dropout
         See ``encoder.Encoder``.
     full_batch_max, batch_size
@@ -121,61 +253,35 @@ def fit(
         If a bridge slice has no paired spots, the loss is no longer finite, or the device is missing.
     """
     place = choose_device(device)
-    pairs = paired({name: graph.obs for name, graph in graphs.items()})
-    # Shuffling and sampling draw on the CPU, so that they are the same on every device.
-    generator = torch.Generator().manual_seed(seed)
-    torch.manual_seed(seed)
-    encoders = {
-        name: Encoder(graph.n_vars, K=K, n_hidden=n_hidden, n_latent=n_latent, dropout=dropout).to(place)
-        for name, graph in graphs.items()
-    }
-    features = {name: torch.as_tensor(graph.X, device=place) for name, graph in graphs.items()}
-    inputs = {
-        name: torch.as_tensor(encoder_input(graph, K=K, w_g=w_g, symmetric=symmetric), device=place)
-        for name, graph in graphs.items()
-    }
-    bridges = {name: _positives(table, place) for name, table in pairs.items()}
-    queries = [
-        (name, torch.as_tensor(np.flatnonzero(graph.obs["slice"] == slice_name), device=place))
-        for name, graph in graphs.items()
-        for slice_name in graph.obs["slice"].unique()
-        if slice_name not in pairs
-    ]
-    edges = {}
-    if w_rec_g:
-        for name, graph in graphs.items():
-            merged = (graph.obsp["spatial_connectivities"] + graph.obsp["mutual_nearest_neighbors"]).tocoo()
-            edges[name] = torch.as_tensor(np.vstack([merged.row, merged.col]).astype(np.int64), device=place)
-    optimizer = torch.optim.Adam(
-        [weight for encoder in encoders.values() for weight in encoder.parameters()], lr=lr, weight_decay=weight_decay
+    objective = Objective(
+        graphs,
+        K=K,
+        w_g=w_g,
+        symmetric=symmetric,
+        T=T,
+        w_rec_g=w_rec_g,
+        reconstruct=reconstruct,
+        full_batch_max=full_batch_max,
+        batch_size=batch_size,
+        seed=seed,
+        device=place,
     )
+    encoders = new_encoders(graphs, seed=seed, K=K, n_hidden=n_hidden, n_latent=n_latent, dropout=dropout)
+    encoders = {name: encoder.to(place).train() for name, encoder in encoders.items()}
+    weights = [weight for encoder in encoders.values() for weight in encoder.parameters()]
+    optimizer = torch.optim.Adam(weights, lr=lr, weight_decay=weight_decay)
     logger.info(
-        "training on %s, %d thread(s): %d bridge slices, %d slices to reconstruct",
+        "training on %s, %d thread(s): %d bridge slices to align, %d slices to reconstruct",
         place,
         torch.get_num_threads(),
-        len(bridges),
-        len(queries),
+        len(objective.bridges),
+        len(objective.reconstructed),
     )
 
     history = []
     begun = shown = time.monotonic()
     for epoch in range(1, n_epochs + 1):
-        outputs = {name: encoders[name].train()(H) for name, H in inputs.items()}
-        zero = torch.zeros((), device=place)
-        contrastive = torch.stack(
-            [
-                _bridge_loss(outputs, rows, spots, T, full_batch_max, batch_size, generator)
-                for rows, spots in bridges.values()
-            ]
-            or [zero]
-        ).mean()
-        terms = []
-        for name, rows in queries:
-            terms.append((1 - w_rec_g) * reconstruction_loss(outputs[name][1][rows], features[name][rows]))
-        for name in edges if queries else ():
-            share = sum(query == name for query, _ in queries)
-            terms.extend([w_rec_g * graph_loss(outputs[name][0], edges[name], generator)] * share)
-        reconstruction = torch.stack(terms).sum() / len(queries) if queries else zero
+        contrastive, reconstruction = objective(encoders)
         loss = contrastive + reconstruction
         optimizer.zero_grad()
         loss.backward()
@@ -202,32 +308,6 @@ def fit(
             )
     table = pd.DataFrame(history, columns=["epoch", "loss", "contrastive", "reconstruction"])
     return {name: encoder.cpu().eval() for name, encoder in encoders.items()}, table
-
-
-def _positives(table: pd.DataFrame, place: torch.device) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """Per modality the rows of a slice's paired spots, -1 where not measured, and the number of spots."""
-    return {name: torch.as_tensor(column.to_numpy(), device=place) for name, column in table.items()}, len(table)
-
-
-def _bridge_loss(outputs, rows, n_spots, T, full_batch_max, batch_size, generator) -> torch.Tensor:
-    """Contrastive loss of one bridge slice, over all its paired spots or in shuffled batches."""
-    if n_spots <= full_batch_max:
-        batches = [slice(None)]
-    else:
-        batches = torch.randperm(n_spots, generator=generator).split(batch_size)
-    losses, weights = [], []
-    for batch in batches:
-        z, spot = [], []
-        for name, column in rows.items():
-            chosen = column[batch if isinstance(batch, slice) else batch.to(column.device)]
-            measured = torch.nonzero(chosen >= 0).squeeze(1)
-            z.append(outputs[name][0][chosen[measured]])
-            spot.append(measured)
-        spot = torch.cat(spot)
-        losses.append(contrastive_loss(torch.cat(z), spot, T))
-        weights.append(len(spot))
-    weights = torch.tensor(weights, dtype=losses[0].dtype, device=losses[0].device)
-    return (torch.stack(losses) * weights).sum() / weights.sum()
 
 
 def save_model(encoders: Mapping[str, Encoder], settings: Mapping, path: str | Path) -> None:

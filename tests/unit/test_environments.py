@@ -64,9 +64,9 @@ def test_no_env_script_or_module_is_left_over():
     assert set((REPOSITORY / "envs").glob("*.yaml")) == set(scripts_by_env())
     modules = {Path(module) for script in used for module in reached(script)[0]}
     assert set((REPOSITORY / "scripts" / "mosaic").glob("*.py")) - modules == {
-        # Of the workflow itself: common.smk reads these.
+        # Of the workflow itself: common.smk reads these; and of notebooks.
         REPOSITORY / "scripts" / "mosaic" / f"{name}.py"
-        for name in ("imports", "settings")
+        for name in ("imports", "settings", "api")
     }
 
 

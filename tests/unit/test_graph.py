@@ -1,12 +1,19 @@
 """Spatial neighbours, mutual nearest neighbours and propagation, against brute force."""
 
+import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse
 from scipy.spatial.distance import cdist
 
 from mosaic import graph
 from mosaic.errors import InputError
+
+
+def stacked(places, slices):
+    obs = pd.DataFrame({"slice": pd.Categorical(slices), "barcode": np.arange(len(slices)).astype(str)})
+    return ad.AnnData(obs=obs.set_index(obs["barcode"].to_numpy()), obsm={"spatial": places})
 
 
 @pytest.fixture
@@ -69,10 +76,9 @@ def test_mutual_neighbours_by_brute_force(rng):
 def test_no_spatial_edge_joins_slices_and_expression_edges_only_the_linked(rng):
     slices = np.repeat(["s1", "s2", "s3"], 30)
     features, places = rng.normal(size=(90, 4)), rng.normal(size=(90, 2))
-    spatial, mutual = graph.build_graph(
-        features, places, slices, [("s1", "s3")], intra_knns=5, radius=None, inter_knn_base=5
-    )
-    edges = spatial.tocoo()
+    built = graph.build_graph(stacked(places, slices), features, [("s1", "s3")], intra_knns=5, inter_knn_base=5)
+    mutual = built.obsp["mutual_nearest_neighbors"]
+    edges = built.obsp["spatial_connectivities"].tocoo()
     assert (slices[edges.row] == slices[edges.col]).all()
     links = mutual.tocoo()
     assert {*zip(slices[links.row], slices[links.col], strict=True)} == {("s1", "s3"), ("s3", "s1")}
@@ -85,7 +91,7 @@ def test_isolation_names_the_slice():
     places = np.vstack([np.arange(10)[:, None] * [1.0, 0], [[99, 0]], np.arange(10)[:, None] * [1.0, 0]])
     slices = np.repeat(["good", "bad"], [10, 11])[::-1]
     with pytest.raises(InputError, match="slice bad: radius 2"):
-        graph.build_graph(np.eye(21), places, slices, [], intra_knns=3, radius=2, inter_knn_base=5)
+        graph.build_graph(stacked(places, slices), np.eye(21), [], intra_knns=3, radius=2)
 
 
 def test_operator_and_hops_written_out():
@@ -100,3 +106,56 @@ def test_operator_and_hops_written_out():
     np.testing.assert_allclose(H, np.hstack([X, S.T @ X, S.T @ S.T @ X]), rtol=1e-5)
     undirected = graph.propagation_operator(spatial, mutual, w_g=0.8, symmetric=True).toarray()
     np.testing.assert_allclose(undirected, undirected.T)
+
+
+def test_knns_and_radius_may_differ_between_slices(rng):
+    slices = np.repeat(["s1", "s2"], 30)
+    given = stacked(rng.normal(size=(60, 2)), slices), rng.normal(size=(60, 4)), [("s1", "s2")]
+    degree = graph.build_graph(*given, intra_knns={"s1": 3, "s2": 7}).obsp["spatial_connectivities"].getnnz(axis=1)
+    assert (degree[:30] == 3).all()
+    assert (degree[30:] == 7).all()
+    with pytest.raises(InputError, match=r"graph.intra_knns: has no value for slice s2"):
+        graph.build_graph(*given, intra_knns={"s1": 3})
+
+
+def test_a_larger_slice_looks_for_fewer_in_a_smaller_one(rng):
+    large, small = rng.normal(size=(100, 5)), rng.normal(size=(40, 5))
+    alike = graph.mutual_nearest_neighbors(large, small, 10)
+    scaled = graph.mutual_nearest_neighbors(large, small, 10, auto_threshold=0.8)
+    assert len(scaled) < len(alike)
+    # Each spot of the larger slice has 10 * 40 / 100 at most; which slice comes first is no matter.
+    assert np.bincount(scaled[:, 0]).max() == 4
+    back = graph.mutual_nearest_neighbors(small, large, 10, auto_threshold=0.8)
+    assert {tuple(pair) for pair in back[:, ::-1]} == {tuple(pair) for pair in scaled}
+    np.testing.assert_array_equal(graph.mutual_nearest_neighbors(large, small, 10, auto_threshold=0.3), alike)
+
+
+def test_pairs_that_cross_the_tissue_are_outliers(rng):
+    places = rng.uniform(size=(300, 2))
+    right, wrong = np.arange(300), rng.permutation(300)[:15]
+    pairs = np.vstack([np.column_stack([right, right]), np.column_stack([wrong, wrong[::-1]])])
+    far = np.linalg.norm(places[pairs[:, 0]] - places[pairs[:, 1]], axis=1) > 0.4
+    kept = graph.spatially_consistent(pairs, places, places, contamination=0.05)
+    kept_far = np.linalg.norm(places[kept[:, 0]] - places[kept[:, 1]], axis=1) > 0.4
+    assert kept_far.sum() < 0.3 * far.sum()
+    slices = np.repeat(["s1", "s2"], 300)
+    features = np.vstack([places, places]) + 1
+    given = stacked(np.vstack([places, places]), slices), features, [("s1", "s2")]
+    every, fewer = (graph.build_graph(*given, rmv_outlier=on).obsp["mutual_nearest_neighbors"].nnz for on in (0, 1))
+    assert 0 < fewer < every
+
+
+def test_smoothed_input_stands_beside_the_features(rng):
+    slices = np.repeat(["s1", "s2"], 30)
+    places, features = rng.normal(size=(60, 2)), rng.normal(size=(60, 4)).astype(np.float32)
+    plain = graph.build_graph(stacked(places, slices), features, [("s1", "s2")], intra_knns=5)
+    smoothed = graph.build_graph(
+        stacked(places, slices), features, [("s1", "s2")], intra_knns=5, smooth_input=True, smooth_L=2
+    )
+    assert smoothed.shape == (60, 12)
+    A = plain.obsp["spatial_connectivities"].toarray() + np.eye(60)
+    S = A / np.sqrt(np.outer(A.sum(axis=1), A.sum(axis=1)))
+    np.testing.assert_allclose(smoothed.X, np.hstack([features, S.T @ features, S.T @ S.T @ features]), atol=1e-5)
+    found = graph.mutual_nearest_neighbors(smoothed.X[:30], smoothed.X[30:], 10)
+    assert smoothed.obsp["mutual_nearest_neighbors"].nnz == 2 * len(found)
+    assert plain.obsp["mutual_nearest_neighbors"].nnz != 2 * len(found)

@@ -1,6 +1,7 @@
 """Imputation where the right answer is known by construction."""
 
 import anndata as ad
+import mudata as md
 import numpy as np
 import pandas as pd
 import pytest
@@ -39,17 +40,103 @@ def mosaic():
 
 def test_mean_and_spread_of_the_neighbours(mosaic):
     embedding, donor = mosaic
-    done = impute.impute_modality(embedding, "s2", "adt", [donor], n_neighbors=10)
+    done = impute.impute_modality(embedding, "s2", "adt", {"adt": [donor]}, method="nearest", n_neighbors=10)
     assert done.obs_names.tolist() == [f"s2:B{number}" for number in range(20)]
     mean, spread = (impute.dense(done.layers[name]) for name in ("imputed", "imputed_sd"))
     np.testing.assert_allclose(mean, np.repeat([[5.0, 0, 1], [0, 8, 1]], 10, axis=0), rtol=1e-6)
     np.testing.assert_allclose(spread, np.repeat([[1.0, 0, 0], [0, 0, 0]], 10, axis=0), atol=1e-3)
 
 
+def test_a_match_leaves_out_hubs_and_oneself():
+    # Donor 0 lies amid all queries; each query has two donors of its own a little farther.
+    queries = np.array([[1.0, 0], [0, 1], [-1, 0], [0, -1]])
+    donors = np.vstack([[[0.0, 0]], 2.05 * queries, 2.1 * queries])
+
+    def chosen(weights):
+        return [set(row.indices.tolist()) for row in weights]
+
+    assert chosen(impute.nearest_donors(queries, donors, 2)) == [{0, 1}, {0, 2}, {0, 3}, {0, 4}]
+    assert chosen(impute.matched_donors(queries, donors, 2)) == [{1, 5}, {2, 6}, {3, 7}, {4, 8}]
+    among = impute.matched_donors(queries, queries, 2, leave_out_self=True)
+    assert among.diagonal().sum() == 0
+    np.testing.assert_allclose(np.asarray(among.sum(axis=1)), 1)
+    assert impute.matched_donors(queries, donors, 20).getnnz(axis=1).tolist() == [9, 9, 9, 9]
+
+
+def test_latent_coordinates_are_averaged_within_a_slice():
+    places = np.array([[0.0, 0], [1, 0], [2, 0], [0, 0], [1, 0], [2, 0]])
+    obs = pd.DataFrame({"slice": ["a"] * 3 + ["b"] * 3}, index=list("uvwxyz"))
+    adata = ad.AnnData(obs=obs, obsm={spots.LATENT: np.arange(12.0).reshape(6, 2), "spatial": places})
+    np.testing.assert_array_equal(impute.smooth_latent(adata, 0), adata.obsm[spots.LATENT])
+    smooth = impute.smooth_latent(adata, 1)
+    np.testing.assert_allclose(smooth[[0, 2, 3, 5]], [[1, 2], [3, 4], [7, 8], [9, 10]])
+    np.testing.assert_allclose(impute.smooth_latent(adata, 2)[:3], np.tile([2.0, 3], (3, 1)))
+
+
+def test_regression_carries_over_what_the_source_says():
+    """Features 0 and 1 follow the source's depth, feature 2 does not; the queries are twice as deep for all that."""
+    rng = np.random.default_rng(0)
+
+    def measured(n_spots, depth):
+        deep = rng.uniform(0.5, 1.5, n_spots)
+        source = rng.poisson(depth * deep[:, None] * np.array([20.0, 40, 10]))
+        counts = rng.poisson(np.column_stack([100 * deep, 60 * deep, np.full(n_spots, 50)]))
+        return deep, sparse.csr_matrix(source, dtype=float), sparse.csr_matrix(counts, dtype=float)
+
+    _, source, counts = measured(300, 1)
+    deep, queries, _ = measured(200, 2)
+    rows = np.repeat(np.arange(300), 20)
+    among = sparse.csr_matrix((np.full(6000, 1 / 20), (rows, rng.integers(300, size=6000))), shape=(300, 300))
+    weights = sparse.csr_matrix(np.full((200, 300), 1 / 300))
+    explained, shift = impute.regression_shift(source, counts, among, queries, weights)
+    assert explained.tolist() == [0, 1]
+    assert np.corrcoef(shift[:, 0], deep)[0, 1] > 0.9
+    np.testing.assert_allclose(shift.mean(axis=0), 0, atol=1e-9)
+    assert np.polyfit(deep, shift[:, 0], 1)[0] > 50
+
+
+def test_matching_takes_bridge_donors_and_shifts_by_depth(mosaic):
+    embedding, donor = mosaic
+    rng = np.random.default_rng(1)
+    depth = rng.uniform(0.5, 2, 40)
+    rna = sparse.csr_matrix(rng.poisson(50 * depth[:, None], (40, 5)).astype(np.float32))
+    measured = ad.AnnData(rna, obs=embedding["rna"].obs.copy(), layers={"counts": rna})
+    follows = donor.copy()
+    follows.layers["counts"] = sparse.csr_matrix(np.round(donor.X.toarray() * 20 * depth[:20, None]))
+    counts = {"adt": [follows], "rna": [measured[:20], measured[20:]]}
+    done = impute.impute_modality(embedding, "s2", "adt", counts, n_neighbors=5, smooth_neighbors=0)
+    values = impute.dense(done.layers["imputed"])
+    assert (values >= 0).all()
+    assert values[:10, 0].min() > values[10:, 0].max()
+    assert np.corrcoef(values[:, 2], depth[20:])[0, 1] > 0.9
+    nearest = impute.impute_modality(embedding, "s2", "adt", counts, method="nearest", n_neighbors=5)
+    assert abs(np.corrcoef(impute.dense(nearest.layers["imputed"])[:, 2], depth[20:])[0, 1]) < 0.6
+
+
+def test_without_a_slice_that_measured_both_nothing_is_regressed(mosaic, caplog):
+    embedding, donor = mosaic
+    for name, renamed in (("adt", "s3:"), ("rna", "s2:")):
+        part = embedding[name][embedding[name].obs["slice"] == ("s1" if name == "adt" else "s2")].copy()
+        part.obs_names = [renamed + barcode for barcode in part.obs["barcode"]]
+        part.obs["slice"] = renamed[:2]
+        embedding.mod[name] = part
+    union = spots.union({name: adata.obs for name, adata in embedding.mod.items()})
+    apart = md.MuData(dict(embedding.mod))[union.index].copy()
+    apart.obs = union
+    apart.obsm["spatial"] = np.zeros((len(union), 2))
+    donor.obs_names = apart["adt"].obs_names
+    with caplog.at_level("INFO", logger="mosaic"):
+        done = impute.impute_modality(apart, "s2", "adt", {"adt": [donor]}, n_neighbors=10, smooth_neighbors=0)
+    assert "nothing is regressed" in caplog.text
+    np.testing.assert_allclose(impute.dense(done.layers["imputed"])[:, 1], np.repeat([0.0, 8], 10), atol=1e-5)
+
+
 def test_donor_rows_may_come_in_any_order(mosaic):
     embedding, donor = mosaic
-    done = impute.impute_modality(embedding, "s2", "adt", [donor], n_neighbors=3)
-    shuffled = impute.impute_modality(embedding, "s2", "adt", [donor[::-1].copy()], n_neighbors=3)
+    done = impute.impute_modality(embedding, "s2", "adt", {"adt": [donor]}, method="nearest", n_neighbors=3)
+    shuffled = impute.impute_modality(
+        embedding, "s2", "adt", {"adt": [donor[::-1].copy()]}, method="nearest", n_neighbors=3
+    )
     np.testing.assert_allclose(impute.dense(done.layers["imputed"]), impute.dense(shuffled.layers["imputed"]))
 
 
@@ -61,7 +148,7 @@ def test_measured_modalities_count_alike(mosaic):
         obsm={spots.LATENT: np.tile(np.array([0.0, 1], dtype=np.float32), (20, 1)), "spatial": np.zeros((20, 2))},
     )
     embedding.mod["atac"] = extra
-    done = impute.impute_modality(embedding, "s2", "adt", [donor], n_neighbors=10)
+    done = impute.impute_modality(embedding, "s2", "adt", {"adt": [donor]}, method="nearest", n_neighbors=10)
     np.testing.assert_allclose(impute.dense(done.layers["imputed"])[0], [2.5, 4, 1], rtol=1e-6)
 
 
@@ -70,14 +157,14 @@ def test_sparse_results_stay_sparse(mosaic):
     wide = ad.concat([donor, donor, donor], axis=1, merge="first")
     wide.var_names = [f"p{number}" for number in range(9)]
     wide.layers["counts"] = sparse.csr_matrix(np.eye(20, 9, dtype=np.float32))
-    done = impute.impute_modality(embedding, "s2", "adt", [wide], n_neighbors=1)
+    done = impute.impute_modality(embedding, "s2", "adt", {"adt": [wide]}, method="nearest", n_neighbors=1)
     assert sparse.issparse(done.layers["imputed"])
 
 
 def test_a_slice_without_spots(mosaic):
     embedding, donor = mosaic
     with pytest.raises(InputError, match="slice s9: has no spots"):
-        impute.impute_modality(embedding, "s9", "adt", [donor], n_neighbors=1)
+        impute.impute_modality(embedding, "s9", "adt", {"adt": [donor]})
 
 
 def test_most_variable_by_log_counts(mosaic):

@@ -284,3 +284,23 @@ def test_recorded_run_scores_as_the_publication():
     assert metrics.ilisi(merged, np.repeat(["s1", "s2", "s3"], 1296)) == pytest.approx(0.637, abs=0.015)
     assert metrics.foscttm(final["rna_s1"], final["adt_s1"]) == pytest.approx(0.0006, abs=0.0003)
     assert metrics.matching_score(final["rna_s1"], final["adt_s1"]) == pytest.approx(0.815, abs=0.025)
+
+
+def test_imputation_scores_written_out():
+    rng = np.random.default_rng(0)
+    measured = rng.poisson(5, (30, 6)).astype(float)
+    imputed = measured + rng.normal(size=measured.shape)
+    measured[:, 4] = 3  # says nothing
+    imputed[:, 5] = 2  # is constant, so it scores 0
+    scores = metrics.imputation_scores(imputed, measured)
+    by_feature = [np.corrcoef(imputed[:, j], measured[:, j])[0, 1] for j in range(4)] + [0]
+    assert scores["pearson_feature"] == pytest.approx(np.mean(by_feature))
+    by_spot = [np.corrcoef(imputed[i], measured[i])[0, 1] for i in range(30)]
+    assert scores["pearson_spot"] == pytest.approx(np.mean(by_spot))
+    R1, R2 = np.corrcoef(imputed), np.corrcoef(measured)
+    expected = 1 - np.trace(R1 @ R2) / (np.linalg.norm(R1) * np.linalg.norm(R2))
+    assert scores["cmd_spot"] == pytest.approx(expected)
+    assert scores["rmse"] == pytest.approx(np.sqrt(np.mean((imputed - measured) ** 2)))
+    perfect = metrics.imputation_scores(measured, measured)
+    assert (perfect["cmd_feature"], perfect["cmd_spot"]) == pytest.approx((0, 0))
+    assert (perfect["pearson_feature"], perfect["pearson_spot"]) == pytest.approx((1, 1))

@@ -64,7 +64,7 @@ def test_ready_features_pass_through(slices):
 
 def test_lsi_drops_depth_and_scales_spots(slices):
     peaks = [normalize.normalize_slice(adata, "tfidf") for adata in slices]
-    settings = PLAIN | {"kind": "epigenome", "reduction": "lsi"}
+    settings = PLAIN | {"kind": "epigenome", "reduction": "lsi", "drop_first": "before_zscore"}
     done = reduce.reduce_modality(peaks, "atac", **settings)
     lsi = done.obsm["X_lsi"]
     np.testing.assert_allclose(lsi.mean(axis=1), 0, atol=1e-5)
@@ -79,6 +79,25 @@ def test_lsi_drops_depth_and_scales_spots(slices):
     np.testing.assert_allclose(lsi, expected, atol=0.15)  # of a flat spectrum
     first = np.linalg.svd(matrix)[2][0]
     np.testing.assert_allclose(loadings.T @ np.column_stack([first, loadings]), np.eye(6)[1:], atol=0.01)
+
+
+def test_lsi_as_published_is_scaled_before_the_first_component_goes(slices):
+    peaks = [normalize.normalize_slice(adata, "tfidf") for adata in slices]
+    settings = PLAIN | {"kind": "epigenome", "reduction": "lsi", "drop_first": "after_zscore"}
+    published = reduce.reduce_modality(peaks, "atac", **settings).obsm["X_lsi"]
+    settings |= {"n_comps": PLAIN["n_comps"] + 1, "drop_first": None}
+    np.testing.assert_allclose(
+        published, reduce.reduce_modality(peaks, "atac", **settings).obsm["X_lsi"][:, 1:], atol=1e-4
+    )
+
+
+def test_lsi_of_rna_takes_shares_of_the_selected_features(slices):
+    settings = PLAIN | {"kind": "rna", "reduction": "lsi", "feature_selection": "seurat_v3", "n_top_features": 9}
+    done = reduce.reduce_modality([normalize.normalize_slice(adata, "log") for adata in slices], "rna", **settings)
+    counts = np.vstack([adata[:, done.var_names].layers["counts"].toarray() for adata in slices])
+    scores = np.log1p(1e4 * counts / counts.sum(axis=1, keepdims=True)) @ done.varm["loadings"]
+    expected = (scores - scores.mean(axis=1, keepdims=True)) / scores.std(axis=1, ddof=1, keepdims=True)
+    np.testing.assert_allclose(done.obsm["X_lsi"], expected, atol=0.15)  # of a flat spectrum
 
 
 def test_feature_selection(slices):

@@ -56,6 +56,26 @@ def test_defaults_follow_kind_recipe_and_user(load):
     assert load(rows, modalities=atac)[0]["modalities"]["atac"]["feature_selection"] == "prevalence"
     published, _ = load(rows, modalities=atac, recipe="published")
     assert published["modalities"]["atac"]["feature_selection"] == "seurat_v3"
+    assert published["modalities"]["atac"]["drop_first"] == "after_zscore"
+
+
+def test_recipe_published_replaces_defaults_alone(load):
+    ours, published = load()[0], load(recipe="published")[0]
+    changed = {
+        (section, key): (ours[section][key], value)
+        for section in ("graph", "train", "cluster", "impute")
+        for key, value in published[section].items()
+        if ours[section][key] != value
+    }
+    assert changed == {
+        ("graph", "symmetric"): (True, False),
+        ("train", "reconstruct"): ("all", "queries"),
+        ("impute", "method"): ("matching", "nearest"),
+        ("impute", "n_neighbors"): (25, 10),
+    }
+    own, _ = load(recipe="published", impute={"n_neighbors": 7}, graph={"K": 3})
+    assert own["impute"] == published["impute"] | {"n_neighbors": 7}
+    assert own["graph"] == published["graph"] | {"K": 3}
 
 
 def test_design_of_a_mosaic(load):
@@ -121,6 +141,31 @@ def test_sheet_with_bom_crlf_and_blank_lines(load):
             "log-normalised",
             "seurat_v3",
         ),
+        (
+            {"modalities": {"rna": {"kind": "rna", "drop_first": "before_zscore"}, "adt": {"kind": "protein"}}},
+            "config key modalities.rna.drop_first",
+            "the kind is rna",
+            "leave it out",
+        ),
+        (
+            {
+                "modalities": {
+                    "rna": {"kind": "rna", "normalization": "none", "feature_selection": "all", "reduction": "lsi"},
+                    "adt": {"kind": "protein"},
+                }
+            },
+            "config key modalities.rna.reduction",
+            "normalization is none",
+            "set reduction to pca",
+        ),
+        ({"graph": {"intra_knns": 0}}, "config key graph.intra_knns", "0 is not valid", "one per slice by its name"),
+        (
+            {"graph": {"intra_knns": {"s1": 10, "s2": 6, "s3": 6, "s4": 2}}},
+            "config key graph.intra_knns.s4",
+            "is no slice",
+            "one for each of s1, s2, s3",
+        ),
+        ({"graph": {"intra_knns": {"s1": 10, "s2": 6}}}, "config key graph.intra_knns.s3", "is missing", "one number"),
         ({"slices": "nowhere.tsv"}, "config key slices", "can't be read", "relative to the working directory"),
     ],
 )

@@ -32,7 +32,7 @@ rule impute:
     """Impute a modality that a slice lacks."""
     input:
         embedding="<results>/{method}/seed-{seed}/embedding.h5mu",
-        donors=slices_with("<results>/qc/{slice}.{modality}.h5ad"),
+        counts=imputation_counts,
         library=library("impute"),
     output:
         ensure("<results>/{method}/seed-{seed}/imputed/{slice}.{modality}.h5ad", non_empty=True),
@@ -47,7 +47,7 @@ rule impute:
         mem_mb=memory(1500, 40),
         runtime=60,
     params:
-        n_neighbors=config["impute"]["n_neighbors"],
+        settings=config["impute"],
     message:
         "Imputing {wildcards.modality} in {wildcards.slice} with {wildcards.method}, seed {wildcards.seed}"
     script:

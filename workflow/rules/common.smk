@@ -49,6 +49,10 @@ wildcard_constraints:
     seed=r"\d+",
 
 
+# Settings under `graph` that act when features travel over the graph, not when it is built.
+PROPAGATION = ("K", "w_g", "symmetric")
+
+
 def library(script):
     """The library's modules that a rule's script reaches: as inputs, their edits make its results stale."""
     return reached(SCRIPTS / f"{script}.py")[0]
@@ -68,6 +72,16 @@ def reduction(wildcards):
 def linked_slices(wildcards):
     """Pairs of slices that the graph of a modality links by expression."""
     return [list(pair) for pair in SHEET.linked(wildcards.modality)]
+
+
+def imputation_counts(wildcards):
+    """Counts to impute from: the missing modality's, and where matched, those of each modality of the slice, too."""
+    donors = SHEET.slices_of(wildcards.modality)
+    rows = [(name, wildcards.modality) for name in donors]
+    if config["impute"]["method"] == "matching":
+        for source in SHEET.modalities_of(wildcards.slice):
+            rows += [(name, source) for name in SHEET.slices_of(source) if name in {wildcards.slice, *donors}]
+    return [f"<results>/qc/{name}.{modality}.h5ad" for name, modality in rows]
 
 
 def memory(base, per_input):

@@ -21,9 +21,7 @@ rule build_graph:
         runtime=120,
     params:
         linked=linked_slices,
-        intra_knns=config["graph"]["intra_knns"],
-        radius=config["graph"]["radius"],
-        inter_knn_base=config["graph"]["inter_knn_base"],
+        settings={key: value for key, value in config["graph"].items() if key not in PROPAGATION},
     message:
         "Building the graph of {wildcards.modality}"
     script:
@@ -52,7 +50,7 @@ rule train:
     params:
         modalities=SHEET.modalities,
         settings={key: value for key, value in config["train"].items() if key != "threads"}
-        | {key: config["graph"][key] for key in ("K", "w_g", "symmetric")},
+        | {key: config["graph"][key] for key in PROPAGATION},
         threads=config["train"]["threads"],
     message:
         "Training with seed {wildcards.seed}"

@@ -1,0 +1,119 @@
+"""Measure the design choices on data with truth, paired over seeds: the first table of docs/method.md.
+
+    .venv/bin/python benchmarks/choices.py DATA OUT.tsv [DATASET ...]
+
+One thread per process; run two data sets side by side on two cores. The approximate search needs ``annoy==1.17.3``.
+"""
+
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.metrics import adjusted_rand_score
+from sklearn.preprocessing import normalize
+
+from datasets import SEEDS, fit_embed, with_truth
+from mosaic import cluster, graph, metrics, spots
+from mosaic.settings import PUBLISHED, PUBLISHED_KINDS
+
+# What differs from the defaults: in reduction, graph search and training.
+CHOICES = {
+    "default": {},
+    "directed spatial graph": {"symmetric": False},
+    "reconstruct queries": {"reconstruct": "queries"},
+    "K 1": {"K": 1},
+    "K 3": {"K": 3},
+    "K 4": {"K": 4},
+    "approximate neighbours": {"search": "annoy"},
+    "first component dropped after z-scores": {"drop_first": "after_zscore"},
+    "published": PUBLISHED["graph"]
+    | PUBLISHED["train"]
+    | {"drop_first": PUBLISHED_KINDS["epigenome"]["drop_first"], "search": "annoy"},
+}
+METRICS = ("ARI", "ARI, k-means", "ARI, unit rows", "iLISI", "FOSCTTM")
+
+
+def annoy_neighbors(first: np.ndarray, second: np.ndarray, n_neighbors: int, **_: object) -> np.ndarray:
+    """Mutual neighbours as the published implementation finds them: Annoy, ten trees, Manhattan distance."""
+    from annoy import AnnoyIndex
+
+    first, second = normalize(first), normalize(second)
+
+    def nearest(queries: np.ndarray, among: np.ndarray) -> set[tuple[int, int]]:
+        index = AnnoyIndex(among.shape[1], "manhattan")
+        for number, row in enumerate(among):
+            index.add_item(number, row)
+        index.build(10, n_jobs=1)
+        return {(i, j) for i, row in enumerate(queries) for j in index.get_nns_by_vector(row, n_neighbors)}
+
+    return np.array(sorted(nearest(first, second) & {(i, j) for j, i in nearest(second, first)}))
+
+
+def score(mdata, graphs, n_domains: int, seed: int) -> dict[str, float]:
+    """The metrics of one run."""
+    truth = spots.annotation({name: adata.obs for name, adata in graphs.items()}, mdata.obs_names, "domain")
+    known = truth.notna().to_numpy()
+    latent = mdata.obsm[spots.LATENT]
+
+    def ari(embedding: np.ndarray, method: str) -> float:
+        labels = cluster.cluster_domains(embedding, method, n_domains=n_domains, seed=seed).labels
+        return adjusted_rand_score(truth[known], labels[known])
+
+    table = metrics.evaluate(mdata, np.zeros(mdata.n_obs, dtype=int), None).groupby("metric")["value"].mean()
+    values = (
+        ari(latent, "mixture"),
+        ari(latent, "kmeans"),
+        ari(normalize(latent), "mixture"),
+        *table[list(METRICS[3:])],
+    )
+    return dict(zip(METRICS, map(float, values), strict=True))
+
+
+def measure(name: str, mosaic) -> list[dict]:
+    """All choices and seeds on one data set."""
+    exact, rows = graph.mutual_nearest_neighbors, []
+    for choice, changed in CHOICES.items():
+        changed = dict(changed)
+        if choice.startswith("first component") and "epigenome" not in mosaic.kinds.values():
+            continue
+        graph.mutual_nearest_neighbors = annoy_neighbors if changed.pop("search", None) else exact
+        reduced = mosaic.reduced(drop_first=changed.pop("drop_first", "before_zscore"))
+        graphs = mosaic.graphs(reduced)
+        for seed in SEEDS:
+            begun = time.monotonic()
+            mdata = fit_embed(graphs, seed=seed, T=mosaic.T, **changed)
+            rows.append({"data": name, "choice": choice, "seed": seed} | score(mdata, graphs, mosaic.n_domains, seed))
+            print(*rows[-1].values(), f"{time.monotonic() - begun:.0f} s", sep="\t", flush=True)
+    graph.mutual_nearest_neighbors = exact
+    return rows
+
+
+def summary(table: pd.DataFrame) -> str:
+    """Markdown: the default's values, and of each choice the paired differences, mean ± standard deviation."""
+    lines = []
+    for metric in METRICS:
+        wide = table.pivot_table(index=["data", "seed"], columns="choice", values=metric).reindex(columns=CHOICES)
+        sets = list(dict.fromkeys(table["data"]))
+        lines += [f"\n| {metric} | {' | '.join(sets)} |", "|---" * (len(sets) + 1) + "|"]
+        for choice in CHOICES:
+            cells = []
+            for name in sets:
+                values = wide.loc[name, choice] - (0 if choice == "default" else wide.loc[name, "default"])
+                sign = "" if choice == "default" else "+"
+                cells.append(f"{values.mean():{sign}.3f} ± {values.std():.3f}" if values.notna().all() else "–")
+            lines.append(f"| {choice} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)
+    makers = with_truth(Path(sys.argv[1]))
+    found = [row for name in sys.argv[3:] or makers for row in measure(name, makers[name]())]
+    table = pd.DataFrame(found)
+    table.to_csv(sys.argv[2], sep="\t", index=False, float_format="%.6g")
+    print(summary(table))

@@ -1,0 +1,134 @@
+"""Measure imputation against held-out counts and baselines, over seeds: the second table of docs/method.md.
+
+    .venv/bin/python benchmarks/imputation.py DATA OUT.tsv
+
+Every method predicts the same spots from the same slices. Baselines: the mean profile of the bridge slice; the mean of
+its 10 spatially nearest spots (in the simulation alone, where both lie in one frame); that of the 10 and 30 nearest in
+Harmony's space, without spatial edges; linear regression of counts on counts. Bounds: the mean profile of each spot's
+true domain, and the same where the two domains that the source can hardly tell apart count as one.
+"""
+
+import sys
+import warnings
+from contextlib import nullcontext
+from itertools import combinations
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.linear_model import LinearRegression
+
+from datasets import SEEDS, fit_embed, with_hidden_counts
+from mosaic import impute, metrics
+from mosaic.settings import PUBLISHED
+
+NEAREST = {"method": "nearest", "n_neighbors": 10}
+# Of the default way, one part at a time left out or changed: arguments, and constants of the module.
+VARIANTS = {
+    "matching": ({}, {}),
+    "matching, not smoothed": ({"smooth_neighbors": 0}, {}),
+    "matching, not corrected for hubs": ({}, {"_CANDIDATES": 1}),
+    "matching, no regression": ({}, {"_LEAST_GAIN": np.inf}),
+    "matching, 10 donors": ({"n_neighbors": 10}, {}),
+    "matching, 50 donors": ({"n_neighbors": 50}, {}),
+    "nearest, on our embedding": (NEAREST, {}),
+}
+BASELINES = ("mean profile", "spatially nearest", "Harmony, 10 nearest", "Harmony, 30 nearest", "linear regression")
+BOUNDS = ("true domain's profile", "profile of what the source can tell")
+
+
+def baselines(mosaic, reduced, spots: pd.Index) -> dict[str, np.ndarray]:
+    """Predictions without a trained model (spots x features)."""
+    name, modality = mosaic.hidden
+    sheet = mosaic.sheet
+    (source,) = sheet.modalities_of(name)
+    bridge = next(key for key in sheet.bridges if modality in sheet.modalities_of(key))
+    donors, seen, queries = (mosaic.slices[key] for key in ((bridge, modality), (bridge, source), (name, source)))
+    both = donors.obs_names[donors.obs_names.isin(seen.obs_names) & donors.obs_names.isin(reduced[source].obs_names)]
+    counts, seen, queries = donors[both].layers["counts"], seen[both], queries[spots]
+    latent = pd.DataFrame(reduced[source].obsm[reduced[source].uns["features_key"]], index=reduced[source].obs_names)
+    made = {"mean profile": np.tile(np.asarray(counts.mean(axis=0)), (len(spots), 1))}
+    if name == "s1b":
+        near = impute.nearest_donors(queries.obsm["spatial"], seen.obsm["spatial"], 10)
+        made["spatially nearest"] = near @ counts.toarray()
+    for k in (10, 30):
+        near = impute.nearest_donors(latent.loc[spots].to_numpy(), latent.loc[both].to_numpy(), k)
+        made[f"Harmony, {k} nearest"] = near @ counts.toarray()
+    X, X_queries = (adata.layers["counts"].toarray() for adata in (seen, queries))
+    made["linear regression"] = LinearRegression().fit(X, counts.toarray()).predict(X_queries)
+    domains, wanted = (adata.obs["domain"].astype(str).to_numpy() for adata in (seen, queries))
+    made[BOUNDS[0]] = _profiles(counts.toarray(), domains, wanted)
+    if name == "s1b":
+        means = {key: np.log1p(X)[domains == key].mean(axis=0) for key in np.unique(domains)}
+        one, other = min(combinations(means, 2), key=lambda pair: np.linalg.norm(means[pair[0]] - means[pair[1]]))
+        told = [np.where(labels == one, other, labels) for labels in (domains, wanted)]
+        made[BOUNDS[1]] = _profiles(counts.toarray(), *told)
+    return made
+
+
+def _profiles(counts: np.ndarray, domains: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Mean counts of the donors of each wanted domain, of all donors where it has none."""
+    means = {key: counts[domains == key].mean(axis=0) for key in np.unique(domains)}
+    return np.array([means.get(key, counts.mean(axis=0)) for key in wanted])
+
+
+def measure(name: str, mosaic) -> list[dict]:
+    """All methods and seeds on one data set."""
+    reduced = mosaic.reduced()
+    graphs = mosaic.graphs(reduced)
+    slice_name, modality = mosaic.hidden
+    counts = {}
+    for (_, key), adata in mosaic.slices.items():
+        counts.setdefault(key, []).append(adata[adata.obs_names.isin(graphs[key].obs_names)].copy())
+    (source,) = mosaic.sheet.modalities_of(slice_name)
+    asked = graphs[source].obs_names[graphs[source].obs["slice"] == slice_name]
+    spots = asked[asked.isin(mosaic.measured.obs_names)]
+    truth = mosaic.measured[spots].layers["counts"].toarray()
+    rows = []
+
+    def add(method: str, seed: int | None, values: np.ndarray) -> None:
+        scores = metrics.imputation_scores(values, truth)
+        rows.append({"data": name, "method": method, "seed": seed} | scores)
+
+    for method, values in baselines(mosaic, reduced, spots).items():
+        add(method, None, values)
+
+    def imputed(embedding, **settings) -> np.ndarray:
+        done = impute.impute_modality(embedding, slice_name, modality, counts, **settings)
+        return impute.dense(done[spots].layers["imputed"])
+
+    for seed in SEEDS:
+        published = fit_embed(graphs, seed=seed, T=mosaic.T, **PUBLISHED["graph"], **PUBLISHED["train"])
+        add("published", seed, imputed(published, **NEAREST))
+        ours = fit_embed(graphs, seed=seed, T=mosaic.T)
+        for method, (settings, constants) in VARIANTS.items():
+            with mock.patch.multiple(impute, **constants) if constants else nullcontext():
+                add(method, seed, imputed(ours, **settings))
+        print(name, seed, flush=True)
+    return rows
+
+
+def summary(table: pd.DataFrame) -> str:
+    """Markdown: means over seeds, and the largest standard deviation over seeds of any cell."""
+    lines = []
+    sets = list(dict.fromkeys(table["data"]))
+    for metric in ("pearson_feature", "pearson_spot", "cmd_spot", "cmd_feature"):
+        mean = table.pivot_table(index="method", columns="data", values=metric)
+        spread = table.groupby(["method", "data"])[metric].std().max()
+        heading = f"{metric} (standard deviation over seeds at most {spread:.3f})"
+        lines += [f"\n| {heading} | {' | '.join(sets)} |", "|---" * (len(sets) + 1) + "|"]
+        for method in ("published", *BASELINES, *VARIANTS, *BOUNDS):
+            cells = [f"{mean.loc[method].get(key, np.nan):.3f}".replace("nan", "–") for key in sets]
+            lines.append(f"| {method} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)
+    found = [row for name, make in with_hidden_counts(Path(sys.argv[1])).items() for row in measure(name, make())]
+    table = pd.DataFrame(found)
+    table.to_csv(sys.argv[2], sep="\t", index=False, float_format="%.6g")
+    print(summary(table))

@@ -1,0 +1,539 @@
+"""SpaMosaic for notebooks, by the names that its users know (Yan et al., Nature Genetics 2026).
+
+A face over the functions that the workflow's rules call. What the names mean follows the package spamosaic 1.0.3; where
+that does something else, ``docs/method.md`` says so.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from mosaic.errors import InputError
+from mosaic.graph import build_graph, spot_pitch
+from mosaic.impute import dense, impute_modality
+from mosaic.normalize import normalize_slice
+from mosaic.reduce import reduce_modality
+from mosaic.settings import KIND_DEFAULTS, PUBLISHED, PUBLISHED_KINDS, Row, Sheet, design_faults
+from mosaic.spots import LATENT, collect_embeddings, count_matrix, feature_matrix, stack
+from mosaic.training import embed, fit
+
+_ONE_EACH = "one entry per slice, None where a slice lacks the modality"
+
+Slices = Sequence[ad.AnnData | None]
+
+
+def RNA_preprocess(
+    rna_ads: Slices,
+    batch_corr: bool = False,
+    favor: str = "adapted",
+    n_hvg: int | None = 5000,
+    lognorm: bool = True,
+    scale: bool = False,
+    n_comps: int = 50,
+    batch_key: str = "src",
+    key: str = "dimred_bc",
+    return_hvf: bool = False,
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Reduce the RNA of all slices to features, which are put into each slice's ``obsm[key]``.
+
+    Parameters
+    ----------
+    rna_ads
+        Slices with raw counts in X (spots x genes); None where a slice has no RNA.
+    batch_corr
+        Correct for the slice with Harmony.
+    favor
+        ``scanpy``: counts per 10,000, log1p, highly variable genes, PCA. ``adapted``: highly variable genes by
+        ``seurat_v3``, counts per 10,000, log1p, truncated SVD, each spot z-scored.
+    n_hvg
+        Number of highly variable genes; None takes all.
+    lognorm, scale
+        For ``scanpy``: normalise; scale genes to unit variance.
+    n_comps
+        Number of components.
+    batch_key
+        Column of ``obs`` that names the slice.
+    key
+        Where the features go.
+    return_hvf
+        Return names and numbers of the chosen genes.
+
+    Raises
+    ------
+    InputError
+        If a list, an option or a matrix is not as said.
+    """
+    if favor not in {"scanpy", "adapted"}:
+        _unknown("favor", favor, ["scanpy", "adapted"])
+    if favor == "scanpy":
+        chosen = {
+            "normalization": "log" if lognorm else "none",
+            "feature_selection": "seurat" if n_hvg else "all",
+            "scale": scale,
+        }
+    else:
+        chosen = {"feature_selection": "seurat_v3" if n_hvg else "all", "reduction": "lsi"}
+    chosen |= {"n_top_features": n_hvg or None, "n_comps": n_comps}
+    names, found = _preprocess(rna_ads, "rna", chosen, batch_corr=batch_corr, batch_key=batch_key, key=key)
+    return (names, found) if return_hvf else None
+
+
+def ADT_preprocess(
+    adt_ads: Slices,
+    batch_corr: bool = False,
+    favor: str = "clr",
+    lognorm: bool = True,
+    scale: bool = False,
+    n_comps: int = 50,
+    batch_key: str = "src",
+    key: str = "dimred_bc",
+) -> None:
+    """Reduce the surface proteins of all slices to features, which are put into each slice's ``obsm[key]``.
+
+    Parameters
+    ----------
+    adt_ads
+        Slices with raw counts in X (spots x proteins); None where a slice has none.
+    favor
+        ``clr``: centred log ratio over the proteins of a spot. Anything else as published: counts per 10,000 and log1p
+        where ``lognorm`` is set, scaled where ``scale`` is.
+    batch_corr, lognorm, scale, n_comps, batch_key, key
+        See ``RNA_preprocess``.
+
+    Raises
+    ------
+    InputError
+        As ``RNA_preprocess``.
+    """
+    chosen = {"normalization": "clr"}
+    if favor != "clr":
+        chosen = {"normalization": "log" if lognorm else "none", "scale": scale}
+    chosen |= {"n_comps": n_comps}
+    _preprocess(adt_ads, "protein", chosen, batch_corr=batch_corr, batch_key=batch_key, key=key)
+
+
+def Epigenome_preprocess(
+    epi_ads: Slices,
+    batch_corr: bool = False,
+    n_peak: int = 100_000,
+    n_comps: int = 50,
+    batch_key: str = "src",
+    key: str = "dimred_bc",
+    return_hvf: bool = False,
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Reduce the chromatin of all slices to features, which are put into each slice's ``obsm[key]``.
+
+    Peaks selected by ``seurat_v3``, TF-IDF, log1p, truncated SVD without its first component, each spot z-scored.
+
+    Parameters
+    ----------
+    epi_ads
+        Slices with raw counts in X (spots x peaks); None where a slice has none.
+    n_peak
+        Number of highly variable peaks.
+    batch_corr, n_comps, batch_key, key, return_hvf
+        See ``RNA_preprocess``.
+
+    Raises
+    ------
+    InputError
+        As ``RNA_preprocess``.
+    """
+    chosen = PUBLISHED_KINDS["epigenome"] | {"n_top_features": n_peak, "n_comps": n_comps}
+    names, found = _preprocess(epi_ads, "epigenome", chosen, batch_corr=batch_corr, batch_key=batch_key, key=key)
+    return (names, found) if return_hvf else None
+
+
+class SpaMosaic:
+    """Graphs, training, embedding and imputation of a mosaic of slices.
+
+    Parameters
+    ----------
+    modBatch_dict
+        Per modality the list of slices, None where a slice lacks it; as many entries for each modality. Each slice has
+        its features in ``obsm[input_key]``, coordinates in ``obsm["spatial"]``, and ``obs_names`` unique in it, by
+        which the modalities of a slice are paired.
+    input_key
+        ``obsm`` with the features (spots x d).
+    mnn_rep_key
+        ``obsm`` searched for mutual nearest neighbours; None: ``input_key``.
+    batch_key
+        Column of ``obs`` with one value in a slice, its name.
+    radius_cutoff
+        Largest distance of spatial neighbours, in the coordinates' unit.
+    intra_knns
+        Spatial neighbours per spot, one number or one per slice.
+    inter_knn_base, inter_auto_knn, inter_auto_thr, smooth_input, smooth_L, rmv_outlier, contamination
+        See ``graph.build_graph``.
+    w_g
+        Weight of expression edges.
+    log_dir, num_workers
+        Taken for compatibility; without effect.
+    seed
+        Of weights, dropout and batches.
+    device
+        ``cpu``, ``cuda``, ``cuda:0``, … or ``auto``. A GPU that is not there is an error.
+
+    Raises
+    ------
+    InputError
+        If the lists, names or shapes do not fit together, or no chain of slices joins the modalities.
+    """
+
+    def __init__(
+        self,
+        modBatch_dict: Mapping[str, Slices],
+        input_key: str = "dimred_bc",
+        mnn_rep_key: str | None = None,
+        batch_key: str = "batch",
+        radius_cutoff: float = 2000,
+        intra_knns: int | Sequence[int] = 10,
+        inter_knn_base: int = 10,
+        smooth_input: bool = False,
+        smooth_L: int = 1,
+        inter_auto_knn: bool = False,
+        inter_auto_thr: float = 0.8,
+        rmv_outlier: bool = False,
+        contamination: float | str = "auto",
+        w_g: float = 0.8,
+        log_dir: str | None = None,
+        seed: int = 1234,
+        num_workers: int = 6,
+        device: str = "auto",
+    ):
+        del log_dir, num_workers
+        self.batch_key = batch_key
+        self.slices = _slice_names(modBatch_dict, batch_key)
+        sheet = Sheet(
+            Row(name, modality, f"modBatch_dict[{modality!r}][{number}]")
+            for modality, adatas in modBatch_dict.items()
+            for number, (name, adata) in enumerate(zip(self.slices, adatas, strict=True))
+            if adata is not None
+        )
+        for fault in design_faults(sheet, "modBatch_dict"):
+            raise fault
+        knns = [intra_knns] * len(self.slices) if np.isscalar(intra_knns) else list(intra_knns)
+        if len(knns) != len(self.slices):
+            raise InputError(
+                f"has {len(knns)} values for {len(self.slices)} slices", where="intra_knns", hint=_ONE_EACH
+            )
+        self.seed, self.device, self.w_g = seed, device.partition(":")[0], w_g
+        self.graphs = {}
+        for modality, adatas in modBatch_dict.items():
+            present = {name: adata for name, adata in zip(self.slices, adatas, strict=True) if adata is not None}
+            for row in sheet:
+                if row.modality == modality:
+                    _check_slice(present[row.slice], row.path, input_key, mnn_rep_key or input_key, "spatial")
+            widths = {name: adata.obsm[input_key].shape[1] for name, adata in present.items()}
+            if len(set(widths.values())) > 1:
+                shown = ", ".join(f"{width} in {name}" for name, width in widths.items())
+                raise InputError(
+                    f"obsm[{input_key!r}] differs in width: {shown}",
+                    where=f"modBatch_dict[{modality!r}]",
+                    hint="make the features of all slices together, with the *_preprocess functions",
+                )
+            stacked = ad.AnnData(
+                obs=pd.concat([_obs(adata, name) for name, adata in present.items()]),
+                obsm={"spatial": np.vstack([np.asarray(a.obsm["spatial"], float)[:, :2] for a in present.values()])},
+            )
+            features, searched = (
+                np.vstack([np.asarray(adata.obsm[key], dtype=np.float32) for adata in present.values()])
+                for key in (input_key, mnn_rep_key or input_key)
+            )
+            self.graphs[modality] = build_graph(
+                stacked,
+                features,
+                sheet.linked(modality) if w_g else [],
+                searched=None if mnn_rep_key is None else searched,
+                intra_knns=dict(zip(self.slices, map(int, knns), strict=True)),
+                radius={name: radius_cutoff / (spot_pitch(a.obsm["spatial"]) or 1) for name, a in present.items()},
+                inter_knn_base=inter_knn_base,
+                inter_auto_knn=inter_auto_knn,
+                inter_auto_thr=inter_auto_thr,
+                smooth_input=smooth_input,
+                smooth_L=smooth_L,
+                rmv_outlier=rmv_outlier,
+                contamination=contamination,
+            )
+        self.encoders = self.history = None
+
+    def train(
+        self,
+        net: str = "wlgcn",
+        lr: float = 0.01,
+        use_mini_thr: int = 8000,
+        mini_batch_size: int = 1024,
+        loss_type: str = "adapted",
+        T: float = 0.01,
+        bias: float = 0,
+        n_epochs: int = 100,
+        w_rec_g: float = 0.0,
+    ) -> None:
+        """Train the encoders; the losses are in ``history`` then (see ``training.fit``).
+
+        Parameters
+        ----------
+        net
+            ``wlgcn``, the one network of the publication.
+        lr, T, n_epochs, w_rec_g
+            See ``training.fit``.
+        use_mini_thr, mini_batch_size
+            ``full_batch_max`` and ``batch_size`` of ``training.fit``.
+        loss_type, bias
+            ``adapted`` and 0 alone: the contrastive loss as published.
+
+        Raises
+        ------
+        InputError
+            If an option is not known, or as ``training.fit``.
+        """
+        for name, value, known in (("net", net, "wlgcn"), ("loss_type", loss_type, "adapted"), ("bias", bias, 0)):
+            if value != known:
+                _unknown(name, value, [known])
+        self.encoders, self.history = fit(
+            self.graphs,
+            seed=self.seed,
+            device=self.device,
+            lr=lr,
+            n_epochs=n_epochs,
+            T=T,
+            w_g=self.w_g,
+            w_rec_g=w_rec_g,
+            reconstruct=PUBLISHED["train"]["reconstruct"],
+            symmetric=PUBLISHED["graph"]["symmetric"],
+            full_batch_max=use_mini_thr,
+            batch_size=mini_batch_size,
+        )
+
+    def infer_emb(
+        self,
+        modBatch_dict: Mapping[str, Slices],
+        emb_key: str = "emb",
+        final_latent_key: str = "merged_emb",
+        cat: bool = False,
+    ) -> list[ad.AnnData]:
+        """Embed every spot.
+
+        Parameters
+        ----------
+        modBatch_dict
+            The slices that the model was made with; their latent coordinates (spots x 32) go into ``obsm[emb_key]``.
+        final_latent_key
+            Name of the merged latent space.
+        cat
+            Put the modalities' coordinates side by side, rather than take their mean.
+
+        Returns
+        -------
+        Per slice an AnnData of its spots, each once however many modalities measured it, in the order of the first
+        modality, with ``obsm[final_latent_key]`` and ``obsm["spatial"]``.
+
+        Raises
+        ------
+        InputError
+            If the model is not trained, the slices are others, or ``cat`` meets spots that lack a modality.
+        """
+        if self.encoders is None:
+            raise InputError("the model is not trained", where="infer_emb", hint="call train first")
+        self._check_same(modBatch_dict)
+        embedding = embed(self.graphs, self.encoders, {"K": 2, "w_g": self.w_g, **PUBLISHED["graph"]})
+        merged = []
+        for number, name in enumerate(self.slices):
+            adatas = {key: rows[number] for key, rows in modBatch_dict.items() if rows[number] is not None}
+            for modality, adata in adatas.items():
+                adata.obsm[emb_key] = np.asarray(embedding[modality][_obs(adata, name).index].obsm[LATENT])
+            own = embedding[(embedding.obs["slice"] == name).to_numpy()]
+            obs = pd.concat([adata.obs for adata in adatas.values()])
+            obs = obs[~obs.index.duplicated()].loc[own.obs["barcode"]]
+            latent = own.obsm[LATENT]
+            if cat:
+                if any(adata.n_obs < len(obs) for adata in adatas.values()):
+                    hint = "keep the spots that all modalities measured, or set cat to False"
+                    raise InputError("some spots lack a modality", where=f"cat, slice {name}", hint=hint)
+                latent = np.hstack([adata[obs.index].obsm[emb_key] for adata in adatas.values()])
+            obsm = {final_latent_key: np.asarray(latent), "spatial": np.asarray(own.obsm["spatial"])}
+            merged.append(ad.AnnData(obs=obs, obsm=obsm))
+        return merged
+
+    def impute(
+        self,
+        modBatch_dict: Mapping[str, Slices],
+        emb_key: str = "emb",
+        layer_key: str = "counts",
+        imp_knn: int = 10,
+        *,
+        method: str = "nearest",
+        smooth_neighbors: int = 5,
+    ) -> dict[str, list[np.ndarray | None]]:
+        """Impute the modalities that slices lack.
+
+        Parameters
+        ----------
+        modBatch_dict
+            The slices, with latent coordinates in ``obsm[emb_key]`` and counts in ``layers[layer_key]``.
+        imp_knn, method, smooth_neighbors
+            See ``impute.impute_modality``; the published way unless ``method`` says otherwise.
+
+        Returns
+        -------
+        Per modality a list with an array (spots x features shared by the donors) for each slice that lacks it and None
+        for the others; spots in the order of ``infer_emb``.
+
+        Raises
+        ------
+        InputError
+            If a slice lacks coordinates or counts, or the slices are others.
+        """
+        if method not in {"nearest", "matching"}:
+            _unknown("method", method, ["nearest", "matching"])
+        self._check_same(modBatch_dict)
+        latent, counts = {}, {}
+        for modality, adatas in modBatch_dict.items():
+            latent[modality], counts[modality] = [], []
+            for number, (name, adata) in enumerate(zip(self.slices, adatas, strict=True)):
+                if adata is None:
+                    continue
+                where = f"modBatch_dict[{modality!r}][{number}]"
+                _check_slice(adata, where, emb_key)
+                if layer_key not in adata.layers:
+                    hint = f"put the counts there: adata.layers[{layer_key!r}] = adata.X.copy()"
+                    raise InputError(f"layers[{layer_key!r}] is missing", where=where, hint=hint)
+                latent[modality].append(adata.obsm[emb_key])
+                layers = {"counts": sparse.csr_matrix(adata.layers[layer_key])}
+                counts[modality].append(ad.AnnData(obs=_obs(adata, name), var=adata.var[[]], layers=layers))
+        embedding = collect_embeddings(self.graphs, {name: np.vstack(parts) for name, parts in latent.items()})
+        options = {"method": method, "n_neighbors": imp_knn, "smooth_neighbors": smooth_neighbors}
+        return {
+            modality: [
+                None
+                if adata is not None
+                else dense(impute_modality(embedding, name, modality, counts, **options).layers["imputed"])
+                for name, adata in zip(self.slices, adatas, strict=True)
+            ]
+            for modality, adatas in modBatch_dict.items()
+        }
+
+    def _check_same(self, modBatch_dict: Mapping[str, Slices]) -> None:
+        """The slices must be those of the graphs, spot by spot."""
+        same = _slice_names(modBatch_dict, self.batch_key) == self.slices
+        for modality, graph in self.graphs.items():
+            adatas = zip(self.slices, modBatch_dict.get(modality, []), strict=False)
+            names = [spot for name, adata in adatas if adata is not None for spot in _obs(adata, name).index]
+            if not same or names != graph.obs_names.tolist():
+                raise InputError(
+                    f"the spots of {modality} are not those that the model was made with",
+                    where="modBatch_dict",
+                    hint="pass the same slices in the same order, or make a new SpaMosaic of these",
+                )
+
+
+def _preprocess(
+    adatas: Slices, kind: str, chosen: Mapping, *, batch_corr: bool, batch_key: str, key: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features of all slices into ``obsm[key]``; names and numbers of the features that were used."""
+    present = [adata for adata in adatas if adata is not None]
+    if not present:
+        raise InputError(
+            "no slice was given", where=f"{kind} slices", hint="a list of AnnData, None where one lacks it"
+        )
+    names = _slice_names({kind: adatas}, batch_key)
+    settings = KIND_DEFAULTS[kind] | chosen | {"batch_correction": "harmony" if batch_corr else "none"}
+    normalization = settings.pop("normalization")
+    slices = []
+    for number, (name, adata) in enumerate(zip(names, adatas, strict=True)):
+        if adata is None:
+            continue
+        where = f"{kind} slice {number}"
+        if normalization == "none" and settings["feature_selection"] != "seurat_v3":
+            matrix = feature_matrix(adata, where)
+            layers = {}
+        else:
+            matrix = count_matrix(ad.AnnData(adata.X), where)
+            layers = {"counts": matrix}
+        spatial = np.asarray(adata.obsm.get("spatial", np.zeros((adata.n_obs, 2))))
+        made = ad.AnnData(matrix, obs=_obs(adata, name), var=adata.var[[]], layers=layers, obsm={"spatial": spatial})
+        slices.append(normalize_slice(made, normalization))
+    reduced = reduce_modality(slices, kind, kind=kind, **settings)
+    features = reduced.obsm[reduced.uns["features_key"]]
+    start = 0
+    for adata in present:
+        adata.obsm[key] = features[start : start + adata.n_obs]
+        start += adata.n_obs
+    shared = stack(slices, kind).var_names
+    return reduced.var_names.to_numpy(), shared.get_indexer(reduced.var_names)
+
+
+def _slice_names(modBatch_dict: Mapping[str, Slices], batch_key: str) -> list[str]:
+    """The name of each slice, from the first modality that measured it."""
+    if not isinstance(modBatch_dict, Mapping) or not modBatch_dict:
+        raise InputError(
+            f"is {type(modBatch_dict).__name__} instead of a dict of lists",
+            where="modBatch_dict",
+            hint="write {'rna': [ad1, ad2], 'adt': [ad1_adt, None]}",
+        )
+    lengths = {modality: len(adatas) for modality, adatas in modBatch_dict.items()}
+    if len(set(lengths.values())) > 1:
+        shown = ", ".join(f"{modality} has {length}" for modality, length in lengths.items())
+        raise InputError(f"the lists differ in length: {shown}", where="modBatch_dict", hint=_ONE_EACH)
+    names = []
+    for number in range(next(iter(lengths.values()))):
+        found = [(modality, adatas[number]) for modality, adatas in modBatch_dict.items() if adatas[number] is not None]
+        where = f"modBatch_dict, entry {number}"
+        if not found:
+            if len(modBatch_dict) > 1:
+                raise InputError("no modality has this slice", where=where, hint="take the entry out of all lists")
+            names.append(f"(none) {number}")
+            continue
+        for modality, adata in found:
+            if not isinstance(adata, ad.AnnData):
+                raise InputError(f"{modality} is {type(adata).__name__}, not AnnData", where=where, hint=_ONE_EACH)
+            if batch_key not in adata.obs:
+                hint = f"name the slice, adata.obs[{batch_key!r}] = 's1', or set batch_key to a column of obs"
+                raise InputError(f"{modality} has no obs[{batch_key!r}]", where=where, hint=hint)
+            values = adata.obs[batch_key].astype(str).unique()
+            if len(values) != 1:
+                hint = "one AnnData per slice, and one name in all of its spots"
+                raise InputError(f"obs[{batch_key!r}] of {modality} names {len(values)} slices", where=where, hint=hint)
+            if not adata.obs_names.is_unique:
+                hint = "make the names of a slice's spots unique, alike in its modalities"
+                raise InputError(f"obs_names of {modality} are not unique", where=where, hint=hint)
+        names.append(str(found[0][1].obs[batch_key].iloc[0]))
+    if len(set(names)) < len(names):
+        repeated = next(name for name in names if names.count(name) > 1)
+        hint = "give each slice its own name"
+        raise InputError(f"two slices are named {repeated!r}", where=f"obs[{batch_key!r}]", hint=hint)
+    return names
+
+
+def _check_slice(adata: ad.AnnData, where: str, *keys: str) -> None:
+    for key in dict.fromkeys(keys):
+        if key not in adata.obsm:
+            known = ", ".join(adata.obsm) or "nothing"
+            if key == "spatial":
+                hint = 'put coordinates (spots x 2) into obsm["spatial"]'
+            else:
+                hint = "make it with the *_preprocess functions or infer_emb, or name another key"
+            raise InputError(f"obsm[{key!r}] is missing (obsm has {known})", where=where, hint=hint)
+        values = np.asarray(adata.obsm[key])
+        if values.ndim != 2 or values.shape[1] < 2 or not np.issubdtype(values.dtype, np.number):
+            problem = f"obsm[{key!r}] has shape {values.shape} and type {values.dtype}"
+            raise InputError(problem, where=where, hint="it must be numbers, spots x 2 or more")
+        if not np.isfinite(values).all():
+            raise InputError(
+                f"obsm[{key!r}] holds NaN or infinite values", where=where, hint="drop or mend these spots"
+            )
+
+
+def _obs(adata: ad.AnnData, slice_name: str) -> pd.DataFrame:
+    """Slice and barcode of each spot, named as everywhere in this library."""
+    barcodes = adata.obs_names.to_numpy(dtype=str)
+    obs = pd.DataFrame({"slice": pd.Categorical([slice_name] * len(barcodes)), "barcode": barcodes})
+    return obs.set_index(pd.Index([f"{slice_name}:{barcode}" for barcode in barcodes]))
+
+
+def _unknown(name: str, value: object, known: Sequence) -> NoReturn:
+    raise InputError(f"{value!r} is not known", where=name, hint=f"one of: {', '.join(map(repr, known))}")

@@ -1,0 +1,243 @@
+"""The published names: the call that SpaMosaic's users know, what its options do, and what faults say."""
+
+import anndata as ad
+import numpy as np
+import pytest
+from conftest import REPOSITORY
+
+from mosaic import simulate
+from mosaic.api import ADT_preprocess, Epigenome_preprocess, RNA_preprocess, SpaMosaic
+from mosaic.errors import InputError
+
+DESIGN = {
+    "grid": {"rows": 12, "columns": 12, "pitch": 100},
+    "domains": {"a": 1, "b": 1, "c": 1},
+    "slices": {"s1": ["rna", "adt"], "s2": ["rna"], "s3": ["rna", "adt"]},
+    "modalities": {
+        "rna": {"kind": "rna", "n_features": 120, "depth": 800, "markers": 12, "marker_fold": 5.0},
+        "adt": {"kind": "protein", "n_features": 20, "depth": 1500, "markers": 3, "marker_fold": 5.0},
+    },
+}
+
+
+@pytest.fixture
+def input_dict():
+    """Three slices: RNA and ADT, RNA, RNA and ADT, as a user has them."""
+    made = simulate.simulate_mosaic(DESIGN, seed=3)
+    slices = {}
+    for modality in ("rna", "adt"):
+        slices[modality] = []
+        for name, measured in DESIGN["slices"].items():
+            adata = made[name, modality] if modality in measured else None
+            if adata is not None:
+                adata = ad.AnnData(adata.X.astype(np.float32), obs=adata.obs, var=adata.var, obsm=dict(adata.obsm))
+                adata.layers["counts"] = adata.X.copy()
+                adata.obs["src"] = name
+            slices[modality].append(adata)
+    return slices
+
+
+@pytest.fixture
+def reduced(input_dict):
+    RNA_preprocess(input_dict["rna"], favor="scanpy", n_comps=12)
+    ADT_preprocess(input_dict["adt"], n_comps=12)
+    return input_dict
+
+
+def model_of(slices, **changed):
+    return SpaMosaic(slices, **{"input_key": "dimred_bc", "batch_key": "src", "device": "cpu"} | changed)
+
+
+def test_the_published_snippet(input_dict):
+    # fmt: off
+    RNA_preprocess(input_dict['rna'], batch_corr=True, favor='scanpy', n_hvg=5000, batch_key='src', key='dimred_bc')
+    ADT_preprocess(input_dict['adt'], batch_corr=True, batch_key='src', key='dimred_bc')
+    model = SpaMosaic(modBatch_dict=input_dict, input_key='dimred_bc', batch_key='src', intra_knns=10,
+                      inter_knn_base=10, w_g=0.8, seed=1234, device='cpu')
+    model.train(net='wlgcn', lr=0.01, T=0.01, n_epochs=100)
+    ad_embs = model.infer_emb(input_dict, emb_key='emb', final_latent_key='merged_emb')
+    imputed = model.impute(input_dict, emb_key='emb', layer_key='counts', imp_knn=10)
+    # fmt: on
+
+    assert [adata.shape[0] for adata in ad_embs] == [adata.n_obs for adata in input_dict["rna"]]
+    for number, merged in enumerate(ad_embs):
+        parts = [slices[number] for slices in input_dict.values() if slices[number] is not None]
+        assert merged.obs_names.tolist() == parts[0].obs_names.tolist()
+        np.testing.assert_array_equal(merged.obsm["spatial"], parts[0].obsm["spatial"])
+        expected = np.mean([part[merged.obs_names].obsm["emb"] for part in parts], axis=0)
+        np.testing.assert_allclose(merged.obsm["merged_emb"], expected, rtol=1e-5)
+        np.testing.assert_allclose(np.linalg.norm(parts[0].obsm["emb"], axis=1), 1, rtol=1e-5)
+    assert model.history["loss"].iloc[-1] < model.history["loss"].iloc[0]
+    assert imputed["rna"] == [None, None, None]
+    assert imputed["adt"][0] is None
+    assert imputed["adt"][2] is None
+    donors = np.vstack([input_dict["adt"][number].to_df("counts") for number in (0, 2)])
+    assert imputed["adt"][1].shape == (input_dict["rna"][1].n_obs, 20)
+    # Each value is a mean of ten counts.
+    np.testing.assert_allclose(imputed["adt"][1] * 10, np.round(imputed["adt"][1] * 10), atol=1e-3)
+    assert imputed["adt"][1].max() <= donors.max()
+    domains = input_dict["rna"][1].obs["domain"].astype(str).to_numpy()
+    profiles = {name: imputed["adt"][1][domains == name].mean(axis=0) for name in "abc"}
+    truth = np.concatenate([input_dict["adt"][number].obs["domain"].astype(str) for number in (0, 2)])
+    for name in "abc":
+        measured = donors[truth == name].mean(axis=0)
+        nearest = min("abc", key=lambda other: np.abs(np.log1p(profiles[other]) - np.log1p(measured)).mean())
+        assert nearest == name
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "modality", "options"),
+    [
+        ("scanpy", RNA_preprocess, "rna", {"favor": "scanpy", "n_hvg": 100, "return_hvf": True}),
+        ("adapted", RNA_preprocess, "rna", {"favor": "adapted", "n_hvg": 100}),
+        ("clr", ADT_preprocess, "adt", {}),
+        ("lognorm", ADT_preprocess, "adt", {"favor": "lognorm", "scale": True}),
+        ("peaks", Epigenome_preprocess, "rna", {"n_peak": 150}),
+    ],
+)
+def test_features_are_the_published_ones(name, function, modality, options):
+    kept = np.load(REPOSITORY / "tests" / "data" / "published.npz")
+    slices = []
+    for key in ("s1", "s2", "s3"):
+        known = f"{modality}|{key}|counts" in kept
+        slices.append(ad.AnnData(kept[f"{modality}|{key}|counts"].astype(np.float32)) if known else None)
+        if known:
+            slices[-1].obs["src"] = key
+    chosen = function(slices, n_comps=5, batch_key="src", key="made", **options)
+    ours = np.vstack([adata.obsm["made"] for adata in slices if adata is not None])
+    published = kept[f"preprocessing|{name}"]
+    # To the sign of a component, which scanpy's PCA leaves to the processor.
+    ours = ours * np.sign((ours * published).sum(axis=0))
+    np.testing.assert_allclose(ours, published, atol=2e-3)
+    if chosen is not None:
+        assert (slices[0].var_names[chosen[1]] == chosen[0]).all()
+        assert len(chosen[0]) == 100
+
+
+def test_options_reach_the_graph(reduced):
+    def edges(modality="rna", kind="spatial_connectivities", **changed):
+        return model_of(reduced, **changed).graphs[modality].obsp[kind]
+
+    slices = model_of(reduced).graphs["rna"].obs["slice"].to_numpy(dtype=str)
+    degree = edges(intra_knns=[4, 6, 8]).getnnz(axis=1)
+    assert [set(degree[slices == name]) for name in ("s1", "s2", "s3")] == [{4}, {6}, {8}]
+    assert edges(radius_cutoff=110).getnnz(axis=1).max() == 6  # of a hexagonal grid with pitch 100
+    mutual = "mutual_nearest_neighbors"
+    assert edges(kind=mutual, inter_knn_base=5).nnz < edges(kind=mutual).nnz
+    assert edges(kind=mutual, rmv_outlier=True).nnz < edges(kind=mutual).nnz
+    assert edges(kind=mutual, w_g=0).nnz == 0
+    assert model_of(reduced, smooth_input=True).graphs["rna"].n_vars == 24
+    for adata in (*reduced["rna"], reduced["adt"][0], reduced["adt"][2]):
+        adata.obsm["other"] = adata.obsm["dimred_bc"][:, : 3 if adata.n_vars > 20 else None]
+    assert (edges(kind=mutual, mnn_rep_key="other") != edges(kind=mutual)).nnz > 0
+    assert (edges("adt", kind=mutual, mnn_rep_key="other") != edges("adt", kind=mutual)).nnz == 0
+    reduced["rna"][1] = reduced["rna"][1][:60].copy()
+    assert edges(kind=mutual, inter_auto_knn=True).nnz < edges(kind=mutual).nnz
+
+
+def test_graph_loss_enters_with_its_share(reduced):
+    losses = []
+    for share in (0.0, 0.5, 1.0):
+        model = model_of(reduced)
+        model.train(n_epochs=1, T=0.1, w_rec_g=share)
+        losses.append(model.history["reconstruction"][0])
+    assert losses[1] == pytest.approx((losses[0] + losses[2]) / 2, rel=1e-5)
+    assert losses[2] > 0
+
+
+def test_spots_of_one_modality_alone(reduced):
+    reduced["adt"][0] = reduced["adt"][0][::-1][:100].copy()
+    model = model_of(reduced)
+    model.train(n_epochs=3, T=0.1)
+    first = model.infer_emb(reduced)[0]
+    assert first.obs_names.tolist() == reduced["rna"][0].obs_names.tolist()
+    alone = ~first.obs_names.isin(reduced["adt"][0].obs_names)
+    np.testing.assert_allclose(first.obsm["merged_emb"][alone], reduced["rna"][0].obsm["emb"][alone], rtol=1e-6)
+    with pytest.raises(InputError, match=r"cat, slice s1: some spots lack a modality\n.*set cat to False"):
+        model.infer_emb(reduced, cat=True)
+    matched = model.impute(reduced, method="matching", imp_knn=5)["adt"][1]
+    assert matched.shape == (reduced["rna"][1].n_obs, 20)
+    assert (matched >= 0).all()
+
+
+def test_side_by_side(reduced):
+    model = model_of(reduced)
+    model.train(n_epochs=2, T=0.1)
+    widths = [adata.obsm["merged_emb"].shape[1] for adata in model.infer_emb(reduced, cat=True)]
+    assert widths == [64, 32, 64]
+
+
+def replaced(modality, number, value):
+    return lambda slices: slices[modality].__setitem__(number, value)
+
+
+def changed(modality, number, part, key, value=None):
+    """Set a key of ``obs`` or ``obsm`` of one slice, to what ``value`` makes of the slice, or take it out."""
+
+    def change(slices):
+        adata = slices[modality][number]
+        if value is None:
+            del getattr(adata, part)[key]
+        else:
+            getattr(adata, part)[key] = value(adata)
+
+    return change
+
+
+def renamed(modality, number, names):
+    return lambda slices: setattr(slices[modality][number], "obs_names", names(slices[modality][number].n_obs))
+
+
+def hole(adata):
+    features = adata.obsm["dimred_bc"].copy()
+    features[0, 0] = np.nan
+    return features
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        (lambda slices: slices["rna"].pop(), {}, "lists differ in length: rna has 2, adt has 3"),
+        (replaced("rna", 1, None), {}, "entry 1: no modality has this slice"),
+        (replaced("rna", 1, "s2.h5ad"), {}, "rna is str, not AnnData"),
+        (changed("rna", 1, "obsm", "dimred_bc"), {}, r"obsm\['dimred_bc'\] is missing \(obsm has spatial\)"),
+        (changed("rna", 1, "obsm", "spatial"), {}, r"obsm\['spatial'\] is missing"),
+        (lambda slices: None, {"batch_key": "batch"}, r"rna has no obs\['batch'\]"),
+        (changed("rna", 1, "obs", "src", lambda adata: "s1"), {}, "two slices are named 's1'"),
+        (changed("rna", 1, "obs", "src", lambda adata: list("ab") * (adata.n_obs // 2)), {}, "names 2 slices"),
+        (lambda slices: None, {"intra_knns": [10, 10]}, "intra_knns: has 2 values for 3 slices"),
+        (lambda slices: None, {"radius_cutoff": 10}, "leaves .* spots without a spatial neighbour"),
+        (changed("adt", 0, "obsm", "dimred_bc", hole), {}, "holds NaN or infinite"),
+        (changed("adt", 0, "obsm", "dimred_bc", lambda adata: adata.obsm["dimred_bc"][:, :5]), {}, "differs in width"),
+        (renamed("adt", 0, lambda n: [f"x{number}" for number in range(n)]), {}, "share no barcode"),
+        (renamed("adt", 0, lambda n: ["x"] * n), {}, "obs_names of adt are not unique"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_slices_that_do_not_fit(reduced, change, options, message):
+    change(reduced)
+    with pytest.raises(InputError, match=message) as caught:
+        model_of(reduced, **options).train(n_epochs=1)
+    assert "Hint:" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda d, m: RNA_preprocess(d["rna"], favor="seurat"), "favor: 'seurat' is not known"),
+        (lambda d, m: RNA_preprocess([None, None]), "rna slices: no slice was given"),
+        (lambda d, m: SpaMosaic([], batch_key="src"), "list instead of a dict of lists"),
+        (lambda d, m: m.train(net="gat"), "net: 'gat' is not known"),
+        (lambda d, m: m.train(loss_type="ce"), "loss_type: 'ce' is not known"),
+        (lambda d, m: m.infer_emb(d), "infer_emb: the model is not trained"),
+        (lambda d, m: m.impute(d), r"obsm\['emb'\] is missing"),
+        (lambda d, m: m.impute(d, emb_key="dimred_bc", layer_key="raw"), r"layers\['raw'\] is missing"),
+        (lambda d, m: m.impute(d, method="magic"), "method: 'magic' is not known"),
+        (lambda d, m: m.impute({"rna": d["rna"][::-1], "adt": d["adt"]}), "spots of rna are not those"),
+    ],
+)
+def test_calls_that_make_no_sense(reduced, call, message):
+    model = model_of(reduced)
+    with pytest.raises(InputError, match=message) as caught:
+        call(reduced, model)
+    assert "Hint:" in str(caught.value)

@@ -1,0 +1,73 @@
+"""The notebook's names and the workflow's rules are one thing."""
+
+import anndata as ad
+import mudata as md
+import numpy as np
+import torch
+import yaml
+from threadpoolctl import threadpool_limits
+
+from mosaic import impute, simulate
+from mosaic.api import ADT_preprocess, RNA_preprocess, SpaMosaic
+
+DESIGN = {
+    "grid": {"rows": 14, "columns": 14, "pitch": 100},
+    "domains": {"a": 1, "b": 1, "c": 1},
+    "slices": {"s1": ["rna", "adt"], "s2": ["rna"], "s3": ["rna", "adt"]},
+    "modalities": {
+        "rna": {"kind": "rna", "n_features": 120, "depth": 800, "markers": 12, "marker_fold": 5.0},
+        "adt": {"kind": "protein", "n_features": 20, "depth": 1500, "markers": 3, "marker_fold": 5.0},
+    },
+}
+
+
+def test_the_same_embeddings_and_imputed_counts(checkout):
+    made = simulate.simulate_mosaic(DESIGN, seed=3)
+    rows, slices = ["slice\tmodality\tpath"], {"rna": [], "adt": []}
+    for modality, listed in slices.items():
+        for name in DESIGN["slices"]:
+            adata = made.get((name, modality))
+            listed.append(adata)
+            if adata is not None:
+                adata.layers["counts"] = adata.X.copy()
+                adata.write_h5ad(checkout.folder / f"{name}.{modality}.h5ad")
+                rows.append(f"{name}\t{modality}\t{name}.{modality}.h5ad")
+                adata.obs["src"] = name
+    (checkout.folder / "config" / "slices.tsv").write_text("\n".join(rows) + "\n")
+    config = {
+        "slices": "config/slices.tsv",
+        "recipe": "published",
+        "modalities": {"rna": {"kind": "rna", "n_comps": 12}, "adt": {"kind": "protein", "n_comps": 12}},
+        "graph": {"intra_knns": {"s1": 10, "s2": 8, "s3": 6}},
+        "train": {"T": 0.1, "n_epochs": 30, "threads": 1},
+        "cluster": {"n_domains": 3},
+    }
+    (checkout.folder / "config" / "config.yaml").write_text(yaml.safe_dump(config))
+    folder = "results/spamosaic/seed-1234"
+    done = checkout.snakemake(f"{folder}/embedding.h5mu", f"{folder}/imputed/s2.adt.h5ad")
+    assert done.returncode == 0, done.stdout + done.stderr
+    rules = md.read_h5mu(checkout.folder / folder / "embedding.h5mu")
+    imputed = ad.read_h5ad(checkout.folder / folder / "imputed" / "s2.adt.h5ad")
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        RNA_preprocess(slices["rna"], batch_corr=True, favor="scanpy", n_comps=12)
+        ADT_preprocess(slices["adt"], batch_corr=True, n_comps=12)
+        model = SpaMosaic(slices, batch_key="src", intra_knns=[10, 8, 6], device="cpu")
+        model.train(T=0.1, n_epochs=30)
+        merged = model.infer_emb(slices)
+        values = model.impute(slices)["adt"][1]
+    torch.set_num_threads(before)
+    for modality, graph in model.graphs.items():
+        built = ad.read_h5ad(checkout.folder / "results" / "graph" / f"{modality}.h5ad")
+        np.testing.assert_array_equal(built.X, graph.X)
+        for key in graph.obsp:
+            assert (built.obsp[key] != graph.obsp[key]).nnz == 0
+    for name, adata in zip(DESIGN["slices"], merged, strict=True):
+        own = rules[(rules.obs["slice"] == name).to_numpy()]
+        assert own.obs["barcode"].tolist() == adata.obs_names.tolist()
+        # The graphs are equal to the bit; training rounds otherwise in a process with other threads.
+        np.testing.assert_allclose(own.obsm["X_latent"], adata.obsm["merged_emb"], atol=1e-5)
+    equal = np.isclose(impute.dense(imputed.layers["imputed"]), values, rtol=1e-5).all(axis=1)
+    assert equal.mean() > 0.98  # a neighbour as near as the next may change places with it
