@@ -93,3 +93,16 @@ def test_layout_is_reproducible():
     features = np.random.default_rng(0).normal(size=(60, 5))
     np.testing.assert_array_equal(layout.umap_layout(features), layout.umap_layout(features))
     assert layout.umap_layout(features).shape == (60, 2)
+
+
+def test_layout_of_many_spots_is_that_of_a_sample(monkeypatch, caplog):
+    monkeypatch.setattr(layout, "_MOST_SPOTS", 80)
+    rng = np.random.default_rng(0)
+    group = np.repeat([0, 1], 60)
+    features = rng.normal(size=(120, 5)) + 20 * group[:, None]
+    places = layout.umap_layout(features, n_neighbors=10)
+    assert "a sample of 80 of 120 spots" in caplog.text
+    assert np.isfinite(places).all()
+    # Each spot lies nearer to its own group than to the other.
+    centres = np.array([places[group == key].mean(axis=0) for key in (0, 1)])
+    assert (np.linalg.norm(places[:, None] - centres, axis=2).argmin(axis=1) == group).all()

@@ -11,9 +11,9 @@ from scipy import sparse
 from sklearn.cluster import AgglomerativeClustering, KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
-from sklearn.neighbors import NearestNeighbors
 
 from mosaic.errors import InputError
+from mosaic.neighbors import nearest
 
 log = logging.getLogger(__name__)
 
@@ -201,8 +201,7 @@ def leiden_domains(embedding: np.ndarray, resolution: float, seed: int) -> np.nd
 
     Two spots are joined by the Jaccard index of their 15 nearest neighbours, themselves included, where one is among
     the neighbours of the other (PhenoGraph; Levine et al., Cell 2015). Communities maximise modularity (Traag, Waltman
-    and van Eck, Scientific Reports 2019), by igraph. The neighbours are exact: their search takes time quadratic in
-    the number of spots.
+    and van Eck, Scientific Reports 2019), by igraph.
 
     Raises
     ------
@@ -212,10 +211,11 @@ def leiden_domains(embedding: np.ndarray, resolution: float, seed: int) -> np.nd
     if len(embedding) < 3:
         raise InputError(f"{len(embedding)} spots are too few for a graph of nearest neighbours", where="cluster")
     n_neighbors = min(_LEIDEN_NEIGHBORS, len(embedding) - 1)
-    nearest = NearestNeighbors(n_neighbors=n_neighbors).fit(embedding).kneighbors_graph() + sparse.identity(
-        len(embedding)
-    )
-    shared = (nearest @ nearest.T).multiply(nearest.maximum(nearest.T)).tocsr()
+    # A spot is the nearest to itself; of spots that share its place any may stand in for it.
+    _, neighbors = nearest(embedding, embedding, n_neighbors + 1)
+    ends = np.arange(len(embedding) + 1) * (n_neighbors + 1)
+    around = sparse.csr_matrix((np.ones(neighbors.size), neighbors.ravel(), ends), shape=(len(embedding),) * 2)
+    shared = (around @ around.T).multiply(around.maximum(around.T)).tocsr()
     shared.data /= 2 * (n_neighbors + 1) - shared.data
     edges = sparse.triu(shared, k=1).tocoo()
     graph = igraph.Graph(len(embedding), np.column_stack([edges.row, edges.col]), edge_attrs={"weight": edges.data})

@@ -12,10 +12,10 @@ import numpy as np
 from scipy import sparse
 from scipy.spatial import KDTree
 from sklearn.ensemble import IsolationForest
-from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
 from mosaic.errors import InputError
+from mosaic.neighbors import nearest
 from mosaic.spots import slice_names
 
 logger = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ def mutual_nearest_neighbors(
 ) -> np.ndarray:
     """Pairs of spots of two slices that are each among the other's nearest (Haghverdi et al., Nature Biotech. 2018).
 
-    Exact: Manhattan distance between L2-normalised rows.
+    By Manhattan distance between L2-normalised rows; ``neighbors.nearest`` says up to where the search is exact.
 
     Parameters
     ----------
@@ -134,13 +134,21 @@ def mutual_nearest_neighbors(
         sizes["forth" if len(first) > len(second) else "back"] = max(1, int(n_neighbors * ratio))
     first, second = normalize(first), normalize(second)
 
-    def nearest(queries: np.ndarray, among: np.ndarray, n_neighbors: int) -> sparse.csr_matrix:
-        search = NearestNeighbors(n_neighbors=min(n_neighbors, len(among)), metric="manhattan", algorithm="brute")
-        return search.fit(among).kneighbors_graph(queries)
-
-    mutual = nearest(first, second, sizes["forth"]).multiply(nearest(second, first, sizes["back"]).T).tocoo()
+    _, forth = nearest(first, second, sizes["forth"], "manhattan")
+    # Only what some spot of the first slice has found can be mutual.
+    wanted = np.unique(forth)
+    _, back = nearest(second[wanted], first, sizes["back"], "manhattan")
+    shape = (len(first), len(second))
+    edges = [_pattern(np.arange(len(first)), forth, shape), _pattern(wanted, back, shape[::-1]).T]
+    mutual = edges[0].multiply(edges[1]).tocoo()
     pairs = np.column_stack([mutual.row, mutual.col]).astype(np.int64)
     return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+
+
+def _pattern(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> sparse.csr_matrix:
+    """Ones where ``rows`` have ``columns`` (rows x any)."""
+    places = np.repeat(rows, columns.shape[1]), columns.ravel()
+    return sparse.csr_matrix((np.ones(columns.size, dtype=np.float32), places), shape=shape)
 
 
 def spatially_consistent(

@@ -11,12 +11,12 @@ import pandas as pd
 from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
 from sklearn.linear_model import RidgeCV
-from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler, normalize
 from sklearn.utils.sparsefuncs import mean_variance_axis
 
 from mosaic.errors import InputError
 from mosaic.graph import spatial_neighbors
+from mosaic.neighbors import Metric, nearest
 from mosaic.spots import LATENT, slice_names, stack
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ _BLOCK_VALUES = 20_000_000
 
 
 def nearest_donors(
-    queries: np.ndarray, donors: np.ndarray, n_neighbors: int, *, metric: str = "euclidean"
+    queries: np.ndarray, donors: np.ndarray, n_neighbors: int, *, metric: Metric = "euclidean"
 ) -> sparse.csr_matrix:
     """Equal weights on each query's nearest donors.
 
@@ -48,15 +48,13 @@ def nearest_donors(
     n_neighbors
         Neighbours per query; all donors where there are fewer.
     metric
-        A metric of scikit-learn.
+        See ``neighbors.nearest``.
 
     Returns
     -------
     Weights (queries x donors) with rows that sum to 1.
     """
-    n_neighbors = min(n_neighbors, len(donors))
-    search = NearestNeighbors(n_neighbors=n_neighbors, algorithm="brute", metric=metric).fit(donors)
-    return sparse.csr_matrix(search.kneighbors_graph(queries) / n_neighbors)
+    return _equal_weights(nearest(queries, donors, n_neighbors, metric)[1], len(donors))
 
 
 def matched_donors(
@@ -81,16 +79,21 @@ def matched_donors(
     """
     n_neighbors = min(n_neighbors, len(donors) - leave_out_self)
     n_candidates = min(_CANDIDATES * n_neighbors, len(donors))
-    distance, candidate = NearestNeighbors(n_neighbors=n_candidates, algorithm="brute").fit(donors).kneighbors(queries)
-    back = NearestNeighbors(n_neighbors=min(n_neighbors, len(queries)), algorithm="brute").fit(queries)
-    hubness = (back.kneighbors(donors)[0] ** 2).mean(axis=1)
+    distance, candidate = nearest(queries, donors, n_candidates)
+    hubness = (nearest(donors, queries, n_neighbors)[0] ** 2).mean(axis=1)
     score = 2 * distance**2 - hubness[candidate]
     if leave_out_self:
         score[candidate == np.arange(len(queries))[:, None]] = np.inf
     chosen = np.take_along_axis(candidate, np.argsort(score, axis=1, kind="stable")[:, :n_neighbors], axis=1)
-    rows = np.repeat(np.arange(len(queries)), n_neighbors)
-    values = np.full(chosen.size, 1 / n_neighbors)
-    return sparse.csr_matrix((values, (rows, chosen.ravel())), shape=(len(queries), len(donors)))
+    return _equal_weights(chosen, len(donors))
+
+
+def _equal_weights(chosen: np.ndarray, n_donors: int) -> sparse.csr_matrix:
+    n_queries, n_neighbors = chosen.shape
+    ends = np.arange(n_queries + 1) * n_neighbors
+    weights = sparse.csr_matrix((np.full(chosen.size, 1 / n_neighbors), chosen.ravel(), ends), (n_queries, n_donors))
+    weights.sort_indices()
+    return weights
 
 
 def smooth_latent(adata: ad.AnnData, n_neighbors: int) -> np.ndarray:

@@ -1,11 +1,17 @@
 """Two dimensions of many, for figures."""
 
+import logging
+
 import numpy as np
 import umap
-from sklearn.neighbors import NearestNeighbors
 
-# Up to here exact neighbours are found sooner than approximate ones, whose search has to be compiled first.
-_MOST_EXACT = 50_000
+from mosaic.neighbors import nearest
+
+logger = logging.getLogger(__name__)
+
+# Above so many spots a seeded sample is laid out, and each other spot put amid the nearest of the sample.
+_MOST_SPOTS = 100_000
+_AMID = 5
 
 
 def umap_layout(features: np.ndarray, *, n_neighbors: int = 30, seed: int = 0) -> np.ndarray:
@@ -26,10 +32,21 @@ def umap_layout(features: np.ndarray, *, n_neighbors: int = 30, seed: int = 0) -
     """
     features = np.ascontiguousarray(features, dtype=np.float32)
     n_neighbors = min(n_neighbors, len(features) - 1)
-    known = {}
-    if len(features) <= _MOST_EXACT:
-        search = NearestNeighbors(n_neighbors=n_neighbors, algorithm="brute").fit(features)
-        distances, neighbors = search.kneighbors(features)
-        known["precomputed_knn"] = (neighbors, distances, None)
-    model = umap.UMAP(n_neighbors=n_neighbors, n_epochs=200, random_state=seed, n_jobs=1, **known)
+    if len(features) > _MOST_SPOTS:
+        logger.warning(
+            "UMAP: of a sample of %d of %d spots; the others lie amid their nearest", _MOST_SPOTS, len(features)
+        )
+        sample = np.sort(np.random.default_rng(seed).choice(len(features), _MOST_SPOTS, replace=False))
+        placed = umap_layout(features[sample], n_neighbors=n_neighbors, seed=seed)
+        layout = placed[nearest(features, features[sample], _AMID)[1]].mean(axis=1)
+        layout[sample] = placed
+        return layout
+    distances, neighbors = nearest(features, features, n_neighbors)
+    model = umap.UMAP(
+        n_neighbors=n_neighbors,
+        n_epochs=200,
+        random_state=seed,
+        n_jobs=1,
+        precomputed_knn=(neighbors, distances, None),
+    )
     return model.fit_transform(features).astype(np.float32)

@@ -15,6 +15,7 @@ from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from sklearn.preprocessing import normalize
 
 from mosaic.errors import InputError
+from mosaic.neighbors import nearest
 from mosaic.spots import LATENT, paired, slice_names
 
 logger = logging.getLogger(__name__)
@@ -83,11 +84,12 @@ def matching_score(first: np.ndarray, second: np.ndarray) -> float:
         As for ``foscttm``.
     """
 
-    def nearest(queries: np.ndarray, among: np.ndarray) -> sparse.csr_matrix:
-        return NearestNeighbors(n_neighbors=1, algorithm="brute").fit(among).kneighbors_graph(queries)
+    def own(queries: np.ndarray, among: np.ndarray) -> sparse.csr_matrix:
+        found = nearest(queries, among, 1)[1].ravel()
+        return sparse.csr_matrix((np.ones(len(found)), found, np.arange(len(found) + 1)), (len(queries), len(among)))
 
     first, second = normalize(first), normalize(second)
-    shared = nearest(first, first) @ nearest(second, first).T + nearest(first, second) @ nearest(second, second).T
+    shared = own(first, first) @ own(second, first).T + own(first, second) @ own(second, second).T
     shared.data /= 4 - shared.data
     return float(normalize(shared, norm="l1").diagonal().mean())
 
