@@ -219,7 +219,7 @@ def test_losses_and_gradients_of_the_first_step(recorded):
 
 @pytest.mark.usefixtures("_two_threads")
 def test_a_hundred_epochs_without_dropout(recorded):
-    """Within 1% for 80 epochs; later the loss jumps, and any change of rounding moves the jumps.
+    """Within 0.1% for 60 epochs; later the loss of the whole run jumps, and any change of rounding moves the jumps.
 
     The same steps in double precision, by the dense formula, part from the recording as far as we do: the bound of what
     can be asked. On the whole run that is 0.064, measured once, as it takes a minute.
@@ -231,7 +231,7 @@ def test_a_hundred_epochs_without_dropout(recorded):
     torch.set_num_threads(1)  # small matrices
     unavoidable = 0.064 if recorded.every == 1 else np.abs(_in_double_precision(recorded) / published - 1).max()
     parted = np.abs(ours / published - 1).max(axis=1)
-    assert parted[:80].max() < 0.01
+    assert parted[:60].max() < 0.001
     assert parted.max() < max(0.01, 1.5 * unavoidable)
     np.testing.assert_allclose(ours[-20:].mean(axis=0), published[-20:].mean(axis=0), rtol=0.02)
 

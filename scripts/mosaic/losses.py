@@ -10,6 +10,9 @@ BLOCK_ROWS = {"cpu": 256, "cuda": 8192}
 # than 1e-20 for a million spots, while smaller ones would be denormal numbers, on which CPUs are many times slower.
 _FLOOR = -60.0
 
+# From this temperature on, exp(s - 1/T), which unit rows keep between exp(-2/T) and 1, needs no row's own maximum.
+_BOUNDED = 0.025
+
 
 class _Contrastive(torch.autograd.Function):
     """The loss in row blocks, with the gradient made on the way: memory grows with the rows, not their square."""
@@ -24,19 +27,26 @@ class _Contrastive(torch.autograd.Function):
         positive = (z * others).sum(dim=1) / (n_positives * T)
         log_sums = torch.empty_like(positive)
         gradient = torch.zeros_like(z)
-        for block in torch.arange(n_rows, device=z.device).split(BLOCK_ROWS[z.device.type]):
-            rows = slice(int(block[0]), int(block[-1]) + 1)
-            similarity = (z[rows] / T) @ z.T
-            similarity[block - rows.start, block] = -torch.inf
-            peak = similarity.amax(dim=1, keepdim=True)
-            P = similarity.sub_(peak).clamp_(min=_FLOOR).exp_()
-            P[block - rows.start, block] = 0
-            total = P.sum(dim=1, keepdim=True)
+        # With a column of ones beside z, the product comes shifted already.
+        bounded = T >= _BOUNDED
+        columns = torch.cat([z, torch.ones_like(z[:, :1])], dim=1) if bounded else z
+        queries = torch.cat([z, -torch.ones_like(z[:, :1])], dim=1) / T if bounded else z / T
+        for start in range(0, n_rows, BLOCK_ROWS[z.device.type]):
+            rows = slice(start, start + BLOCK_ROWS[z.device.type])
+            E = queries[rows] @ columns.T
+            if bounded:
+                peak = 1 / T
+            else:
+                E[:, rows].fill_diagonal_(-torch.inf)
+                peak = E.amax(dim=1, keepdim=True)
+                E.sub_(peak).clamp_(min=_FLOOR)
+            E.exp_()
+            E[:, rows].fill_diagonal_(0)
+            total = E.sum(dim=1, keepdim=True)
             log_sums[rows] = (peak + total.log()).squeeze(1)
-            P /= total
-            # d loss / d s_ij = P_ij - Q_ij, and s_ij holds both z_i and z_j.
-            gradient[rows] += P @ z
-            gradient.addmm_(P.T, z[rows])
+            # d loss / d s_ij = E_ij / total_i - Q_ij, and s_ij holds both z_i and z_j.
+            gradient[rows] += (E @ z) / total
+            gradient.addmm_(E.T, z[rows] / total)
         gradient -= 2 * others / n_positives.unsqueeze(1)
         ctx.save_for_backward(gradient.div_(n_rows * T))
         return (log_sums - positive).mean()

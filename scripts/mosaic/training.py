@@ -168,21 +168,19 @@ class Objective:
     def _contrast(self, outputs: Mapping, rows: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Contrastive loss of one bridge slice, over all its paired spots or in shuffled batches."""
         n_spots = len(next(iter(rows.values())))
-        if n_spots <= self.full_batch_max:
-            batches = [slice(None)]
-        else:
-            batches = torch.randperm(n_spots, generator=self.generator).to(self.device).split(self.batch_size)
+        size, order = n_spots, slice(None)
+        if n_spots > self.full_batch_max:
+            size, order = self.batch_size, torch.randperm(n_spots, generator=self.generator).to(self.device)
+        # All rows are gathered at once: gathered batch by batch, each would get a gradient as large as the modality.
+        rows = {name: column[order] for name, column in rows.items()}
+        z = {name: outputs[name][0][column.clamp(min=0)].split(size) for name, column in rows.items()}
+        measured = {name: (column >= 0).split(size) for name, column in rows.items()}
         losses, weights = [], []
-        for batch in batches:
-            z, spot = [], []
-            for name, column in rows.items():
-                chosen = column[batch]
-                measured = torch.nonzero(chosen >= 0).squeeze(1)
-                z.append(outputs[name][0][chosen[measured]])
-                spot.append(measured)
-            spot = torch.cat(spot)
-            losses.append(contrastive_loss(torch.cat(z), spot, self.T))
-            weights.append(len(spot))
+        for batch in range(-(-n_spots // size)):
+            spot = [torch.nonzero(parts[batch]).squeeze(1) for parts in measured.values()]
+            latent = [parts[batch][own] for parts, own in zip(z.values(), spot, strict=True)]
+            losses.append(contrastive_loss(torch.cat(latent), torch.cat(spot), self.T))
+            weights.append(sum(map(len, spot)))
         weights = torch.tensor(weights, dtype=losses[0].dtype, device=self.device)
         return (torch.stack(losses) * weights).sum() / weights.sum()
 

@@ -1,0 +1,293 @@
+"""Time and memory of this implementation beside the published package, stage by stage, on the same inputs.
+
+    .venv/bin/python benchmarks/speed.py OUT.tsv FIGURE.svg --published .venv-published/bin/python [--quick]
+
+Two slices with two modalities of 50 features each, both bridges, on square grids; N is the spots of a slice. Every
+measurement is a process of its own on two threads, the implementations by turns. `make speed` builds what it needs.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import numpy as np
+
+STAGES = ("spatial graph", "mutual neighbours", "merging", "training epoch", "embedding", "clustering", "imputation")
+SIZES = {
+    "full": {"published": [3_500, 8_000, 20_000, 100_000, 200_000], "ours": [3_500, 8_000, 20_000, 100_000, 200_000, 250_000]},
+    "quick": {"published": [3_500, 8_000, 20_000], "ours": [3_500, 8_000, 20_000]},
+}  # fmt: skip
+MOST_MEMORY = 20_000_000_000  # bytes a process may take
+N_FEATURES, N_DOMAINS, T = 50, 8, 0.1
+
+
+def make_slices(n_spots: int) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
+    """Per modality two slices' features (spots x 50) and coordinates: bands of domains, a batch effect, noise."""
+    slices = {}
+    width = int(np.sqrt(n_spots))
+    places = np.column_stack(np.divmod(np.arange(n_spots), width)).astype(float)
+    domain = (places[:, 0] / (places[:, 0].max() + 1) * N_DOMAINS).astype(int)
+    for number, modality in enumerate(("rna", "adt")):
+        rng = np.random.default_rng(number)
+        # Components of falling variance, as those of PCA are.
+        scale = 3 / np.sqrt(1 + np.arange(N_FEATURES))
+        centres = rng.normal(size=(N_DOMAINS, N_FEATURES)) * scale
+        slices[modality] = [
+            (
+                (centres[domain] + (rng.normal(size=(n_spots, N_FEATURES)) + rng.normal() * 0.1) * scale).astype(
+                    np.float32
+                ),
+                places,
+            )
+            for _ in range(2)
+        ]
+    return slices
+
+
+class Clock:
+    """Wall and CPU seconds of each stage."""
+
+    def __init__(self):
+        self.rows = {}
+
+    def __call__(self, stage: str, call, *arguments, per: int = 1, **named):
+        """Time a call; ``per``: so many rounds are in it."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        result = call(*arguments, **named)
+        self.rows[stage] = ((time.perf_counter() - wall) / per, (time.process_time() - cpu) / per)
+        return result
+
+
+def run_ours(slices: dict, clock: Clock, n_epochs: int) -> None:
+    """Graph, training, embedding, domains, and 50 features imputed for the second slice from the first."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+    import anndata as ad
+    import pandas as pd
+    from scipy import sparse
+
+    from mosaic import cluster, graph, impute, spots, training
+
+    spatial = graph.spatial_neighbors
+    n_spots = len(slices["rna"][0][0])
+    barcodes = np.arange(n_spots).astype(str)
+    names = np.repeat(["s1", "s2"], n_spots)
+    obs = pd.DataFrame({"slice": pd.Categorical(names), "barcode": np.tile(barcodes, 2)})
+    obs.index = [f"{name}:{barcode}" for name, barcode in zip(names, obs["barcode"], strict=True)]
+    graphs = {}
+    coordinates = np.vstack([part[1] for part in slices["rna"]])
+    clock("spatial graph", lambda: [spatial(part[1], 10) for parts in slices.values() for part in parts])
+    mutual = {}
+    clock(
+        "mutual neighbours",
+        lambda: mutual.update({m: graph.mutual_nearest_neighbors(p[0][0], p[1][0], 10) for m, p in slices.items()}),
+    )
+    for modality, parts in slices.items():
+        one, other = mutual[modality].T + np.array([[0], [n_spots]])
+        edges = sparse.csr_matrix((np.ones(len(one), np.float32), (one, other)), shape=(2 * n_spots,) * 2)
+        within = sparse.block_diag([spatial(part[1], 10) for part in parts], format="csr")
+        obsp = {"spatial_connectivities": within, "mutual_nearest_neighbors": sparse.csr_matrix(edges + edges.T)}
+        features = np.vstack([part[0] for part in parts])
+        graphs[modality] = ad.AnnData(features, obs=obs, obsm={"spatial": coordinates}, obsp=obsp)
+    training.fit(graphs, seed=0, device="cpu", T=T, n_epochs=1)  # what torch loads at its first step
+    clock("merging", lambda: [training.encoder_input(g, K=2, w_g=0.8, symmetric=True) for g in graphs.values()])
+    encoders, history = clock(
+        "training epoch", training.fit, graphs, seed=0, device="cpu", T=T, n_epochs=n_epochs, per=n_epochs
+    )
+    del history
+    embedding = clock("embedding", training.embed, graphs, encoders, {"K": 2, "w_g": 0.8, "symmetric": True})
+    clock("clustering", cluster.cluster_domains, embedding.obsm[spots.LATENT], n_domains=N_DOMAINS)
+    counts = {"rna": graphs["rna"][:n_spots].copy(), "adt": graphs["adt"]}
+    second = graphs["rna"][n_spots:]
+    whole = spots.collect_embeddings(
+        {"rna": counts["rna"], "adt": counts["adt"]},
+        {"rna": embedding["rna"].obsm[spots.LATENT][:n_spots], "adt": embedding["adt"].obsm[spots.LATENT]},
+    )
+    del second
+    clock("imputation", impute.impute_modality, whole, "s2", "rna", {key: [adata] for key, adata in counts.items()})
+
+
+def run_published(slices: dict, clock: Clock, n_epochs: int) -> None:
+    """The same stages through the published package's own class."""
+    import anndata as ad
+    import torch
+
+    def scatter_add(values, index, dim=0, dim_size=None):
+        return torch.zeros(dim_size, dtype=values.dtype).index_add(0, index, values)
+
+    # The one use that the package makes of torch-scatter, which would have to be compiled.
+    sys.modules["torch_scatter"] = types.SimpleNamespace(scatter_add=scatter_add)
+    from spamosaic.framework import SpaMosaic
+
+    stages = {
+        "prepare_intra_graphs": "spatial graph",
+        "prepare_inter_graphs": "mutual neighbours",
+        "prepare_inputs": "merging",
+    }
+    for name, stage in stages.items():
+        method = getattr(SpaMosaic, name)
+        setattr(SpaMosaic, name, lambda self, data, method=method, stage=stage: clock(stage, method, self, data))
+    data = {}
+    for modality, parts in slices.items():
+        data[modality] = []
+        for number, (features, places) in enumerate(parts):
+            adata = ad.AnnData(np.zeros((len(features), 1), np.float32), obsm={"X": features, "spatial": places})
+            adata.obs_names = [f"s{number}-{spot}" for spot in range(len(features))]
+            adata.obs["batch"] = f"s{number}"
+            data[modality].append(adata)
+    model = SpaMosaic(data, "X", intra_knns=10, inter_knn_base=10, seed=0, device="cpu")
+    model.train("wlgcn", lr=0.01, T=T, n_epochs=1)
+    clock("training epoch", model.train, "wlgcn", lr=0.01, T=T, n_epochs=n_epochs, per=n_epochs)
+    clock("embedding", model.infer_emb, data)
+
+
+def child(implementation: str, n_spots: int, n_epochs: int) -> None:
+    """One measurement; prints a line of JSON, also when memory runs out."""
+    resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY, MOST_MEMORY))
+    import torch
+
+    torch.set_num_threads(2)
+    clock, fault = Clock(), ""
+    slices = make_slices(n_spots)
+    run = {"ours": run_ours, "published": run_published}[implementation]
+    if implementation == "ours":
+        sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+        from mosaic import cluster, impute, training  # noqa: F401 - imports count as base
+    else:
+        import anndata  # noqa: F401
+        import scanpy  # noqa: F401
+    base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    try:
+        run(slices, clock, n_epochs)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error):
+            raise
+        fault = "out of memory"
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print("RESULT " + json.dumps({"stages": clock.rows, "base_mib": base, "peak_mib": peak, "fault": fault}))
+
+
+def measure(python: str, implementation: str, n_spots: int, n_epochs: int) -> dict:
+    """Run ``child`` in a process of its own."""
+    arguments = ["--child", implementation, "--spots", str(n_spots), "--epochs", str(n_epochs)]
+    environment = os.environ | {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"}
+    done = subprocess.run([python, __file__, *arguments], capture_output=True, text=True, env=environment, check=False)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    if lines:
+        return json.loads(lines[-1].removeprefix("RESULT "))
+    if done.returncode in (-9, 137):  # the kernel's way of saying it
+        return {"stages": {}, "base_mib": np.nan, "peak_mib": np.nan, "fault": "out of memory"}
+    raise SystemExit(f"{implementation} with {n_spots} spots failed:\n{done.stderr[-3000:]}")
+
+
+def table_of(sizes: dict, pythons: dict, *, repeats: int):
+    """All measurements as a tidy table."""
+    import pandas as pd
+
+    rows = []
+    for n_spots in sorted({size for own in sizes.values() for size in own}):
+        for repeat in range(repeats if n_spots < 100_000 else 1):
+            for implementation, own in sizes.items():
+                if n_spots not in own:
+                    continue
+                n_epochs = 5 if n_spots < 8_000 else 2
+                found = measure(pythons[implementation], implementation, n_spots, n_epochs)
+                common = {"implementation": implementation, "spots": n_spots, "repeat": repeat}
+                common |= {key: found[key] for key in ("base_mib", "peak_mib", "fault")}
+                for stage, (wall, cpu) in found["stages"].items():
+                    rows.append(common | {"stage": stage, "wall_s": wall, "cpu_s": cpu})
+                if found["fault"]:
+                    lost = next(stage for stage in STAGES if stage not in found["stages"])
+                    rows.append(common | {"stage": lost, "wall_s": np.nan, "cpu_s": np.nan})
+                shown = ", ".join(f"{stage} {wall:.2f}" for stage, (wall, _) in found["stages"].items())
+                print(
+                    f"{implementation} {n_spots}: {shown} s; {found['peak_mib']:.0f} MiB {found['fault']}", flush=True
+                )
+    return pd.DataFrame(rows)
+
+
+def summary(table) -> str:
+    """Markdown: medians of both, their ratio, and the exponent of ours in the number of spots."""
+    values = table.assign(memory=table["peak_mib"] - table["base_mib"])
+    wide = values.groupby(["stage", "spots", "implementation"])["wall_s"].median().unstack("implementation")
+    memory = values.groupby(["spots", "implementation"])["memory"].median().unstack("implementation")
+    lost = set(table.loc[table["fault"] != "", ["implementation", "spots"]].itertuples(index=False, name=None))
+    lines = ["| stage | spots a slice | published | this | times faster |", "|---|---|---|---|---|"]
+
+    def row(stage: str, spots: int, found, unit: str) -> str:
+        cells = []
+        for implementation in ("published", "ours"):
+            value = found.get(implementation, np.nan)
+            if (implementation, spots) in lost and (np.isnan(value) or unit == "MiB"):
+                cells.append("out of memory")
+            else:
+                cells.append("–" if np.isnan(value) else f"{value:.3g} {unit}")
+        ratio = found.get("published", np.nan) / found.get("ours", np.nan)
+        known = np.isfinite(ratio) and "out of memory" not in cells
+        return f"| {stage} | {spots:,} | {cells[0]} | {cells[1]} | {f'{ratio:.3g}' if known else '–'} |"
+
+    for stage in STAGES:
+        for spots in wide.loc[stage].index if stage in wide.index else ():
+            lines.append(row(stage, spots, wide.loc[stage, spots], "s"))
+    for spots in memory.index:
+        lines.append(row("memory over imports and data", spots, memory.loc[spots], "MiB"))
+    lines.append("\nExponents of ours in the spots:")
+    for stage in STAGES:
+        own = wide.loc[stage, "ours"].dropna() if stage in wide.index else []
+        if len(own) > 2:
+            lines.append(f"- {stage}: {np.polyfit(np.log(own.index), np.log(own), 1)[0]:.2f}")
+    own = memory["ours"].dropna()
+    lines.append(f"- memory: {np.polyfit(np.log(own.index), np.log(own), 1)[0]:.2f}")
+    return "\n".join(lines)
+
+
+def draw(table, path: str) -> None:
+    """Time of each stage, and memory, over the spots of a slice."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    panels = [*STAGES[:4], "memory over imports and data"]
+    figure, axes = plt.subplots(1, len(panels), figsize=(3.1 * len(panels), 3.2), layout="constrained")
+    style = {"published": ("#D55E00", "s", "published"), "ours": ("#0072B2", "o", "this workflow")}
+    for axis, panel in zip(axes, panels, strict=True):
+        for implementation, (colour, marker, label) in style.items():
+            own = table[table["implementation"] == implementation]
+            if panel in STAGES:
+                values = own[own["stage"] == panel].groupby("spots")["wall_s"].median()
+            else:
+                values = (own["peak_mib"] - own["base_mib"]).where(own["fault"] == "").groupby(own["spots"]).median()
+            values = values.dropna()
+            axis.plot(values.index, values, color=colour, marker=marker, label=label, markersize=4)
+        axis.set(xscale="log", yscale="log", title=panel, xlabel="spots a slice")
+        axis.set_ylabel("seconds" if panel in STAGES else "MiB")
+    axes[0].legend(frameon=False)
+    figure.savefig(path)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", nargs="?")
+    parser.add_argument("figure", nargs="?")
+    parser.add_argument("--published", help="Python of an environment with the published package")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--child")
+    parser.add_argument("--spots", type=int)
+    parser.add_argument("--epochs", type=int)
+    asked = parser.parse_args()
+    if asked.child:
+        child(asked.child, asked.spots, asked.epochs)
+    else:
+        chosen = SIZES["quick" if asked.quick else "full"]
+        found = table_of(
+            chosen, {"ours": sys.executable, "published": asked.published}, repeats=1 if asked.quick else 3
+        )
+        found.to_csv(asked.out, sep="\t", index=False, float_format="%.6g")
+        draw(found, asked.figure)
+        print(summary(found))
