@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint speed clean
 
 # Snakemake 9.27 warns of a coroutine of its own when a report is made of jobs whose memory depends on their input.
 demo: $(VENV)/.run-ready
@@ -25,8 +25,13 @@ lint: $(VENV)/.test-ready
 	$(BIN)/ruff format --check .
 	$(BIN)/snakemake --lint
 
+# This implementation beside the published package, in under an hour; with QUICK=1 small sizes, in under five minutes.
+speed: $(VENV)/.run-ready $(VENV)-published/.ready
+	$(BIN)/python benchmarks/speed.py benchmarks/speed.tsv benchmarks/speed.svg \
+	  --published $(VENV)-published/bin/python $(if $(QUICK),--quick)
+
 clean:
-	rm -rf $(VENV) .snakemake results data
+	rm -rf $(VENV) $(VENV)-published .snakemake results data
 
 # torch comes first and alone: a later package would pull a build of its own choice.
 $(VENV)/.run-ready: requirements.lock
@@ -35,6 +40,12 @@ $(VENV)/.run-ready: requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	touch $@
+
+$(VENV)-published/.ready: benchmarks/requirements-published.txt requirements.lock
+	$(PYTHON) -m venv $(VENV)-published
+	$(VENV)-published/bin/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
+	$(VENV)-published/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
 
 $(VENV)/.test-ready: $(VENV)/.run-ready requirements-test.lock

@@ -20,9 +20,12 @@ import numpy as np
 
 STAGES = ("spatial graph", "mutual neighbours", "merging", "training epoch", "embedding", "clustering", "imputation")
 SIZES = {
-    "full": {"published": [3_500, 8_000, 20_000, 100_000, 200_000], "ours": [3_500, 8_000, 20_000, 100_000, 200_000, 250_000]},
+    "full": {
+        "published": [3_500, 8_000, 20_000, 100_000, 200_000],
+        "ours": [3_500, 8_000, 20_000, 100_000, 200_000, 250_000],
+    },
     "quick": {"published": [3_500, 8_000, 20_000], "ours": [3_500, 8_000, 20_000]},
-}  # fmt: skip
+}
 MOST_MEMORY = 20_000_000_000  # bytes a process may take
 N_FEATURES, N_DOMAINS, T = 50, 8, 0.1
 

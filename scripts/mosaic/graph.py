@@ -51,16 +51,18 @@ def spatial_neighbors(coordinates: np.ndarray, n_neighbors: int, radius: float |
     n_neighbors = min(n_neighbors, n_spots - 1)
     tree = KDTree(coordinates)
     rows = np.arange(n_spots)
-    pitch = spot_pitch(coordinates)
-    # Distances that differ by rounding alone are ties.
-    quantum = (pitch or 1.0) * 1e-5
+    pitch = None
     sources, targets, lengths = [], [], []
-    depth = n_neighbors + 8
+    # On square and hexagonal grids this reaches past the ties of the tenth neighbour.
+    depth = n_neighbors + 4
     while rows.size:
         depth = min(depth, n_spots)
         distance, candidate = tree.query(coordinates[rows], k=depth)
-        distance = np.where(candidate == rows[:, None], np.inf, distance)
-        step = np.round(distance / quantum)
+        distance[candidate == rows[:, None]] = np.inf
+        if pitch is None:
+            pitch = float(np.median(distance.min(axis=1)))
+        # Distances that differ by rounding alone are ties.
+        step = np.round(distance / ((pitch or 1.0) * 1e-5))
         order = np.lexsort((_pair_hash(rows[:, None], candidate), step))
         step = np.take_along_axis(step, order, axis=1)
         # A row is settled when the ties of its last neighbour end before the candidates do. Coincident spots may

@@ -1,10 +1,9 @@
 """Record what the published implementation makes of a corner of its own simulation, as vectors for the parity tests.
 
-Needs an environment with the published package (`pip install torch==2.13.0`, then `spamosaic==1.0.3`,
-`torch-geometric==2.8.1`, `harmony-pytorch==0.1.8`, `annoy==1.17.3`, `hnswlib==0.8.0`), and as arguments features that
+Needs the environment of benchmarks/requirements-published.txt (`make speed` builds it), and as arguments features that
 the package made of the simulation (`inputs.npz`) and the folder of its counts (`s1_rna.h5ad`, ...):
 
-    python tests/data/record_published.py inputs.npz simulation/replicate1 tests/data/published.npz
+    .venv-published/bin/python tests/data/record_published.py inputs.npz simulation/replicate1 tests/data/published.npz
 """
 
 import sys
