@@ -256,10 +256,13 @@ def draw(table, path: str) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    panels = [*STAGES[:4], "memory over imports and data"]
-    figure, axes = plt.subplots(1, len(panels), figsize=(3.1 * len(panels), 3.2), layout="constrained")
+    panels = [*(stage for stage in STAGES if stage in set(table["stage"])), "memory over imports and data"]
+    rows = -(-len(panels) // 4)
+    figure, axes = plt.subplots(rows, 4, figsize=(12, 3 * rows), layout="constrained", squeeze=False)
+    for axis in axes.flat[len(panels) :]:
+        axis.remove()
     style = {"published": ("#D55E00", "s", "published"), "ours": ("#0072B2", "o", "this workflow")}
-    for axis, panel in zip(axes, panels, strict=True):
+    for axis, panel in zip(axes.flat, panels, strict=False):
         for implementation, (colour, marker, label) in style.items():
             own = table[table["implementation"] == implementation]
             if panel in STAGES:
@@ -270,7 +273,7 @@ def draw(table, path: str) -> None:
             axis.plot(values.index, values, color=colour, marker=marker, label=label, markersize=4)
         axis.set(xscale="log", yscale="log", title=panel, xlabel="spots a slice")
         axis.set_ylabel("seconds" if panel in STAGES else "MiB")
-    axes[0].legend(frameon=False)
+    axes.flat[0].legend(frameon=False)
     figure.savefig(path)
 
 
