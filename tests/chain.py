@@ -3,7 +3,19 @@
 from datasets import Mosaic, fit_embed
 from mosaic import spots
 
-__all__ = ["fit_embed", "graphs_of", "truth_of"]
+__all__ = ["THREE_SLICES", "fit_embed", "graphs_of", "truth_of"]
+
+
+# A mosaic as simulate_mosaic takes it: RNA and ADT, RNA, RNA and ADT.
+THREE_SLICES = {
+    "grid": {"rows": 12, "columns": 12, "pitch": 100},
+    "domains": {"a": 1, "b": 1, "c": 1},
+    "slices": {"s1": ["rna", "adt"], "s2": ["rna"], "s3": ["rna", "adt"]},
+    "modalities": {
+        "rna": {"kind": "rna", "n_features": 120, "depth": 800, "markers": 12, "marker_fold": 5.0},
+        "adt": {"kind": "protein", "n_features": 20, "depth": 1500, "markers": 3, "marker_fold": 5.0},
+    },
+}
 
 
 def graphs_of(files, kinds, **changed):

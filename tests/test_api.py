@@ -3,31 +3,22 @@
 import anndata as ad
 import numpy as np
 import pytest
+from chain import THREE_SLICES
 from conftest import REPOSITORY
 
 from mosaic import simulate
 from mosaic.api import ADT_preprocess, Epigenome_preprocess, RNA_preprocess, SpaMosaic
 from mosaic.errors import InputError
 
-DESIGN = {
-    "grid": {"rows": 12, "columns": 12, "pitch": 100},
-    "domains": {"a": 1, "b": 1, "c": 1},
-    "slices": {"s1": ["rna", "adt"], "s2": ["rna"], "s3": ["rna", "adt"]},
-    "modalities": {
-        "rna": {"kind": "rna", "n_features": 120, "depth": 800, "markers": 12, "marker_fold": 5.0},
-        "adt": {"kind": "protein", "n_features": 20, "depth": 1500, "markers": 3, "marker_fold": 5.0},
-    },
-}
-
 
 @pytest.fixture
 def input_dict():
     """Three slices: RNA and ADT, RNA, RNA and ADT, as a user has them."""
-    made = simulate.simulate_mosaic(DESIGN, seed=3)
+    made = simulate.simulate_mosaic(THREE_SLICES, seed=3)
     slices = {}
     for modality in ("rna", "adt"):
         slices[modality] = []
-        for name, measured in DESIGN["slices"].items():
+        for name, measured in THREE_SLICES["slices"].items():
             adata = made[name, modality] if modality in measured else None
             if adata is not None:
                 adata = ad.AnnData(adata.X.astype(np.float32), obs=adata.obs, var=adata.var, obsm=dict(adata.obsm))
@@ -122,6 +113,7 @@ def test_options_reach_the_graph(reduced):
     degree = edges(intra_knns=[4, 6, 8]).getnnz(axis=1)
     assert [set(degree[slices == name]) for name in ("s1", "s2", "s3")] == [{4}, {6}, {8}]
     assert edges(radius_cutoff=110).getnnz(axis=1).max() == 6  # of a hexagonal grid with pitch 100
+    assert set(edges(radius_cutoff=None).getnnz(axis=1)) == {10}
     mutual = "mutual_nearest_neighbors"
     assert edges(kind=mutual, inter_knn_base=5).nnz < edges(kind=mutual).nnz
     assert edges(kind=mutual, rmv_outlier=True).nnz < edges(kind=mutual).nnz

@@ -164,7 +164,7 @@ class SpaMosaic:
     batch_key
         Column of ``obs`` with one value in a slice, its name.
     radius_cutoff
-        Largest distance of spatial neighbours, in the coordinates' unit.
+        Largest distance of spatial neighbours, in the coordinates' unit; None for no limit.
     intra_knns
         Spatial neighbours per spot, one number or one per slice.
     inter_knn_base, inter_auto_knn, inter_auto_thr, smooth_input, smooth_L, rmv_outlier, contamination
@@ -190,7 +190,7 @@ class SpaMosaic:
         input_key: str = "dimred_bc",
         mnn_rep_key: str | None = None,
         batch_key: str = "batch",
-        radius_cutoff: float = 2000,
+        radius_cutoff: float | None = 2000,
         intra_knns: int | Sequence[int] = 10,
         inter_knn_base: int = 10,
         smooth_input: bool = False,
@@ -250,7 +250,8 @@ class SpaMosaic:
                 sheet.linked(modality) if w_g else [],
                 searched=None if mnn_rep_key is None else searched,
                 intra_knns=dict(zip(self.slices, map(int, knns), strict=True)),
-                radius={name: radius_cutoff / (spot_pitch(a.obsm["spatial"]) or 1) for name, a in present.items()},
+                radius=radius_cutoff
+                and {name: radius_cutoff / (spot_pitch(a.obsm["spatial"]) or 1) for name, a in present.items()},
                 inter_knn_base=inter_knn_base,
                 inter_auto_knn=inter_auto_knn,
                 inter_auto_thr=inter_auto_thr,

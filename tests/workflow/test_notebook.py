@@ -5,27 +5,18 @@ import mudata as md
 import numpy as np
 import torch
 import yaml
+from chain import THREE_SLICES
 from threadpoolctl import threadpool_limits
 
 from mosaic import impute, simulate
 from mosaic.api import ADT_preprocess, RNA_preprocess, SpaMosaic
 
-DESIGN = {
-    "grid": {"rows": 14, "columns": 14, "pitch": 100},
-    "domains": {"a": 1, "b": 1, "c": 1},
-    "slices": {"s1": ["rna", "adt"], "s2": ["rna"], "s3": ["rna", "adt"]},
-    "modalities": {
-        "rna": {"kind": "rna", "n_features": 120, "depth": 800, "markers": 12, "marker_fold": 5.0},
-        "adt": {"kind": "protein", "n_features": 20, "depth": 1500, "markers": 3, "marker_fold": 5.0},
-    },
-}
-
 
 def test_the_same_embeddings_and_imputed_counts(checkout):
-    made = simulate.simulate_mosaic(DESIGN, seed=3)
+    made = simulate.simulate_mosaic(THREE_SLICES, seed=3)
     rows, slices = ["slice\tmodality\tpath"], {"rna": [], "adt": []}
     for modality, listed in slices.items():
-        for name in DESIGN["slices"]:
+        for name in THREE_SLICES["slices"]:
             adata = made.get((name, modality))
             listed.append(adata)
             if adata is not None:
@@ -64,7 +55,7 @@ def test_the_same_embeddings_and_imputed_counts(checkout):
         np.testing.assert_array_equal(built.X, graph.X)
         for key in graph.obsp:
             assert (built.obsp[key] != graph.obsp[key]).nnz == 0
-    for name, adata in zip(DESIGN["slices"], merged, strict=True):
+    for name, adata in zip(THREE_SLICES["slices"], merged, strict=True):
         own = rules[(rules.obs["slice"] == name).to_numpy()]
         assert own.obs["barcode"].tolist() == adata.obs_names.tolist()
         # The graphs are equal to the bit; training rounds otherwise in a process with other threads.
