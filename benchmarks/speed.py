@@ -226,7 +226,8 @@ def summary(table) -> str:
         cells = []
         for implementation in ("published", "ours"):
             value = found.get(implementation, np.nan)
-            if (implementation, spots) in lost and (np.isnan(value) or unit == "MiB"):
+            measured = unit == "MiB" or wide.loc[stage].get(implementation, wide.iloc[:, 0] * np.nan).notna().any()
+            if (implementation, spots) in lost and measured and (np.isnan(value) or unit == "MiB"):
                 cells.append("out of memory")
             else:
                 cells.append("–" if np.isnan(value) else f"{value:.3g} {unit}")
@@ -271,9 +272,16 @@ def draw(table, path: str) -> None:
                 values = (own["peak_mib"] - own["base_mib"]).where(own["fault"] == "").groupby(own["spots"]).median()
             values = values.dropna()
             axis.plot(values.index, values, color=colour, marker=marker, label=label, markersize=4)
-        axis.set(xscale="log", yscale="log", title=panel, xlabel="spots a slice")
-        axis.set_ylabel("seconds" if panel in STAGES else "MiB")
-    axes.flat[0].legend(frameon=False)
+            lost = own.loc[(own["fault"] != "") & (own["stage"].eq(panel) | (panel not in STAGES)), "spots"].unique()
+            if len(lost) and len(values):
+                ends = np.full(len(lost), values.iloc[-1])
+                axis.plot(lost, ends, color=colour, marker="x", linestyle="none", label="out of memory")
+        axis.set(xscale="log", yscale="log", title=panel.removesuffix(" over imports and data"), xlabel="spots a slice")
+        axis.set_ylabel("seconds" if panel in STAGES else "MiB over imports and data")
+    known = {
+        label: handle for axis in axes.flat for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(known.values(), known.keys(), loc="outside upper center", ncols=len(known), frameon=False)
     figure.savefig(path)
 
 
