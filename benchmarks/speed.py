@@ -272,7 +272,8 @@ def draw(table, path: str) -> None:
                 values = (own["peak_mib"] - own["base_mib"]).where(own["fault"] == "").groupby(own["spots"]).median()
             values = values.dropna()
             axis.plot(values.index, values, color=colour, marker=marker, label=label, markersize=4)
-            lost = own.loc[(own["fault"] != "") & (own["stage"].eq(panel) | (panel not in STAGES)), "spots"].unique()
+            here = (own["stage"] == panel) & own["wall_s"].isna() if panel in STAGES else own["fault"] != ""
+            lost = own.loc[here, "spots"].unique()
             if len(lost) and len(values):
                 ends = np.full(len(lost), values.iloc[-1])
                 axis.plot(lost, ends, color=colour, marker="x", linestyle="none", label="out of memory")
