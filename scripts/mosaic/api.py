@@ -281,9 +281,9 @@ class SpaMosaic:
         net
             ``wlgcn``, the one network of the publication.
         lr, T, n_epochs, w_rec_g
-            See ``training.fit``.
+            See ``training.fit`` and ``training.Objective``.
         use_mini_thr, mini_batch_size
-            ``full_batch_max`` and ``batch_size`` of ``training.fit``.
+            ``full_batch_max`` and ``batch_size`` of ``training.Objective``.
         loss_type, bias
             ``adapted`` and 0 alone: the contrastive loss as published.
 

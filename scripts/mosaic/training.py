@@ -93,14 +93,21 @@ def new_encoders(
 
 
 class Objective:
-    """What an epoch minimises: contrastive loss on bridge slices, reconstruction of the others.
+    """What an epoch minimises: contrastive loss on bridge slices, reconstruction of features.
 
     Parameters
     ----------
     graphs, K, w_g, symmetric
         See ``encoder_input``; the graphs with ``obs["slice"]``.
-    T, w_rec_g, reconstruct, full_batch_max, batch_size
-        See ``fit``.
+    T
+        Temperature of the contrastive loss.
+    w_rec_g
+        Share of graph reconstruction in the reconstruction loss, 0 to 1.
+    reconstruct
+        Slices whose features are reconstructed: ``queries``, those that are no bridge, or ``all``.
+    full_batch_max, batch_size
+        A bridge slice with more paired spots than ``full_batch_max`` is contrasted in shuffled batches of
+        ``batch_size`` spots, whose losses are averaged by their spots within the one step of the epoch.
     seed
         Of batches and sampled pairs, drawn on the CPU so that they are the same on every device.
     device
@@ -199,22 +206,16 @@ def fit(
     lr: float = 0.01,
     weight_decay: float = 5e-4,
     n_epochs: int = 100,
-    T: float = 0.01,
-    w_g: float = 0.8,
-    w_rec_g: float = 0.0,
-    reconstruct: str = "all",
     K: int = 2,
     n_hidden: int = 128,
     n_latent: int = 32,
     dropout: float = 0.2,
-    symmetric: bool = True,
-    full_batch_max: int = 8000,
-    batch_size: int = 1024,
+    **objective_settings: object,
 ) -> tuple[dict[str, Encoder], pd.DataFrame]:
     """Train one encoder per modality, as SpaMosaic does (Yan et al., Nature Genetics 2026).
 
     Every epoch is one step over the whole graph. Bridge slices, which have two modalities or more, are aligned by the
-    contrastive loss over their paired spots; the other slices are reconstructed.
+    contrastive loss over their paired spots; features are reconstructed.
 
     Parameters
     ----------
@@ -226,19 +227,11 @@ def fit(
         See ``choose_device``.
     lr, weight_decay, n_epochs
         Of Adam.
-    T
-        Temperature of the contrastive loss.
-    w_g, K, symmetric
-        See ``encoder_input``.
-    w_rec_g
-        Share of graph reconstruction in the reconstruction loss, 0 to 1.
-    reconstruct
-        Slices whose features are reconstructed: ``queries``, those that are no bridge, or ``all``.
-    n_hidden, n_latent, dropout
+    K, n_hidden, n_latent, dropout
         See ``encoder.Encoder``.
-    full_batch_max, batch_size
-        A bridge slice with more paired spots than ``full_batch_max`` is contrasted in shuffled batches of
-        ``batch_size`` spots, whose losses are averaged by their spots within the one step of the epoch.
+    objective_settings
+        What else ``Objective`` takes: ``T``, ``w_g``, ``symmetric``, ``w_rec_g``, ``reconstruct``,
+        ``full_batch_max``, ``batch_size``.
 
     Returns
     -------
@@ -251,19 +244,7 @@ def fit(
         If a bridge slice has no paired spots, the loss is no longer finite, or the device is missing.
     """
     place = choose_device(device)
-    objective = Objective(
-        graphs,
-        K=K,
-        w_g=w_g,
-        symmetric=symmetric,
-        T=T,
-        w_rec_g=w_rec_g,
-        reconstruct=reconstruct,
-        full_batch_max=full_batch_max,
-        batch_size=batch_size,
-        seed=seed,
-        device=place,
-    )
+    objective = Objective(graphs, K=K, seed=seed, device=place, **objective_settings)
     encoders = new_encoders(graphs, seed=seed, K=K, n_hidden=n_hidden, n_latent=n_latent, dropout=dropout)
     encoders = {name: encoder.to(place).train() for name, encoder in encoders.items()}
     weights = [weight for encoder in encoders.values() for weight in encoder.parameters()]
