@@ -99,19 +99,16 @@ def run_ours(slices: dict, clock: Clock, n_epochs: int) -> None:
         graphs[modality] = ad.AnnData(features, obs=obs, obsm={"spatial": coordinates}, obsp=obsp)
     training.fit(graphs, seed=0, device="cpu", T=T, n_epochs=1)  # what torch loads at its first step
     clock("merging", lambda: [training.encoder_input(g, K=2, w_g=0.8, symmetric=True) for g in graphs.values()])
-    encoders, history = clock(
+    encoders, _ = clock(
         "training epoch", training.fit, graphs, seed=0, device="cpu", T=T, n_epochs=n_epochs, per=n_epochs
     )
-    del history
     embedding = clock("embedding", training.embed, graphs, encoders, {"K": 2, "w_g": 0.8, "symmetric": True})
     clock("clustering", cluster.cluster_domains, embedding.obsm[spots.LATENT], n_domains=N_DOMAINS)
     counts = {"rna": graphs["rna"][:n_spots].copy(), "adt": graphs["adt"]}
-    second = graphs["rna"][n_spots:]
     whole = spots.collect_embeddings(
-        {"rna": counts["rna"], "adt": counts["adt"]},
+        counts,
         {"rna": embedding["rna"].obsm[spots.LATENT][:n_spots], "adt": embedding["adt"].obsm[spots.LATENT]},
     )
-    del second
     clock("imputation", impute.impute_modality, whole, "s2", "rna", {key: [adata] for key, adata in counts.items()})
 
 
