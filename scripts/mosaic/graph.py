@@ -15,7 +15,7 @@ from sklearn.ensemble import IsolationForest
 from sklearn.preprocessing import normalize
 
 from mosaic.errors import InputError
-from mosaic.neighbors import nearest
+from mosaic.neighbors import n_threads, nearest
 from mosaic.spots import slice_names
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def spatial_neighbors(coordinates: np.ndarray, n_neighbors: int, radius: float |
     depth = n_neighbors + 4
     while rows.size:
         depth = min(depth, n_spots)
-        distance, candidate = tree.query(coordinates[rows], k=depth)
+        distance, candidate = tree.query(coordinates[rows], k=depth, workers=n_threads())
         distance[candidate == rows[:, None]] = np.inf
         if pitch is None:
             pitch = float(np.median(distance.min(axis=1)))
@@ -98,7 +98,7 @@ def spatial_neighbors(coordinates: np.ndarray, n_neighbors: int, radius: float |
 
 def spot_pitch(coordinates: np.ndarray) -> float:
     """Median distance from a spot to the nearest other one, in the unit of the coordinates (spots x 2)."""
-    return float(np.median(KDTree(coordinates).query(coordinates, k=2)[0][:, 1]))
+    return float(np.median(KDTree(coordinates).query(coordinates, k=2, workers=n_threads())[0][:, 1]))
 
 
 def _pair_hash(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -34,6 +34,7 @@ def test_approximate_search_finds_what_it_must_on_any_number_of_threads(tissue, 
     truth = np.argsort(cdist(*tissue, name), axis=1)[:, :10]
     monkeypatch.setattr(neighbors, "_MOST_EXACT", 1000)
     monkeypatch.setattr(neighbors, "_LINKS", 4)  # so few that the first width does not do
+    monkeypatch.setattr(neighbors, "_LISTS", (2, 4, 16))
     results, before = [], faiss.omp_get_max_threads()
     for threads in (1, 2):
         faiss.omp_set_num_threads(threads)
@@ -47,12 +48,14 @@ def test_approximate_search_finds_what_it_must_on_any_number_of_threads(tissue, 
     assert "approximate neighbours of 3000 among 3000: recall 0.9" in caplog.text
 
 
-def test_where_the_graph_fails_all_distances_are_computed(tissue, monkeypatch, caplog):
+@pytest.mark.parametrize(("metric", "name"), METRICS)
+def test_where_the_widest_search_fails_all_distances_are_computed(tissue, metric, name, monkeypatch, caplog):
     monkeypatch.setattr(neighbors, "_MOST_EXACT", 1000)
     monkeypatch.setattr(neighbors, "_WIDTHS", (10,))
     monkeypatch.setattr(neighbors, "_LINKS", 2)
+    monkeypatch.setattr(neighbors, "_LISTS", (1,))
     with caplog.at_level("INFO", logger="mosaic"):
-        found = neighbors.nearest(*tissue, 10, "manhattan")[1]
+        found = neighbors.nearest(*tissue, 10, metric)[1]
     assert "so all distances are computed" in caplog.text
-    truth = np.argsort(cdist(*tissue, "cityblock"), axis=1)[:, :10]
+    truth = np.argsort(cdist(*tissue, name), axis=1)[:, :10]
     assert np.mean([np.isin(row, own).mean() for row, own in zip(truth, found, strict=True)]) > 0.999
