@@ -74,7 +74,7 @@ def run_ours(slices: dict, clock: Clock, n_epochs: int) -> None:
     import pandas as pd
     from scipy import sparse
 
-    from mosaic import cluster, graph, impute, spots, training
+    from mosaic import batches, cluster, graph, impute, spots, training
 
     spatial = graph.spatial_neighbors
     n_spots = len(slices["rna"][0][0])
@@ -98,7 +98,7 @@ def run_ours(slices: dict, clock: Clock, n_epochs: int) -> None:
         features = np.vstack([part[0] for part in parts])
         graphs[modality] = ad.AnnData(features, obs=obs, obsm={"spatial": coordinates}, obsp=obsp)
     training.fit(graphs, seed=0, device="cpu", T=T, n_epochs=1)  # what torch loads at its first step
-    clock("merging", lambda: [training.encoder_input(g, K=2, w_g=0.8, symmetric=True) for g in graphs.values()])
+    clock("merging", lambda: [batches.encoder_input(g, K=2, w_g=0.8, symmetric=True) for g in graphs.values()])
     encoders, _ = clock(
         "training epoch", training.fit, graphs, seed=0, device="cpu", T=T, n_epochs=n_epochs, per=n_epochs
     )

@@ -5,11 +5,11 @@ from mosaic.logs import job
 with job(snakemake.log[0]):
     from mosaic import impute, spots
 
-    adata = impute.impute_modality(
+    imputation = impute.prepare(
         spots.read(snakemake.input.embedding),
         snakemake.wildcards.slice,
         snakemake.wildcards.modality,
         spots.read_slices(snakemake.input.counts),
         **snakemake.params.settings,
     )
-    spots.write(adata, snakemake.output[0])
+    impute.write_imputed(imputation, snakemake.output[0])

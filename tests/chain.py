@@ -1,9 +1,13 @@
 """The chain of the rules as calls of the library, for tests that need its result but no workflow."""
 
-from datasets import Mosaic, fit_embed
-from mosaic import spots
+import anndata as ad
+import numpy as np
+import pandas as pd
 
-__all__ = ["THREE_SLICES", "fit_embed", "graphs_of", "truth_of"]
+from datasets import Mosaic, fit_embed
+from mosaic import graph, spots
+
+__all__ = ["THREE_SLICES", "fit_embed", "graphs_of", "small_graph", "truth_of"]
 
 
 # A mosaic as simulate_mosaic takes it: RNA and ADT, RNA, RNA and ADT.
@@ -29,3 +33,18 @@ def graphs_of(files, kinds, **changed):
 
 def truth_of(graphs, mdata, column="domain"):
     return spots.annotation({name: adata.obs for name, adata in graphs.items()}, mdata.obs_names, column)
+
+
+def small_graph(design, n_spots=60, seed=0):
+    """A graph of the slices in ``design`` whose features show two halves of the tissue."""
+    rng = np.random.default_rng(seed)
+    slices = np.repeat(list(design), n_spots)
+    places = np.vstack([np.column_stack(np.divmod(np.arange(n_spots), 10)) for _ in design]).astype(float)
+    half = np.tile(np.arange(n_spots) < n_spots // 2, len(design))
+    features = (rng.normal(size=(len(slices), 6)) + 3 * half[:, None]).astype(np.float32)
+    barcodes = [f"BC{number}" for _ in design for number in range(n_spots)]
+    obs = pd.DataFrame({"slice": pd.Categorical(slices), "barcode": barcodes})
+    obs.index = [f"{name}:{barcode}" for name, barcode in zip(slices, barcodes, strict=True)]
+    pairs = [(design[0], name) for name in design[1:]]
+    stacked = ad.AnnData(obs=obs, obsm={"spatial": places})
+    return graph.build_graph(stacked, features, pairs, intra_knns=5, inter_knn_base=5)

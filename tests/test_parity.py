@@ -18,7 +18,7 @@ from scipy import sparse
 from scipy.optimize import nnls
 
 from datasets import simulation
-from mosaic import graph, impute, losses, spots, training
+from mosaic import batches, graph, impute, losses, spots, training
 
 SLICES = {"rna": ["s1", "s2"], "adt": ["s1", "s3"]}
 MISSING = {"rna": "s3", "adt": "s2"}
@@ -180,7 +180,7 @@ def test_operator_and_hops(recorded):
             adata.obsp["spatial_connectivities"], adata.obsp["mutual_nearest_neighbors"], w_g=0.8, symmetric=False
         )
         assert abs(operator - recorded.operator[k]).max() < 1e-5
-        H = training.encoder_input(adata, **PROPAGATION)
+        H = batches.encoder_input(adata, **PROPAGATION)
         np.testing.assert_allclose(H[:: recorded.every], recorded.hops[k], atol=1e-5)
 
 
@@ -196,7 +196,7 @@ def test_embeddings_and_reconstructions(recorded, state):
         encoder.load_state_dict(
             {name: torch.as_tensor(recorded.weights[state][f"{k}|{name}"]) for name in encoder.state_dict()}
         )
-        H = torch.as_tensor(training.encoder_input(recorded.graphs[k], **PROPAGATION))
+        H = torch.as_tensor(batches.encoder_input(recorded.graphs[k], **PROPAGATION))
         with torch.inference_mode():
             found = [part[:: recorded.every].numpy() for part in encoder.eval()(H)]
         for ours, published in zip(found, recorded.outputs[state][k], strict=True):
@@ -205,8 +205,8 @@ def test_embeddings_and_reconstructions(recorded, state):
 
 def test_losses_and_gradients_of_the_first_step(recorded):
     encoders = training.new_encoders(recorded.graphs, seed=1234, dropout=0)
-    objective = training.Objective(recorded.graphs, **PROPAGATION, T=0.1, reconstruct="queries")
-    contrastive, reconstruction = objective(encoders)
+    (batch,) = batches.Batches(recorded.graphs, **PROPAGATION, reconstruct="queries")
+    contrastive, reconstruction = training.losses_of(batch, encoders, T=0.1)
     (contrastive + reconstruction).backward()
     assert contrastive.item() == pytest.approx(recorded.loss_cl[0], rel=1e-5)
     assert 2 * reconstruction.item() == pytest.approx(recorded.loss_rec[0], rel=1e-5)  # recorded as a sum
@@ -240,7 +240,7 @@ def _in_double_precision(recorded) -> np.ndarray:
     encoders = {k: net.double() for k, net in training.new_encoders(recorded.graphs, seed=1234, dropout=0).items()}
     H, X = {}, {}
     for k, adata in recorded.graphs.items():
-        H[k] = torch.as_tensor(training.encoder_input(adata, **PROPAGATION)).double()
+        H[k] = torch.as_tensor(batches.encoder_input(adata, **PROPAGATION)).double()
         X[k] = torch.as_tensor(adata.X).double()
     n_spots = len(X["rna"]) // 2
     own = torch.eye(2 * n_spots, dtype=torch.bool)

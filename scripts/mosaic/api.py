@@ -271,7 +271,7 @@ class SpaMosaic:
         loss_type: str = "adapted",
         T: float = 0.01,
         bias: float = 0,
-        n_epochs: int = 100,
+        n_epochs: int | None = None,
         w_rec_g: float = 0.0,
     ) -> None:
         """Train the encoders; the losses are in ``history`` then (see ``training.fit``).
@@ -281,9 +281,9 @@ class SpaMosaic:
         net
             ``wlgcn``, the one network of the publication.
         lr, T, n_epochs, w_rec_g
-            See ``training.fit`` and ``training.Objective``.
+            See ``training.fit``. Above ``use_mini_thr`` spots, an epoch is a step per batch, not one step as published.
         use_mini_thr, mini_batch_size
-            ``full_batch_max`` and ``batch_size`` of ``training.Objective``.
+            ``full_batch_max`` and ``batch_size`` of ``batches.Batches``.
         loss_type, bias
             ``adapted`` and 0 alone: the contrastive loss as published.
 

@@ -56,6 +56,8 @@ def assemble(
     modalities = {}
     for name, slices in counts.items():
         adata = stack(slices, name)
+        if "counts" in adata.layers:
+            adata.X = adata.layers["counts"]
         for key, features in reduced[name].obsm.items():
             adata.obsm[key] = features
         for run in runs:
@@ -83,7 +85,7 @@ def assemble(
 
 def _imputed(name: str, runs: Sequence[Run]) -> ad.AnnData:
     adata = ad.concat(runs[0].imputed[name], merge="same")
-    adata.X = adata.layers["imputed"].copy()
+    adata.X = adata.layers["imputed"]
     for run in runs[1:]:
         other = ad.concat(run.imputed[name], merge="same")[adata.obs_names, adata.var_names]
         for layer in ("imputed", "imputed_sd"):

@@ -315,7 +315,7 @@ def propagation_operator(
     return sparse.csr_matrix((scale @ A @ scale).T, dtype=np.float32)
 
 
-def hops(features: np.ndarray, operator: sparse.csr_matrix, K: int) -> np.ndarray:
+def hops(features: np.ndarray, operator: sparse.csr_matrix, K: int, *, on_disk: str | None = None) -> np.ndarray:
     """What the encoder reads: the features and their first K propagations side by side.
 
     Parameters
@@ -326,12 +326,19 @@ def hops(features: np.ndarray, operator: sparse.csr_matrix, K: int) -> np.ndarra
         See ``propagation_operator``.
     K
         Number of propagations.
+    on_disk
+        A file (.npy) to hold the result, of which then only what is read is in memory.
 
     Returns
     -------
     H (spots x (K + 1) d, float32).
     """
-    steps = [np.asarray(features, dtype=np.float32)]
-    for _ in range(K):
-        steps.append(operator @ steps[-1])
-    return np.hstack(steps)
+    n_spots, width = features.shape
+    shape = (n_spots, (K + 1) * width)
+    H = np.lib.format.open_memmap(on_disk, "w+", np.float32, shape) if on_disk else np.empty(shape, dtype=np.float32)
+    step = np.asarray(features, dtype=np.float32)
+    H[:, :width] = step
+    for number in range(1, K + 1):
+        step = operator @ step
+        H[:, number * width : (number + 1) * width] = step
+    return H

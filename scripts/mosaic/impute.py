@@ -1,10 +1,13 @@
 """The counts of a modality that a slice did not measure, from spots elsewhere that did."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Literal
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 import anndata as ad
+import h5py
 import mudata as md
 import numpy as np
 import pandas as pd
@@ -17,11 +20,14 @@ from sklearn.utils.sparsefuncs import mean_variance_axis
 from mosaic.errors import InputError
 from mosaic.graph import spatial_neighbors
 from mosaic.neighbors import Metric, nearest
-from mosaic.spots import LATENT, slice_names, stack
+from mosaic.spots import LATENT, slice_names, stack, whole_file
 
 logger = logging.getLogger(__name__)
 
 Method = Literal["matching", "nearest"]
+
+# What is imputed, in this order wherever both are: predicted counts, and the spread of the donors' counts.
+LAYERS = ("imputed", "imputed_sd")
 
 # Above this share of non-zero values a dense matrix is the smaller one.
 _DENSE_ABOVE = 0.5
@@ -32,8 +38,12 @@ _COMPONENTS = 50
 # ... and shifts a feature only where, left out in turn, it explains more than this share of what matching leaves.
 _LEAST_GAIN = 0.05
 _PENALTIES = np.logspace(0, 6, 13)
-# Values of a block of features in the regression: bounds its memory.
+# The regression is fitted on at most so many donors, a seeded sample of them.
+_MOST_FITTED = 20_000
+# Values of a block of features in the regression, and of a block of spots that are predicted: bounds the memory.
 _BLOCK_VALUES = 20_000_000
+# Spots whose prediction tells whether the result is stored dense or sparse.
+_PROBED = 1000
 
 
 def nearest_donors(
@@ -58,7 +68,7 @@ def nearest_donors(
 
 
 def matched_donors(
-    queries: np.ndarray, donors: np.ndarray, n_neighbors: int, *, leave_out_self: bool = False
+    queries: np.ndarray, donors: np.ndarray, n_neighbors: int, *, own: np.ndarray | None = None
 ) -> sparse.csr_matrix:
     """Equal weights on each query's nearest donors, corrected for hubs.
 
@@ -70,20 +80,20 @@ def matched_donors(
     ----------
     queries, donors, n_neighbors
         As for ``nearest_donors``.
-    leave_out_self
-        Queries and donors are the same spots in the same order, and none may be its own donor.
+    own
+        Where the queries are themselves among the donors: their row numbers there. None is then its own donor.
 
     Returns
     -------
     As ``nearest_donors``.
     """
-    n_neighbors = min(n_neighbors, len(donors) - leave_out_self)
+    n_neighbors = min(n_neighbors, len(donors) - (own is not None))
     n_candidates = min(_CANDIDATES * n_neighbors, len(donors))
     distance, candidate = nearest(queries, donors, n_candidates)
     hubness = (nearest(donors, queries, n_neighbors)[0] ** 2).mean(axis=1)
     score = 2 * distance**2 - hubness[candidate]
-    if leave_out_self:
-        score[candidate == np.arange(len(queries))[:, None]] = np.inf
+    if own is not None:
+        score[candidate == own[:, None]] = np.inf
     chosen = np.take_along_axis(candidate, np.argsort(score, axis=1, kind="stable")[:, :n_neighbors], axis=1)
     return _equal_weights(chosen, len(donors))
 
@@ -117,13 +127,32 @@ def smooth_latent(adata: ad.AnnData, n_neighbors: int) -> np.ndarray:
     return latent
 
 
+class Shift(NamedTuple):
+    """What to add to the features that a regression explains: ``difference @ coefficients``.
+
+    Attributes
+    ----------
+    features
+        Their numbers (explained features).
+    difference
+        How the queries' source counts differ from those of their donors (queries x components).
+    coefficients
+        Components x explained features.
+    """
+
+    features: np.ndarray
+    difference: np.ndarray
+    coefficients: np.ndarray
+
+
 def regression_shift(
     source: sparse.csr_matrix,
     counts: sparse.csr_matrix,
+    fitted: np.ndarray,
     among: sparse.csr_matrix,
     queries: sparse.csr_matrix,
     weights: sparse.csr_matrix,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> Shift:
     """What a query's own source modality says beyond its donors: the regression of a bias-corrected matching.
 
     After Abadie & Imbens (JBES 2011): what matching leaves unexplained in each donor, when it is matched to the other
@@ -137,16 +166,14 @@ def regression_shift(
     source, counts
         The donors' counts of the source modality (donors x source features) and of the one imputed (donors x
         features).
+    fitted
+        Numbers of the donors that the regression is fitted on.
     among
-        Weights of each donor's matches among the other donors (donors x donors).
+        Weights of their matches among the other donors (fitted x donors).
     queries
         Counts of the source modality (queries x source features).
     weights
         Of each query's donors (queries x donors).
-
-    Returns
-    -------
-    Numbers of the features that the regression explains, and what to add to them (queries x those features).
     """
     scaler = StandardScaler(with_mean=False).fit(source)
     source, queries = scaler.transform(source), scaler.transform(queries)
@@ -155,14 +182,14 @@ def regression_shift(
         source, queries = components.transform(source), components.transform(queries)
     else:
         source, queries = source.toarray(), queries.toarray()
-    difference = source - among @ source
+    difference = source[fitted] - among @ source
     wanted = queries - weights @ source
     wanted -= wanted.mean(axis=0)
-    explained, shifts = [], []
+    explained, coefficients = [np.empty(0, dtype=int)], [np.empty((wanted.shape[1], 0))]
     width = max(1, _BLOCK_VALUES // len(difference))
     for start in range(0, counts.shape[1], width):
         block = counts[:, start : start + width]
-        rest = (block - among @ block).toarray()
+        rest = (block[fitted] - among @ block).toarray()
         varies = np.flatnonzero(rest.var(axis=0) > 0)
         if not varies.size:
             continue
@@ -171,13 +198,75 @@ def regression_shift(
         gain = 1 + np.atleast_1d(fit.best_score_) / rest.var(axis=0)
         chosen = gain > _LEAST_GAIN
         explained.append(start + varies[chosen])
-        shifts.append(wanted @ fit.coef_.reshape(rest.shape[1], -1)[chosen].T)
-    if not explained:
-        return np.empty(0, dtype=int), np.empty((queries.shape[0], 0))
-    return np.concatenate(explained), np.hstack(shifts)
+        coefficients.append(fit.coef_.reshape(rest.shape[1], -1)[chosen].T)
+    return Shift(np.concatenate(explained), wanted, np.hstack(coefficients))
 
 
-def impute_modality(
+class Imputation(NamedTuple):
+    """One modality to be imputed in one slice; spots are predicted block by block, when they are asked for.
+
+    Attributes
+    ----------
+    spots
+        Spots x 0, with ``obs`` and ``obsm["spatial"]`` as in the embedding.
+    features
+        Names of the features imputed.
+    weights
+        Of each spot's donors (spots x donors, rows that sum to 1).
+    values
+        The donors' counts (donors x features).
+    shifts
+        Per source modality the rows of its spots (spots of the source), their share in the prediction, and what the
+        source adds.
+    counted
+        Whether values below zero make no sense.
+    """
+
+    spots: ad.AnnData
+    features: pd.Index
+    weights: sparse.csr_matrix
+    values: sparse.csr_matrix
+    shifts: Sequence[tuple[np.ndarray, np.ndarray, Shift]]
+    counted: bool
+
+    def predict(self, rows: np.ndarray) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
+        """Predicted counts, and the standard deviation of the donors' counts (rows x features both, float32)."""
+        weights, values = self.weights[rows], self.values
+        mean = sparse.csr_matrix(weights @ values)
+        squares = sparse.csr_matrix((values.data**2, values.indices, values.indptr), shape=values.shape)
+        spread = sparse.csr_matrix(weights @ squares) - mean.power(2)
+        spread.data = np.sqrt(np.maximum(spread.data, 0))
+        for own, share, shift in self.shifts:
+            _, here, there = np.intersect1d(rows, own, assume_unique=True, return_indices=True)
+            added = share[there, None] * shift.difference[there] @ shift.coefficients
+            places = np.repeat(here, added.shape[1]), np.tile(shift.features, len(here))
+            mean = mean + sparse.csr_matrix((added.ravel(), places), shape=mean.shape)
+        if self.counted:
+            mean = mean.maximum(0)
+        return sparse.csr_matrix(mean, dtype=np.float32), sparse.csr_matrix(spread, dtype=np.float32)
+
+    def density(self) -> float:
+        """Share of predicted counts above zero, among a seeded sample of spots."""
+        n_spots = self.weights.shape[0]
+        probed = np.random.default_rng(0).choice(n_spots, min(_PROBED, n_spots), replace=False)
+        return self.predict(np.sort(probed))[0].nnz / (len(probed) * len(self.features))
+
+    def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray] | tuple[sparse.csr_matrix, sparse.csr_matrix]]:
+        """What ``predict`` gives, block by block over all spots; dense arrays where most values are not zero."""
+        as_dense = self.density() > _DENSE_ABOVE
+        n_spots = self.weights.shape[0]
+        n_rows = max(1, _BLOCK_VALUES // len(self.features))
+        for start in range(0, n_spots, n_rows):
+            found = self.predict(np.arange(start, min(start + n_rows, n_spots)))
+            yield tuple(part.toarray() for part in found) if as_dense else found
+
+    def n_bytes(self) -> int:
+        """How much the result takes, before compression."""
+        density = self.density()
+        return int(2 * 4 * self.weights.shape[0] * len(self.features) * (1 if density > _DENSE_ABOVE else 2 * density))
+
+
+def prepare(
     embedding: md.MuData,
     slice_name: str,
     modality: str,
@@ -186,8 +275,8 @@ def impute_modality(
     method: Method = "matching",
     n_neighbors: int = 25,
     smooth_neighbors: int = 5,
-) -> ad.AnnData:
-    """Impute one modality in one slice that lacks it.
+) -> Imputation:
+    """Find what one modality is imputed from in one slice that lacks it.
 
     One prediction for each modality that the slice did measure, the source; then their mean. ``nearest`` is the
     published way (Yan et al., Nature Genetics 2026): the mean counts of the donors nearest by Manhattan distance,
@@ -214,62 +303,118 @@ def impute_modality(
     smooth_neighbors
         For ``matching``: see ``smooth_latent``.
 
-    Returns
-    -------
-    AnnData of the slice's spots x features with ``layers["imputed"]``, the predicted counts, and
-    ``layers["imputed_sd"]``, the standard deviation of the donors' counts (float32; sparse where most values are
-    zero); ``obs["slice"]``, ``obs["modalities"]`` and ``obsm["spatial"]`` as in ``embedding``.
-
     Raises
     ------
     InputError
         If the slice has no spots in ``embedding``, or the donors share no feature.
     """
     targets = stack(counts[modality], modality)
-    targets = targets[targets.obs_names.isin(embedding[modality].obs_names)]
-    values = _values(targets)
-    spots = embedding.obs_names[(embedding.obs["slice"] == slice_name).to_numpy()]
-    if not len(spots):
+    known = targets.obs_names.isin(embedding[modality].obs_names)
+    if not known.all():
+        targets = targets[known]
+    names = embedding.obs_names[(embedding.obs["slice"] == slice_name).to_numpy()]
+    if not len(names):
         raise InputError("has no spots to impute", where=f"slice {slice_name}")
-    n_sources = np.zeros(len(spots))
-    total = sparse.csr_matrix((len(spots), targets.n_obs))
-    shift = sparse.csr_matrix((len(spots), targets.n_vars))
+    values = _values(targets)
+    total, n_sources, found = sparse.csr_matrix((len(names), targets.n_obs)), np.zeros(len(names)), []
     for source, adata in embedding.mod.items():
-        rows = np.flatnonzero(spots.isin(adata.obs_names))
+        rows = np.flatnonzero(names.isin(adata.obs_names))
         if not rows.size:
             continue
-        queries = spots[rows]
+        queries = names[rows]
         if method == "nearest":
             z = [
-                normalize(part[names].obsm[LATENT])
-                for part, names in ((adata, queries), (embedding[modality], targets.obs_names))
+                normalize(part[own].obsm[LATENT])
+                for part, own in ((adata, queries), (embedding[modality], targets.obs_names))
             ]
             weights = nearest_donors(*z, n_neighbors, metric="manhattan")
         else:
-            weights, added = _match(
-                embedding, source, queries, modality, targets, counts, n_neighbors, smooth_neighbors
-            )
-            shift += _placed(added, rows, shift.shape)
+            places = (embedding, source, queries, modality, targets.obs_names, smooth_neighbors)
+            weights, shift = _match(*places, values, counts, n_neighbors)
+            if shift is not None:
+                found.append((rows, shift))
         total += _placed(weights, rows, total.shape)
         n_sources[rows] += 1
-    total, shift = (sparse.diags_array(1 / n_sources) @ part for part in (total, shift))
-    mean = sparse.csr_matrix(total @ values)
-    spread = sparse.csr_matrix(total @ values.power(2)) - mean.power(2)
-    spread.data = np.sqrt(np.maximum(spread.data, 0))
-    mean = mean + shift
-    if "counts" in targets.layers:
-        mean = mean.maximum(0)
-    mean, spread = (sparse.csr_matrix(part, dtype=np.float32) for part in (mean, spread))
-    layers = {"imputed": mean, "imputed_sd": spread}
-    if mean.nnz > _DENSE_ABOVE * np.prod(mean.shape):
-        layers = {name: matrix.toarray() for name, matrix in layers.items()}
-    where = embedding.obs_names.get_indexer(spots)
-    return ad.AnnData(
-        obs=embedding.obs.loc[spots, ["slice", "barcode", "modalities"]],
-        var=targets.var[[]],
-        layers=layers,
-        obsm={"spatial": embedding.obsm["spatial"][where]},
+    where = embedding.obs_names.get_indexer(names)
+    return Imputation(
+        ad.AnnData(
+            obs=embedding.obs.loc[names, ["slice", "barcode", "modalities"]],
+            obsm={"spatial": embedding.obsm["spatial"][where]},
+        ),
+        targets.var_names,
+        sparse.csr_matrix(sparse.diags_array(1 / n_sources) @ total),
+        values,
+        [(rows, 1 / n_sources[rows], shift) for rows, shift in found],
+        "counts" in targets.layers,
     )
+
+
+def impute_modality(*arguments: object, **settings: object) -> ad.AnnData:
+    """Impute one modality in one slice that lacks it, in memory.
+
+    Parameters
+    ----------
+    arguments, settings
+        See ``prepare``.
+
+    Returns
+    -------
+    AnnData of the slice's spots x features with ``layers["imputed"]``, the predicted counts, and
+    ``layers["imputed_sd"]``, the standard deviation of the donors' counts (float32; sparse where most values are
+    zero); ``obs["slice"]``, ``obs["modalities"]`` and ``obsm["spatial"]`` as in ``embedding``.
+    """
+    imputation = prepare(*arguments, **settings)
+    parts = zip(*imputation.blocks(), strict=True)
+    layers = [(sparse.vstack(part, format="csr") if sparse.issparse(part[0]) else np.vstack(part)) for part in parts]
+    return ad.AnnData(
+        obs=imputation.spots.obs,
+        var=pd.DataFrame(index=imputation.features),
+        obsm=dict(imputation.spots.obsm),
+        layers=dict(zip(LAYERS, layers, strict=True)),
+    )
+
+
+def write_imputed(imputation: Imputation, path: str | Path) -> None:
+    """Write what ``impute_modality`` returns as h5ad, block by block, so that the whole is never in memory.
+
+    Raises
+    ------
+    InputError
+        If the result would be larger than the free space on the disk.
+    """
+    free, needed = shutil.disk_usage(Path(path).parent).free, imputation.n_bytes()
+    if needed > free:
+        raise InputError(
+            f"{imputation.spots.n_obs} spots x {len(imputation.features)} imputed features take up to "
+            f"{needed / 1e9:.1f} GB, but the disk has {free / 1e9:.1f} GB left",
+            where=str(path),
+            hint="free the disk, or impute fewer features: under qc, min_spots drops those that are hardly ever seen",
+        )
+    skeleton = ad.AnnData(
+        obs=imputation.spots.obs, var=pd.DataFrame(index=imputation.features), obsm=dict(imputation.spots.obsm)
+    )
+    with whole_file(path) as unfinished:
+        skeleton.write_h5ad(unfinished)
+        with h5py.File(unfinished, "a") as file:
+            start = 0
+            for block in imputation.blocks():
+                for name, part in zip(LAYERS, block, strict=True):
+                    _append(file["layers"], name, part, start, skeleton.n_obs)
+                start += block[0].shape[0]
+
+
+def _append(layers: h5py.Group, name: str, part: np.ndarray | sparse.csr_matrix, start: int, n_spots: int) -> None:
+    """Put the next rows into a layer of an h5ad file; the first ones make it."""
+    if sparse.issparse(part):
+        if start:
+            ad.io.sparse_dataset(layers[name]).append(part)
+        else:
+            ad.io.write_elem(layers, name, part, dataset_kwargs={"compression": "lzf"})
+        return
+    if not start:
+        layer = layers.create_dataset(name, (n_spots, part.shape[1]), part.dtype, chunks=True, compression="lzf")
+        layer.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
+    layers[name][start : start + len(part)] = part
 
 
 def _match(
@@ -277,35 +422,39 @@ def _match(
     source: str,
     queries: pd.Index,
     modality: str,
-    targets: ad.AnnData,
+    targets: pd.Index,
+    smooth_neighbors: int,
+    values: sparse.csr_matrix,
     counts: Mapping[str, Sequence[ad.AnnData]],
     n_neighbors: int,
-    smooth_neighbors: int,
-) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
-    """Weights on the targets (queries x targets) and what to add (queries x features), of one source modality."""
+) -> tuple[sparse.csr_matrix, Shift | None]:
+    """Weights on the targets (queries x targets) and what to add, of one source modality."""
     adata = embedding[source]
-    paired = targets.obs_names.isin(adata.obs_names)
+    paired = targets.isin(adata.obs_names)
     regress = paired.sum() > 1
     if not regress:
         logger.info("%s: no slice measured it beside %s, so nothing is regressed", modality, source)
-        paired, adata = np.ones(targets.n_obs, dtype=bool), embedding[modality]
+        paired, adata = np.ones(len(targets), dtype=bool), embedding[modality]
     donors = np.flatnonzero(paired)
-    names = targets.obs_names[donors]
+    names = targets[donors]
     z = _smoothed(embedding[source], queries, smooth_neighbors)
     z_donors = _smoothed(adata, names, smooth_neighbors)
     weights = matched_donors(z, z_donors, n_neighbors)
-    added = sparse.csr_matrix((len(queries), targets.n_vars))
+    shift = None
     if regress:
+        fitted = np.arange(len(donors))
+        if len(fitted) > _MOST_FITTED:
+            logger.info("%s: the regression is fitted on %d of %d donors", modality, _MOST_FITTED, len(fitted))
+            fitted = np.sort(np.random.default_rng(0).choice(len(fitted), _MOST_FITTED, replace=False))
+        among = matched_donors(z_donors[fitted], z_donors, n_neighbors, own=fitted)
         measured = stack(counts[source], source)
-        among = matched_donors(z_donors, z_donors, n_neighbors, leave_out_self=True)
-        explained, columns = regression_shift(
-            _values(measured[names]), _values(targets)[donors], among, _values(measured[queries]), weights
-        )
+        parts = [_values(measured[own]) for own in (names, queries)]
+        shift = regression_shift(parts[0], values[donors], fitted, among, parts[1], weights)
+        n_explained = len(shift.features)
         logger.info(
-            "%s: %s tells more than its match of %d of %d features", modality, source, len(explained), targets.n_vars
+            "%s: %s tells more than its match of %d of %d features", modality, source, n_explained, values.shape[1]
         )
-        added = _placed(sparse.csr_matrix(columns.T), explained, added.T.shape).T
-    return _placed(weights.T, donors, (targets.n_obs, len(queries))).T, sparse.csr_matrix(added)
+    return _placed(weights.T, donors, (len(targets), len(queries))).T, shift
 
 
 def _smoothed(adata: ad.AnnData, names: pd.Index, n_neighbors: int) -> np.ndarray:

@@ -84,19 +84,16 @@ def reconstruction_loss(reconstruction: torch.Tensor, features: torch.Tensor) ->
     return functional.mse_loss(reconstruction, features)
 
 
-def graph_loss(z: torch.Tensor, edges: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Binary cross-entropy of edges against as many sampled pairs, by inner product (Kipf & Welling 2016, GAE).
+def graph_loss(z: torch.Tensor, edges: torch.Tensor, absent: torch.Tensor) -> torch.Tensor:
+    """Binary cross-entropy of edges against sampled pairs, by inner product (Kipf & Welling 2016, GAE).
 
     Parameters
     ----------
     z
         Embeddings (spots x d).
-    edges
-        Row numbers of the ends of each edge (2 x edges, int64).
-    generator
-        Draws the pairs that stand for non-edges.
+    edges, absent
+        Row numbers of the ends of edges, and of pairs that stand for non-edges (2 x edges both, int64).
     """
-    sampled = torch.randint(len(z), edges.shape, generator=generator).to(edges.device)
     present = (z[edges[0]] * z[edges[1]]).sum(dim=1)
-    absent = (z[sampled[0]] * z[sampled[1]]).sum(dim=1)
-    return -(functional.logsigmoid(present).mean() + functional.logsigmoid(-absent).mean())
+    apart = (z[absent[0]] * z[absent[1]]).sum(dim=1)
+    return -(functional.logsigmoid(present).mean() + functional.logsigmoid(-apart).mean())

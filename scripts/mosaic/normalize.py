@@ -1,7 +1,9 @@
 """Normalisation within one modality of one slice."""
 
 import anndata as ad
+import numpy as np
 import scanpy as sc
+from scipy import sparse
 
 from mosaic.errors import InputError
 
@@ -28,14 +30,13 @@ def normalize_slice(adata: ad.AnnData, normalization: str) -> ad.AnnData:
     InputError
         If the normalization is unknown, or a spot has no counts.
     """
-    adata = adata.copy()
-    if normalization == "none":
-        return adata
-    if normalization not in {"log", "clr", "tfidf"}:
+    if normalization not in {"log", "clr", "tfidf", "none"}:
         raise InputError(f"unknown normalization {normalization!r}", hint="use log, clr, tfidf or none")
+    if "counts" not in adata.layers:
+        return adata.copy()
     counts = adata.layers["counts"]
     empty = int((counts.sum(axis=1) == 0).sum())
-    if empty:
+    if empty and normalization != "none":
         raise InputError(
             f"{empty} spots have no counts",
             where=f"slice {adata.obs['slice'].iloc[0]}",
@@ -46,11 +47,19 @@ def normalize_slice(adata: ad.AnnData, normalization: str) -> ad.AnnData:
         import muon as mu
 
         # Proteins are few and rarely zero: dense is smaller than sparse here.
-        adata.X = counts.toarray()
+        adata = _with_x(adata, counts.toarray())
         mu.prot.pp.clr(adata, axis=1)
     else:
-        adata.X = counts.copy()
-        sc.pp.normalize_total(adata, target_sum=1e4 if normalization == "log" else 1)
+        adata = _with_x(adata, counts.copy())
+        if normalization in {"log", "tfidf"}:
+            sc.pp.normalize_total(adata, target_sum=1e4 if normalization == "log" else 1)
         if normalization == "log":
             sc.pp.log1p(adata)
     return adata
+
+
+def _with_x(adata: ad.AnnData, X: np.ndarray | sparse.csr_matrix) -> ad.AnnData:
+    """The same spots and features with another X; the counts are shared, not copied."""
+    return ad.AnnData(
+        X, obs=adata.obs.copy(), var=adata.var.copy(), obsm=dict(adata.obsm), layers={"counts": adata.layers["counts"]}
+    )

@@ -157,7 +157,7 @@ def filter_slice(
     kept = ~table.any(axis=1).to_numpy()
     metrics["kept"] = kept
     metrics["reasons"] = table.dot(table.columns + ", ").str.removesuffix(", ")
-    passed = adata[kept].copy()
+    passed = adata[kept]
     if passed.n_obs == 0:
         raise InputError(
             f"no spot of {adata.n_obs} passes quality control "
@@ -169,15 +169,14 @@ def filter_slice(
     if counted and min_spots:
         enough = np.asarray((passed.layers["counts"] > 0).sum(axis=0)).ravel() >= min_spots
         dropped = passed.var_names[~enough]
-        passed = passed[:, enough].copy()
+        passed = passed[:, enough]
         if passed.n_vars == 0:
             raise InputError(
                 f"no feature is seen in {min_spots} spots",
                 where=where,
                 hint="lower min_spots under qc in the config",
             )
-    if counted:
-        passed.X = passed.layers["counts"].copy()
+    passed = passed.copy()
     summary = {
         "spots_in": adata.n_obs,
         "spots_kept": passed.n_obs,

@@ -1,7 +1,7 @@
 """From the normalised slices of one modality to features: selection, PCA or LSI, and Harmony."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import anndata as ad
 import harmonypy
@@ -24,7 +24,7 @@ def select_features(adata: ad.AnnData, selection: str, n_top: int | None) -> np.
     Parameters
     ----------
     adata
-        The stacked slices: normalised X, ``layers["counts"]``, ``obs["slice"]``.
+        The stacked slices: normalised X, ``obs["slice"]``; ``layers["counts"]`` for ``seurat_v3``.
     selection
         ``seurat``: highly variable within slices, on log-normalised X (Satija et al., Nature Biotechnology 2015).
         ``seurat_v3``: the same on counts (Stuart et al., Cell 2019). ``prevalence``: seen in most spots, averaged
@@ -46,7 +46,7 @@ def select_features(adata: ad.AnnData, selection: str, n_top: int | None) -> np.
     if selection == "prevalence":
         seen = np.mean(
             [
-                np.asarray((adata.layers["counts"][(adata.obs["slice"] == name).to_numpy()] > 0).mean(axis=0)).ravel()
+                np.asarray((adata.X[(adata.obs["slice"] == name).to_numpy()] > 0).mean(axis=0)).ravel()
                 for name in slice_names(adata.obs)
             ],
             axis=0,
@@ -142,8 +142,13 @@ def harmonize(features: np.ndarray, slices: np.ndarray, seed: int) -> np.ndarray
     return result.Z_corr.astype(np.float32)
 
 
+def needs_counts(*, feature_selection: str, reduction: str, **_: object) -> bool:
+    """Whether ``reduce_modality`` looks at ``layers["counts"]`` with these settings, or at X alone."""
+    return reduction == "lsi" or (reduction == "pca" and feature_selection == "seurat_v3")
+
+
 def reduce_modality(
-    slices: Sequence[ad.AnnData],
+    slices: Iterable[ad.AnnData],
     modality: str,
     *,
     kind: str,
@@ -161,7 +166,8 @@ def reduce_modality(
     Parameters
     ----------
     slices
-        Normalised slices of this modality, as ``normalize_slice`` gives them.
+        Normalised slices of this modality, as ``normalize_slice`` gives them (``layers["counts"]`` only where
+        ``needs_counts``). From a generator, they are in memory no longer than they must be.
     modality
         Its name, for messages.
     kind
@@ -196,7 +202,8 @@ def reduce_modality(
     if reduction != "none":
         mask = select_features(adata, feature_selection, n_top_features)
         logger.info("%s: %d of %d features selected", modality, mask.sum(), adata.n_vars)
-        adata = adata[:, mask].copy()
+        if not mask.all():
+            adata = adata[:, mask].copy()
         available = min(adata.shape) - 1 - (drop_first is not None)
         if available < 2:
             raise InputError(
@@ -217,7 +224,8 @@ def reduce_modality(
     else:
         key = "X_pca"
         if scale:
-            sc.pp.scale(adata)
+            # PCA subtracts the means, without making sparse data dense.
+            sc.pp.scale(adata, zero_center=False)
         sc.pp.pca(adata, n_comps=n_comps, random_state=seed)
         features, loadings = adata.obsm["X_pca"].astype(np.float32), adata.varm["PCs"].astype(np.float32)
 
@@ -228,7 +236,7 @@ def reduce_modality(
         varm={} if loadings is None else {"loadings": loadings},
     )
     if batch_correction == "harmony":
-        if len(slices) == 1:
+        if adata.obs["slice"].nunique() == 1:
             logger.info("%s: one slice only, so Harmony is left out", modality)
         else:
             result.obsm["X_harmony"] = harmonize(features, adata.obs["slice"].to_numpy(dtype=str), seed)

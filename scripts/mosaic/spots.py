@@ -5,11 +5,13 @@ A spot is named ``{slice}:{barcode}``, which is unique over a run: barcodes alon
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import combinations
 from pathlib import Path
 
 import anndata as ad
+import h5py
 import mudata as md
 import numpy as np
 import pandas as pd
@@ -18,6 +20,9 @@ from scipy import sparse
 from mosaic.errors import InputError
 
 logger = logging.getLogger(__name__)
+
+# Values of a dense matrix that are read at once.
+_CHUNK_VALUES = 50_000_000
 
 # Where every method's embedding.h5mu keeps its latent space, of each modality and of the run.
 LATENT = "X_latent"
@@ -42,17 +47,17 @@ def read_slice(path: str | Path, slice_name: str, kind: str) -> ad.AnnData:
     Returns
     -------
     AnnData, spots x features, with ``obs_names`` ``{slice}:{barcode}``, ``obs["slice"]``, ``obs["barcode"]``,
-    ``obsm["spatial"]`` (spots x 2, the unit of the file) and, but for kind ``features``, ``layers["counts"]``
-    (CSR, float32), which is X too.
+    ``obsm["spatial"]`` (spots x 2, the unit of the file) and ``layers["counts"]`` (CSR, float32), or for kind
+    ``features`` X (float32). Nothing else of the file is read, and dense counts are made sparse chunk by chunk.
 
     Raises
     ------
     InputError
         If the file can't be read or any of the above does not hold.
     """
-    where = str(path)
+    where, counted = str(path), kind != "features"
     try:
-        source = ad.read_h5ad(path)
+        source = _needed_parts(path, counted)
     except Exception as error:  # h5py and anndata raise about anything on a damaged file
         raise InputError(
             f"can't be read as h5ad ({type(error).__name__}: {error})",
@@ -63,7 +68,7 @@ def read_slice(path: str | Path, slice_name: str, kind: str) -> ad.AnnData:
         raise InputError(f"is empty ({source.n_obs} spots x {source.n_vars} features)", where=where)
     _check_names(source, where)
     coordinates = _coordinates(source, where)
-    matrix = feature_matrix(source, where) if kind == "features" else count_matrix(source, where)
+    matrix = count_matrix(source, where) if counted else feature_matrix(source, where)
 
     if "slice" in source.obs and (source.obs["slice"].astype(str) != slice_name).any():
         logger.warning('%s: obs["slice"] is replaced by the name in the sheet, %s', where, slice_name)
@@ -72,8 +77,39 @@ def read_slice(path: str | Path, slice_name: str, kind: str) -> ad.AnnData:
     obs["slice"] = pd.Categorical([slice_name] * source.n_obs)
     obs.index = f"{slice_name}:" + obs["barcode"].astype(str).to_numpy(dtype=object)
     obs.index.name = None
-    layers = {} if kind == "features" else {"counts": matrix}
-    return ad.AnnData(matrix, obs=obs, var=source.var.copy(), obsm={"spatial": coordinates}, layers=layers)
+    return ad.AnnData(
+        None if counted else matrix,
+        obs=obs,
+        var=source.var.copy(),
+        obsm={"spatial": coordinates},
+        layers={"counts": matrix} if counted else {},
+    )
+
+
+def _needed_parts(path: str | Path, counted: bool) -> ad.AnnData:
+    """Of a user's file what the workflow needs: names, coordinates, and counts or features."""
+    with h5py.File(path) as file:
+        places = file.get("obsm", {})
+        from_layer = counted and "layers/counts" in file
+        stored = file["layers/counts"] if from_layer else file.get("X")
+        matrix = None if stored is None else _read_matrix(stored)
+        return ad.AnnData(
+            None if from_layer else matrix,
+            obs=ad.io.read_elem(file["obs"]),
+            var=ad.io.read_elem(file["var"]),
+            # Where there are no coordinates, the message names what is there.
+            obsm={key: ad.io.read_elem(places[key]) for key in places if key == "spatial" or "spatial" not in places},
+            layers={"counts": matrix} if from_layer else None,
+        )
+
+
+def _read_matrix(stored: h5py.Dataset | h5py.Group) -> np.ndarray | sparse.spmatrix:
+    """A matrix of an h5ad file; what is dense there and larger than a chunk becomes sparse, chunk by chunk."""
+    if isinstance(stored, h5py.Group) or stored.size <= _CHUNK_VALUES:
+        return ad.io.read_elem(stored)
+    n_rows = max(1, _CHUNK_VALUES // stored.shape[1])
+    starts = range(0, stored.shape[0], n_rows)
+    return sparse.vstack([sparse.csr_matrix(stored[start : start + n_rows]) for start in starts], format="csr")
 
 
 def _check_names(source: ad.AnnData, where: str) -> None:
@@ -187,8 +223,15 @@ def _few(names: Sequence, most: int = 3) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def read(path: str | Path) -> ad.AnnData | md.MuData:
+def read(path: str | Path, *, layers: bool = True) -> ad.AnnData | md.MuData:
     """Read a file that a rule wrote: ``.h5ad`` as AnnData, ``.h5mu`` as MuData.
+
+    Parameters
+    ----------
+    path
+        The file.
+    layers
+        Whether to read the layers of an AnnData.
 
     Raises
     ------
@@ -196,7 +239,12 @@ def read(path: str | Path) -> ad.AnnData | md.MuData:
         If the file is damaged.
     """
     try:
-        return md.read_h5mu(path) if Path(path).suffix == ".h5mu" else ad.read_h5ad(path)
+        if Path(path).suffix == ".h5mu":
+            return md.read_h5mu(path)
+        if layers:
+            return ad.read_h5ad(path)
+        with h5py.File(path) as file:
+            return ad.AnnData(**{key: ad.io.read_elem(file[key]) for key in file if key != "layers"})
     except (OSError, KeyError, ValueError) as error:
         raise InputError(
             f"is damaged ({type(error).__name__}: {error})",
@@ -218,28 +266,38 @@ def read_table(path: str | Path) -> pd.DataFrame:
     return pd.read_csv(path, sep="\t", index_col="spot", dtype={"spot": str}, keep_default_na=False, na_values=[""])
 
 
-def write(data: ad.AnnData | md.MuData, path: str | Path) -> None:
-    """Write ``.h5ad`` or ``.h5mu`` atomically: the file is whole or it is not there."""
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """A file to write beside ``path``, which takes its place when all is written: whole, or not there."""
     path = Path(path)
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:
-        if isinstance(data, md.MuData):
-            data.write_h5mu(unfinished, compression="lzf")
-        else:
-            data.write_h5ad(unfinished, compression="lzf")
+        yield unfinished
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
 
 
-def stack(slices: Sequence[ad.AnnData], modality: str) -> ad.AnnData:
+def write(data: ad.AnnData | md.MuData, path: str | Path) -> None:
+    """Write ``.h5ad`` or ``.h5mu`` atomically."""
+    with whole_file(path) as unfinished:
+        if isinstance(data, md.MuData):
+            data.write_h5mu(unfinished, compression="lzf")
+        else:
+            data.write_h5ad(unfinished, compression="lzf")
+
+
+def stack(slices: Iterable[ad.AnnData], modality: str) -> ad.AnnData:
     """Stack the slices of one modality over their shared features, in the order given.
+
+    Slices that come from a generator are in memory no longer than they must be.
 
     Raises
     ------
     InputError
         If the slices share no feature.
     """
+    slices = list(slices)
     shared = slices[0].var_names
     for adata in slices[1:]:
         shared = shared[shared.isin(adata.var_names)]
@@ -259,8 +317,11 @@ def stack(slices: Sequence[ad.AnnData], modality: str) -> ad.AnnData:
                 adata.n_vars,
                 adata.obs["slice"].iloc[0],
             )
-    stacked = ad.concat([adata[:, shared] for adata in slices], merge="first")
-    stacked.obs["slice"] = pd.Categorical(stacked.obs["slice"], [adata.obs["slice"].iloc[0] for adata in slices])
+    names = [adata.obs["slice"].iloc[0] for adata in slices]
+    # Only what must be cut is copied.
+    parts = [adata if adata.var_names.equals(shared) else adata[:, shared] for adata in slices]
+    stacked = ad.concat(parts, merge="first")
+    stacked.obs["slice"] = pd.Categorical(stacked.obs["slice"], names)
     return stacked
 
 

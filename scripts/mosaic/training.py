@@ -13,17 +13,20 @@ import pandas as pd
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from scipy import sparse
 
+from mosaic.batches import Batch, Batches, encoder_input
 from mosaic.encoder import Encoder
 from mosaic.errors import InputError
-from mosaic.graph import hops, propagation_operator
 from mosaic.losses import contrastive_loss, graph_loss, reconstruction_loss
-from mosaic.spots import collect_embeddings, paired, slice_names
+from mosaic.spots import collect_embeddings
 
 logger = logging.getLogger(__name__)
 
 _PROGRESS_SECONDS = 2.0
+# Steps of a training whose epochs are not given: over all spots, and over batches.
+_WHOLE_STEPS, _BATCH_STEPS = 100, 200
+# Spots that are embedded at once: bounds the memory of the hidden layer.
+_EMBED_ROWS = 65_536
 
 
 def choose_device(device: str) -> torch.device:
@@ -45,26 +48,6 @@ def choose_device(device: str) -> torch.device:
     return torch.device(device)
 
 
-def encoder_input(graph: ad.AnnData, *, K: int, w_g: float, symmetric: bool) -> np.ndarray:
-    """Propagate a modality's features over its graph.
-
-    Parameters
-    ----------
-    graph
-        Spots x d features in X, with ``obsp["spatial_connectivities"]`` and ``obsp["mutual_nearest_neighbors"]``.
-    K, w_g, symmetric
-        See ``graph.hops`` and ``graph.propagation_operator``.
-
-    Returns
-    -------
-    H (spots x (K + 1) d, float32).
-    """
-    operator = propagation_operator(
-        graph.obsp["spatial_connectivities"], graph.obsp["mutual_nearest_neighbors"], w_g=w_g, symmetric=symmetric
-    )
-    return hops(graph.X, operator, K)
-
-
 def new_encoders(
     graphs: Mapping[str, ad.AnnData],
     *,
@@ -79,7 +62,7 @@ def new_encoders(
     Parameters
     ----------
     graphs
-        Per modality the AnnData of ``encoder_input``.
+        Per modality the AnnData of ``batches.encoder_input``.
     seed
         Of the weights, and of what torch draws next: the dropout of training.
     K, n_hidden, n_latent, dropout
@@ -92,110 +75,37 @@ def new_encoders(
     }
 
 
-class Objective:
-    """What an epoch minimises: contrastive loss on bridge slices, reconstruction of features.
+def losses_of(
+    batch: Batch, encoders: Mapping[str, Encoder], *, T: float = 0.01, w_rec_g: float = 0.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Contrastive and reconstruction loss of one step, whose sum is minimised; 0 where the design has none.
 
     Parameters
     ----------
-    graphs, K, w_g, symmetric
-        See ``encoder_input``; the graphs with ``obs["slice"]``.
+    batch
+        What the step sees.
+    encoders
+        Per modality.
     T
-        Temperature of the contrastive loss.
+        Temperature of the contrastive loss, which is averaged over the bridge slices.
     w_rec_g
-        Share of graph reconstruction in the reconstruction loss, 0 to 1.
-    reconstruct
-        Slices whose features are reconstructed: ``queries``, those that are no bridge, or ``all``.
-    full_batch_max, batch_size
-        A bridge slice with more paired spots than ``full_batch_max`` is contrasted in shuffled batches of
-        ``batch_size`` spots, whose losses are averaged by their spots within the one step of the epoch.
-    seed
-        Of batches and sampled pairs, drawn on the CPU so that they are the same on every device.
-    device
-        Where to compute.
-
-    Raises
-    ------
-    InputError
-        If a bridge slice has no paired spots.
+        Share of graph reconstruction in the reconstruction loss, 0 to 1; it is averaged over modalities and slices.
     """
-
-    def __init__(
-        self,
-        graphs: Mapping[str, ad.AnnData],
-        *,
-        K: int = 2,
-        w_g: float = 0.8,
-        symmetric: bool = True,
-        T: float = 0.01,
-        w_rec_g: float = 0.0,
-        reconstruct: str = "all",
-        full_batch_max: int = 8000,
-        batch_size: int = 1024,
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-    ):
-        self.T, self.w_rec_g = T, w_rec_g
-        self.full_batch_max, self.batch_size = full_batch_max, batch_size
-        self.generator = torch.Generator().manual_seed(seed)
-        self.device = torch.device(device)
-        self.features = {name: torch.as_tensor(graph.X, device=device) for name, graph in graphs.items()}
-        self.inputs = {
-            name: torch.as_tensor(encoder_input(graph, K=K, w_g=w_g, symmetric=symmetric), device=device)
-            for name, graph in graphs.items()
-        }
-        pairs = paired({name: graph.obs for name, graph in graphs.items()})
-        # Per bridge slice and modality the rows of its paired spots, -1 where a spot was not measured.
-        self.bridges = {
-            slice_name: {name: torch.as_tensor(rows.to_numpy(), device=device) for name, rows in table.items()}
-            for slice_name, table in pairs.items()
-        }
-        self.reconstructed = []
-        for name, graph in graphs.items():
-            slices = graph.obs["slice"].to_numpy(dtype=str)
-            for slice_name in slice_names(graph.obs):
-                if reconstruct == "all" or slice_name not in pairs:
-                    rows = np.flatnonzero(slices == slice_name)
-                    edges = _spatial_edges(graph, rows) if w_rec_g else np.empty((2, 0), dtype=np.int64)
-                    self.reconstructed.append((name, *(torch.as_tensor(part, device=device) for part in (rows, edges))))
-
-    def __call__(self, encoders: Mapping[str, Encoder]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Contrastive and reconstruction loss, whose sum is minimised; 0 where the design has none."""
-        outputs = {name: encoders[name](H) for name, H in self.inputs.items()}
-        zero = torch.zeros((), device=self.device)
-        contrastive = [self._contrast(outputs, rows) for rows in self.bridges.values()]
-        reconstruction = []
-        for name, rows, edges in self.reconstructed:
-            latent, decoded = outputs[name]
-            term = (1 - self.w_rec_g) * reconstruction_loss(decoded[rows], self.features[name][rows])
-            if self.w_rec_g:
-                term = term + self.w_rec_g * graph_loss(latent[rows], edges, self.generator)
-            reconstruction.append(term)
-        return torch.stack(contrastive or [zero]).mean(), torch.stack(reconstruction or [zero]).mean()
-
-    def _contrast(self, outputs: Mapping, rows: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Contrastive loss of one bridge slice, over all its paired spots or in shuffled batches."""
-        n_spots = len(next(iter(rows.values())))
-        size, order = n_spots, slice(None)
-        if n_spots > self.full_batch_max:
-            size, order = self.batch_size, torch.randperm(n_spots, generator=self.generator).to(self.device)
-        # All rows are gathered at once: gathered batch by batch, each would get a gradient as large as the modality.
-        rows = {name: column[order] for name, column in rows.items()}
-        z = {name: outputs[name][0][column.clamp(min=0)].split(size) for name, column in rows.items()}
-        measured = {name: (column >= 0).split(size) for name, column in rows.items()}
-        losses, weights = [], []
-        for batch in range(-(-n_spots // size)):
-            spot = [torch.nonzero(parts[batch]).squeeze(1) for parts in measured.values()]
-            latent = [parts[batch][own] for parts, own in zip(z.values(), spot, strict=True)]
-            losses.append(contrastive_loss(torch.cat(latent), torch.cat(spot), self.T))
-            weights.append(sum(map(len, spot)))
-        weights = torch.tensor(weights, dtype=losses[0].dtype, device=self.device)
-        return (torch.stack(losses) * weights).sum() / weights.sum()
-
-
-def _spatial_edges(graph: ad.AnnData, rows: np.ndarray) -> np.ndarray:
-    """Spatial edges and self loops of one slice (2 x edges), numbered within ``rows``."""
-    edges = (graph.obsp["spatial_connectivities"][rows][:, rows] + sparse.eye_array(len(rows))).tocoo()
-    return np.vstack([edges.row, edges.col]).astype(np.int64)
+    outputs = {name: encoders[name](H) for name, H in batch.inputs.items()}
+    zero = torch.zeros((), device=next(iter(batch.inputs.values())).device)
+    contrastive, reconstruction = [], []
+    for positives in batch.contrasted:
+        z = torch.cat([outputs[name][0][places] for name, (places, _) in positives.items()])
+        contrastive.append(contrastive_loss(z, torch.cat([spot for _, spot in positives.values()]), T))
+    for number, (name, places) in enumerate(batch.reconstructed):
+        latent, decoded = outputs[name]
+        # The features are the first part of what is encoded: no step propagated them.
+        features = batch.inputs[name][places, : decoded.shape[1]]
+        term = (1 - w_rec_g) * reconstruction_loss(decoded[places], features)
+        if w_rec_g:
+            term = term + w_rec_g * graph_loss(latent, batch.edges[number], batch.absent[number])
+        reconstruction.append(term)
+    return torch.stack(contrastive or [zero]).mean(), torch.stack(reconstruction or [zero]).mean()
 
 
 def fit(
@@ -205,38 +115,45 @@ def fit(
     device: str = "auto",
     lr: float = 0.01,
     weight_decay: float = 5e-4,
-    n_epochs: int = 100,
+    n_epochs: int | None = None,
+    T: float = 0.01,
+    w_rec_g: float = 0.0,
     K: int = 2,
     n_hidden: int = 128,
     n_latent: int = 32,
     dropout: float = 0.2,
-    **objective_settings: object,
+    **batch_settings: object,
 ) -> tuple[dict[str, Encoder], pd.DataFrame]:
     """Train one encoder per modality, as SpaMosaic does (Yan et al., Nature Genetics 2026).
 
-    Every epoch is one step over the whole graph. Bridge slices, which have two modalities or more, are aligned by the
-    contrastive loss over their paired spots; features are reconstructed.
+    Bridge slices, which have two modalities or more, are aligned by the contrastive loss over their paired spots;
+    features are reconstructed. An epoch is one step over all spots, or many over batches (``batches.Batches``).
 
     Parameters
     ----------
     graphs
-        Per modality the AnnData of ``encoder_input``, with ``obs["slice"]``.
+        Per modality the AnnData of ``batches.encoder_input``, with ``obs["slice"]``.
     seed
         Of weights, dropout and batches.
     device
         See ``choose_device``.
-    lr, weight_decay, n_epochs
+    lr, weight_decay
         Of Adam.
+    n_epochs
+        None: 100 where an epoch is one step, as published; in batches, as many as make 200 steps. What counts is the
+        number of steps: docs/method.md has the measurement.
+    T, w_rec_g
+        See ``losses_of``.
     K, n_hidden, n_latent, dropout
         See ``encoder.Encoder``.
-    objective_settings
-        What else ``Objective`` takes: ``T``, ``w_g``, ``symmetric``, ``w_rec_g``, ``reconstruct``,
-        ``full_batch_max``, ``batch_size``.
+    batch_settings
+        What else ``batches.Batches`` takes: ``w_g``, ``symmetric``, ``reconstruct``, ``full_batch_max``,
+        ``batch_size``.
 
     Returns
     -------
     Encoders on the CPU in evaluation mode, and the history: ``epoch``, ``loss``, ``contrastive``, ``reconstruction``
-    (0 where a run has none).
+    (0 where a run has none; means over the steps of the epoch).
 
     Raises
     ------
@@ -244,49 +161,76 @@ def fit(
         If a bridge slice has no paired spots, the loss is no longer finite, or the device is missing.
     """
     place = choose_device(device)
-    objective = Objective(graphs, K=K, seed=seed, device=place, **objective_settings)
+    batches = Batches(graphs, K=K, with_edges=w_rec_g > 0, seed=seed, device=place, **batch_settings)
     encoders = new_encoders(graphs, seed=seed, K=K, n_hidden=n_hidden, n_latent=n_latent, dropout=dropout)
     encoders = {name: encoder.to(place).train() for name, encoder in encoders.items()}
     weights = [weight for encoder in encoders.values() for weight in encoder.parameters()]
     optimizer = torch.optim.Adam(weights, lr=lr, weight_decay=weight_decay)
     logger.info(
-        "training on %s, %d thread(s): %d bridge slices to align, %d slices to reconstruct",
+        "training on %s, %d thread(s): %d bridge slices to align, %d slices to reconstruct, %d step(s) an epoch",
         place,
         torch.get_num_threads(),
-        len(objective.bridges),
-        len(objective.reconstructed),
+        batches.n_bridges,
+        batches.n_reconstructed,
+        batches.n_steps,
     )
 
+    if n_epochs is None:
+        n_epochs = _WHOLE_STEPS if batches.n_steps == 1 else -(-_BATCH_STEPS // batches.n_steps)
     history = []
     begun = shown = time.monotonic()
     for epoch in range(1, n_epochs + 1):
-        contrastive, reconstruction = objective(encoders)
-        loss = contrastive + reconstruction
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        history.append((epoch, loss.item(), contrastive.item(), reconstruction.item()))
+        sums = torch.zeros(3, device=place)
+        for step, batch in enumerate(batches, start=1):
+            contrastive, reconstruction = losses_of(batch, encoders, T=T, w_rec_g=w_rec_g)
+            loss = contrastive + reconstruction
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            sums += torch.stack([loss, contrastive, reconstruction]).detach()
+            now = time.monotonic()
+            if now - shown > _PROGRESS_SECONDS or (step == batches.n_steps and epoch in (1, n_epochs)):
+                shown = now
+                done = (epoch - 1) * batches.n_steps + step
+                logger.info(
+                    "seed %d, epoch %d/%d%s: loss %.4f (contrastive %.4f, reconstruction %.4f), %.0f s left",
+                    seed,
+                    epoch,
+                    n_epochs,
+                    f", step {step}/{batches.n_steps}" if batches.n_steps > 1 else "",
+                    *(sums / step).tolist(),
+                    (now - begun) / done * (n_epochs * batches.n_steps - done),
+                    extra={"progress": True},
+                )
+        history.append((epoch, *(sums / batches.n_steps).tolist()))
         if not np.isfinite(history[-1][1]):
             raise InputError(
                 f"the loss is {history[-1][1]} in epoch {epoch}",
                 where="train",
                 hint="lower train.lr or raise train.T, and look at the features for extreme values",
             )
-        now = time.monotonic()
-        if now - shown > _PROGRESS_SECONDS or epoch in (1, n_epochs):
-            shown = now
-            left = (now - begun) / epoch * (n_epochs - epoch)
-            logger.info(
-                "seed %d, epoch %d/%d: loss %.4f (contrastive %.4f, reconstruction %.4f), %.0f s left",
-                seed,
-                *history[-1][:1],
-                n_epochs,
-                *history[-1][1:],
-                left,
-                extra={"progress": True},
-            )
+    if batches.n_steps > 1:
+        settle_batch_norm(encoders, batches)
     table = pd.DataFrame(history, columns=["epoch", "loss", "contrastive", "reconstruction"])
     return {name: encoder.cpu().eval() for name, encoder in encoders.items()}, table
+
+
+def settle_batch_norm(encoders: Mapping[str, Encoder], batches: Batches) -> None:
+    """Give inference the statistics that training sees: their means over the batches of an epoch, weights at rest.
+
+    The running means of batch norm lag behind weights that change at every step (Wu & Johnson, arXiv:2105.07576).
+    """
+    layers = [encoder.bn for encoder in encoders.values()]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # a plain mean
+    with torch.no_grad():
+        for batch in batches:
+            for name, H in batch.inputs.items():
+                encoders[name](H)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
 
 
 def save_model(encoders: Mapping[str, Encoder], settings: Mapping, path: str | Path) -> None:
@@ -347,5 +291,6 @@ def embed(graphs: Mapping[str, ad.AnnData], encoders: Mapping[str, Encoder], set
     with torch.inference_mode():
         for name, graph in graphs.items():
             H = encoder_input(graph, **{key: settings[key] for key in ("K", "w_g", "symmetric")})
-            latent[name] = encoders[name](torch.as_tensor(H))[0].numpy()
+            parts = torch.as_tensor(H).split(_EMBED_ROWS)
+            latent[name] = torch.cat([encoders[name](part)[0] for part in parts]).numpy()
     return collect_embeddings(graphs, latent)

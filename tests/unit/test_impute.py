@@ -57,7 +57,7 @@ def test_a_match_leaves_out_hubs_and_oneself():
 
     assert chosen(impute.nearest_donors(queries, donors, 2)) == [{0, 1}, {0, 2}, {0, 3}, {0, 4}]
     assert chosen(impute.matched_donors(queries, donors, 2)) == [{1, 5}, {2, 6}, {3, 7}, {4, 8}]
-    among = impute.matched_donors(queries, queries, 2, leave_out_self=True)
+    among = impute.matched_donors(queries, queries, 2, own=np.arange(4))
     assert among.diagonal().sum() == 0
     np.testing.assert_allclose(np.asarray(among.sum(axis=1)), 1)
     assert impute.matched_donors(queries, donors, 20).getnnz(axis=1).tolist() == [9, 9, 9, 9]
@@ -88,8 +88,11 @@ def test_regression_carries_over_what_the_source_says():
     rows = np.repeat(np.arange(300), 20)
     among = sparse.csr_matrix((np.full(6000, 1 / 20), (rows, rng.integers(300, size=6000))), shape=(300, 300))
     weights = sparse.csr_matrix(np.full((200, 300), 1 / 300))
-    explained, shift = impute.regression_shift(source, counts, among, queries, weights)
+    explained, difference, coefficients = impute.regression_shift(
+        source, counts, np.arange(300), among, queries, weights
+    )
     assert explained.tolist() == [0, 1]
+    shift = difference @ coefficients
     assert np.corrcoef(shift[:, 0], deep)[0, 1] > 0.9
     np.testing.assert_allclose(shift.mean(axis=0), 0, atol=1e-9)
     assert np.polyfit(deep, shift[:, 0], 1)[0] > 50

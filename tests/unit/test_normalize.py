@@ -30,7 +30,7 @@ def test_formulas(adata):
         done = normalize.normalize_slice(adata, name)
         np.testing.assert_allclose(values(done), expected, rtol=1e-5, err_msg=name)
         np.testing.assert_array_equal(done.layers["counts"].toarray(), counts)
-    np.testing.assert_array_equal(adata.X.toarray(), counts)
+    np.testing.assert_array_equal(adata.layers["counts"].toarray(), counts)
 
 
 def test_a_spot_without_counts_is_an_error(adata):

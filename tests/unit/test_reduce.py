@@ -102,9 +102,9 @@ def test_lsi_of_rna_takes_shares_of_the_selected_features(slices):
 
 def test_feature_selection(slices):
     stacked = spots.stack(slices, "rna")
-    counts = stacked.layers["counts"].tolil()
-    counts[50:, 4] = 0
-    stacked.layers["counts"] = counts.tocsr()
+    X = stacked.X.tolil()
+    X[50:, 4] = 0
+    stacked.X = X.tocsr()
     assert not reduce.select_features(stacked, "prevalence", 19)[4]
     for flavour in ("seurat", "seurat_v3"):
         assert reduce.select_features(stacked, flavour, 7).sum() == 7

@@ -1,35 +1,20 @@
 """Fitting, saving and embedding on a small mosaic."""
 
-import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from chain import small_graph
 
-from mosaic import graph, spots, training
+from mosaic import batches, spots, training
 from mosaic.errors import InputError
 
 SETTINGS = {"K": 2, "w_g": 0.8, "symmetric": True, "n_hidden": 16, "n_latent": 4, "dropout": 0.2}
 
 
-def modality(design, n_spots=60, seed=0):
-    """A graph of the slices in ``design`` whose features show two halves of the tissue."""
-    rng = np.random.default_rng(seed)
-    slices = np.repeat(list(design), n_spots)
-    places = np.vstack([np.column_stack(np.divmod(np.arange(n_spots), 10)) for _ in design]).astype(float)
-    half = np.tile(np.arange(n_spots) < n_spots // 2, len(design))
-    features = (rng.normal(size=(len(slices), 6)) + 3 * half[:, None]).astype(np.float32)
-    barcodes = [f"BC{number}" for _ in design for number in range(n_spots)]
-    obs = pd.DataFrame({"slice": pd.Categorical(slices), "barcode": barcodes})
-    obs.index = [f"{name}:{barcode}" for name, barcode in zip(slices, barcodes, strict=True)]
-    pairs = [(design[0], name) for name in design[1:]]
-    stacked = ad.AnnData(obs=obs, obsm={"spatial": places})
-    return graph.build_graph(stacked, features, pairs, intra_knns=5, inter_knn_base=5)
-
-
 @pytest.fixture(scope="module")
 def mosaic_graphs():
-    return {"rna": modality(["s1", "s2"]), "adt": modality(["s1", "s3"], seed=1)}
+    return {"rna": small_graph(["s1", "s2"]), "adt": small_graph(["s1", "s3"], seed=1)}
 
 
 def run(graphs, **changed):
@@ -62,7 +47,7 @@ def test_losses_fall_and_a_seed_gives_the_same_bits(mosaic_graphs):
     ],
 )
 def test_every_design_trains_on_the_losses_it_has(designs, contrastive, queries):
-    graphs = {name: modality(slices, seed=number) for number, (name, slices) in enumerate(designs.items())}
+    graphs = {name: small_graph(slices, seed=number) for number, (name, slices) in enumerate(designs.items())}
     encoders, history = run(graphs)
     assert (history["contrastive"] > 0).all() == contrastive
     assert (history["reconstruction"] > 0).all()
@@ -75,14 +60,43 @@ def test_every_design_trains_on_the_losses_it_has(designs, contrastive, queries)
         np.testing.assert_allclose(np.linalg.norm(mdata[name].obsm[spots.LATENT], axis=1), 1, rtol=1e-5)
 
 
-def test_batches_cover_every_paired_spot(mosaic_graphs):
-    _, whole = run(mosaic_graphs, n_epochs=1)
-    _, batched = run(mosaic_graphs, n_epochs=1, full_batch_max=10, batch_size=25)
-    # Fewer spots to tell apart make the task easier, not another one.
+def test_batches_train_to_the_same_task(mosaic_graphs):
+    # One batch of all spots is the same step in another order.
+    _, one_batch = run(mosaic_graphs, n_epochs=1, full_batch_max=10, batch_size=60, dropout=0)
+    _, whole = run(mosaic_graphs, n_epochs=1, dropout=0)
+    for name in ("contrastive", "reconstruction"):
+        assert one_batch[name][0] == pytest.approx(whole[name][0], rel=1e-5)
+    encoders, batched = run(mosaic_graphs, full_batch_max=10, batch_size=25)
+    # Fewer spots to tell apart make the task easier.
     assert batched["contrastive"][0] < whole["contrastive"][0]
-    assert batched["reconstruction"][0] == pytest.approx(whole["reconstruction"][0])
-    _, one_batch = run(mosaic_graphs, n_epochs=1, full_batch_max=10, batch_size=60)
-    assert one_batch["contrastive"][0] == pytest.approx(whole["contrastive"][0], rel=1e-5)
+    assert batched["loss"].iloc[-1] < batched["loss"][0]
+    again, _ = run(mosaic_graphs, full_batch_max=10, batch_size=25)
+    for one, two in zip(encoders["rna"].state_dict().values(), again["rna"].state_dict().values(), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_epochs_that_are_not_given_make_enough_steps(mosaic_graphs, monkeypatch):
+    monkeypatch.setattr(training, "_WHOLE_STEPS", 4)
+    monkeypatch.setattr(training, "_BATCH_STEPS", 8)
+    assert len(run(mosaic_graphs, n_epochs=None)[1]) == 4
+    assert len(run(mosaic_graphs, n_epochs=None, full_batch_max=10, batch_size=20)[1]) == 3  # of three steps each
+
+
+def test_batch_norm_of_batches_is_the_same_in_inference(mosaic_graphs):
+    """What training saw in the last weights' batches is what embedding uses."""
+    settings = {"full_batch_max": 10, "batch_size": 30, "dropout": 0}
+    encoders, _ = run(mosaic_graphs, n_epochs=20, **settings)
+    expected = {name: [] for name in mosaic_graphs}
+    with torch.no_grad():
+        for batch in batches.Batches(mosaic_graphs, full_batch_max=10, batch_size=30, seed=5):
+            for name, H in batch.inputs.items():
+                expected[name].append(torch.nn.functional.leaky_relu(encoders[name].fc1(H), 0.2).mean(dim=0))
+    for name, means in expected.items():
+        # Batches of another seed: as near as means of 60 spots are.
+        spread = torch.stack(means).std(dim=0).max().item()
+        gap = (torch.stack(means).mean(dim=0) - encoders[name].bn.running_mean).abs().max().item()
+        assert gap < 3 * spread
+        assert encoders[name].bn.momentum == 0.1
 
 
 def test_reconstruction_is_the_mean_over_slices(mosaic_graphs):
@@ -90,13 +104,13 @@ def test_reconstruction_is_the_mean_over_slices(mosaic_graphs):
     encoders = training.new_encoders(mosaic_graphs, seed=0, n_hidden=16, n_latent=4, dropout=0)
     errors = {}
     for name, adata in mosaic_graphs.items():
-        H = torch.as_tensor(training.encoder_input(adata, K=2, w_g=0.8, symmetric=True))
+        H = torch.as_tensor(batches.encoder_input(adata, K=2, w_g=0.8, symmetric=True))
         squares = (encoders[name](H)[1].detach().numpy() - adata.X) ** 2
         for slice_name in adata.obs["slice"].unique():
             errors[name, slice_name] = squares[adata.obs["slice"] == slice_name].mean()
     for which, slices in (("all", errors), ("queries", [("rna", "s2"), ("adt", "s3")])):
-        objective = training.Objective(mosaic_graphs, reconstruct=which, T=0.1)
-        found = objective(encoders)[1].item()
+        (batch,) = batches.Batches(mosaic_graphs, reconstruct=which)
+        found = training.losses_of(batch, encoders, T=0.1)[1].item()
         assert found == pytest.approx(np.mean([errors[key] for key in slices]), rel=1e-5)
 
 
