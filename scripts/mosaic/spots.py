@@ -92,7 +92,8 @@ def _needed_parts(path: str | Path, counted: bool) -> ad.AnnData:
         places = file.get("obsm", {})
         from_layer = counted and "layers/counts" in file
         stored = file["layers/counts"] if from_layer else file.get("X")
-        matrix = None if stored is None else _read_matrix(stored)
+        read_matrix = _read_counts if counted else ad.io.read_elem
+        matrix = None if stored is None else read_matrix(stored)
         return ad.AnnData(
             None if from_layer else matrix,
             obs=ad.io.read_elem(file["obs"]),
@@ -103,8 +104,8 @@ def _needed_parts(path: str | Path, counted: bool) -> ad.AnnData:
         )
 
 
-def _read_matrix(stored: h5py.Dataset | h5py.Group) -> np.ndarray | sparse.spmatrix:
-    """A matrix of an h5ad file; what is dense there and larger than a chunk becomes sparse, chunk by chunk."""
+def _read_counts(stored: h5py.Dataset | h5py.Group) -> np.ndarray | sparse.spmatrix:
+    """The counts of an h5ad file; if dense there and larger than a chunk, they become sparse chunk by chunk."""
     if isinstance(stored, h5py.Group) or stored.size <= _CHUNK_VALUES:
         return ad.io.read_elem(stored)
     n_rows = max(1, _CHUNK_VALUES // stored.shape[1])

@@ -1,5 +1,7 @@
 """Imputation where the right answer is known by construction."""
 
+from types import SimpleNamespace
+
 import anndata as ad
 import mudata as md
 import numpy as np
@@ -162,6 +164,51 @@ def test_sparse_results_stay_sparse(mosaic):
     wide.layers["counts"] = sparse.csr_matrix(np.eye(20, 9, dtype=np.float32))
     done = impute.impute_modality(embedding, "s2", "adt", {"adt": [wide]}, method="nearest", n_neighbors=1)
     assert sparse.issparse(done.layers["imputed"])
+
+
+@pytest.mark.parametrize("as_dense", [True, False])
+def test_block_by_block_on_disk_as_at_once_in_memory(mosaic, tmp_path, monkeypatch, as_dense):
+    embedding, donor = mosaic
+    rng = np.random.default_rng(0)
+    rna = sparse.csr_matrix(rng.poisson(50 * rng.uniform(0.5, 2, 40)[:, None], (40, 5)).astype(np.float32))
+    measured = ad.AnnData(rna, obs=embedding["rna"].obs.copy(), layers={"counts": rna})
+    counts = {"adt": [donor], "rna": [measured[:20], measured[20:]]}
+    monkeypatch.setattr(impute, "_DENSE_ABOVE", 0 if as_dense else 1)
+    expected = impute.impute_modality(embedding, "s2", "adt", counts, n_neighbors=5)
+    assert len(list(impute.prepare(embedding, "s2", "adt", counts, n_neighbors=5).blocks())) == 1
+    imputation = impute.prepare(embedding, "s2", "adt", counts, n_neighbors=5)
+    monkeypatch.setattr(impute, "_BLOCK_VALUES", 21)  # seven spots of three features
+    assert len(list(imputation.blocks())) == 3
+    impute.write_imputed(imputation, tmp_path / "made.h5ad")
+    done = spots.read(tmp_path / "made.h5ad")
+    for name in impute.LAYERS:
+        assert sparse.issparse(done.layers[name]) != as_dense
+        np.testing.assert_array_equal(impute.dense(done.layers[name]), impute.dense(expected.layers[name]))
+    pd.testing.assert_frame_equal(done.obs, expected.obs, check_dtype=False, check_categorical=False)
+    assert done.var_names.tolist() == expected.var_names.tolist()
+    np.testing.assert_array_equal(done.obsm["spatial"], expected.obsm["spatial"])
+    assert [path.name for path in tmp_path.iterdir()] == ["made.h5ad"]
+
+
+def test_more_than_the_disk_holds_is_not_begun(mosaic, tmp_path, monkeypatch):
+    embedding, donor = mosaic
+    imputation = impute.prepare(embedding, "s2", "adt", {"adt": [donor]}, method="nearest", n_neighbors=10)
+    # Two layers of 20 x 3 values of four bytes.
+    assert imputation.n_bytes() == 480
+    monkeypatch.setattr(impute.shutil, "disk_usage", lambda path: SimpleNamespace(free=479))
+    with pytest.raises(InputError, match=r"20 spots x 3 imputed features take up to .* left\n.*Hint: free the disk"):
+        impute.write_imputed(imputation, tmp_path / "made.h5ad")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_regression_is_fitted_on_a_sample_of_many_donors(mosaic, monkeypatch, caplog):
+    embedding, donor = mosaic
+    rna = sparse.csr_matrix(np.random.default_rng(0).poisson(5.0, (40, 5)).astype(np.float32))
+    measured = ad.AnnData(rna, obs=embedding["rna"].obs.copy(), layers={"counts": rna})
+    monkeypatch.setattr(impute, "_MOST_FITTED", 15)
+    with caplog.at_level("INFO", logger="mosaic"):
+        impute.impute_modality(embedding, "s2", "adt", {"adt": [donor], "rna": [measured[:20], measured[20:]]})
+    assert "the regression is fitted on 15 of 20 donors" in caplog.text
 
 
 def test_a_slice_without_spots(mosaic):

@@ -46,6 +46,33 @@ def test_features_may_be_any_finite_numbers(raw_slice, written):
     np.testing.assert_allclose(adata.X, raw.X)
 
 
+@pytest.mark.parametrize("stored", [np.asarray, sparse.csr_matrix, sparse.csc_matrix])
+def test_counts_however_they_are_stored(raw_slice, written, stored, monkeypatch):
+    raw = raw_slice()
+    expected = raw.X.toarray()
+    raw.X = stored(expected)
+    monkeypatch.setattr(spots, "_CHUNK_VALUES", 30)  # two rows and a half
+    counts = spots.read_slice(written(raw), "s1", "rna").layers["counts"]
+    assert counts.format == "csr"
+    np.testing.assert_array_equal(counts.toarray(), expected)
+
+
+def test_only_what_is_needed_is_read(raw_slice, written):
+    raw = raw_slice()
+    raw.layers["other"] = raw.X.copy()
+    raw.uns["junk"] = {"a": 1}
+    raw.obsm["X_pca"] = np.ones((raw.n_obs, 3))
+    adata = spots.read_slice(written(raw), "s1", "rna")
+    assert (list(adata.layers), list(adata.obsm), list(adata.uns)) == (["counts"], ["spatial"], [])
+    assert adata.X is None
+    path = written(raw, "whole.h5ad")
+    assert list(spots.read(path).layers) == ["other"]
+    without = spots.read(path, layers=False)
+    assert not list(without.layers)
+    np.testing.assert_array_equal(without.X.toarray(), raw.X.toarray())
+    pd.testing.assert_frame_equal(without.obs, raw.obs)
+
+
 def broken(raw, fault):
     raw.X = raw.X.toarray()
     if fault == "negative":
