@@ -3,7 +3,7 @@
 from mosaic.logs import job
 
 with job(snakemake.log[0]):
-    from mosaic import cluster, spots
+    from mosaic import cluster, files, spots
 
     embedding = spots.read(snakemake.input.embedding)
     found = cluster.cluster_domains(
@@ -12,4 +12,4 @@ with job(snakemake.log[0]):
     table = embedding.obs[["slice"]].assign(domain=found.labels)
     if found.probability is not None:
         table["probability"] = found.probability
-    table.to_csv(snakemake.output[0], sep="\t", index_label="spot", float_format="%.6g")
+    files.write_table(table, snakemake.output[0], index_label="spot", float_format="%.6g")

@@ -3,7 +3,7 @@
 from mosaic.logs import job
 
 with job(snakemake.log[0]):
-    from mosaic import metrics, spots
+    from mosaic import files, metrics, spots
 
     embedding = spots.read(snakemake.input.embedding)
     domains = spots.read_table(snakemake.input.domains).loc[embedding.obs_names, "domain"]
@@ -12,4 +12,4 @@ with job(snakemake.log[0]):
         obs = {path: spots.read(path).obs for path in snakemake.input.reduced}
         truth = spots.annotation(obs, embedding.obs_names, snakemake.params.truth)
     table = metrics.evaluate(embedding, domains.to_numpy(), truth, seed=snakemake.params.seed)
-    table.to_csv(snakemake.output[0], sep="\t", index=False, na_rep="NA", float_format="%.6g")
+    files.write_table(table, snakemake.output[0], index=False, na_rep="NA", float_format="%.6g")

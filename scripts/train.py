@@ -3,14 +3,19 @@
 from mosaic.logs import job
 
 with job(snakemake.log[0], threads=snakemake.params.threads):
+    from pathlib import Path
+
     import torch
 
-    from mosaic import spots, training
+    from mosaic import files, spots, training
 
     torch.set_num_threads(snakemake.params.threads)
     graphs = dict(zip(snakemake.params.modalities, [spots.read(path) for path in snakemake.input.graphs], strict=True))
     seed = int(snakemake.wildcards.seed)
-    encoders, history = training.fit(graphs, seed=seed, **snakemake.params.settings)
-    history.to_csv(snakemake.output.history, sep="\t", index=False)
+    # Undeclared, so that Snakemake leaves it where it is when the job is killed.
+    checkpoint = Path(snakemake.output.model).with_name("checkpoint.safetensors")
+    encoders, history = training.fit(graphs, seed=seed, checkpoint=checkpoint, **snakemake.params.settings)
+    files.write_table(history, snakemake.output.history, index=False)
     settings = snakemake.params.settings | {"seed": seed, "threads": snakemake.params.threads}
     training.save_model(encoders, settings, snakemake.output.model)
+    checkpoint.unlink(missing_ok=True)

@@ -18,9 +18,10 @@ from sklearn.preprocessing import StandardScaler, normalize
 from sklearn.utils.sparsefuncs import mean_variance_axis
 
 from mosaic.errors import InputError
+from mosaic.files import whole_file
 from mosaic.graph import spatial_neighbors
 from mosaic.neighbors import Metric, nearest
-from mosaic.spots import LATENT, slice_names, stack, whole_file
+from mosaic.spots import LATENT, slice_names, stack
 
 logger = logging.getLogger(__name__)
 

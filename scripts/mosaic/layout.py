@@ -10,7 +10,7 @@ from mosaic.neighbors import nearest
 logger = logging.getLogger(__name__)
 
 # Above so many spots a seeded sample is laid out, and each other spot put amid the nearest of the sample.
-_MOST_SPOTS = 100_000
+_MOST_SPOTS = 50_000
 _AMID = 5
 
 

@@ -57,5 +57,8 @@ def job(log: str | Path, *, threads: int = 1) -> Iterator[None]:
         sys.exit(1)
     except Exception as error:
         traceback.print_exc()
+        if "No space left on device" in str(error):  # from whichever library wrote
+            hint = "free space, then run again: what is finished is kept, and nothing half-written is left"
+            error = InputError(f"the disk is full ({error})", where=os.getcwd(), hint=hint)
         print(f"\n{type(error).__name__}: {error}\n    The whole traceback is in {log}\n", file=terminal)
         sys.exit(1)

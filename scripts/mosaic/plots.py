@@ -27,6 +27,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 
 from mosaic.errors import InputError
+from mosaic.files import whole_file
 
 SMALL = 7  # points: ticks, legends, annotations
 MEDIUM = 8  # points: titles
@@ -828,6 +829,8 @@ def save(figure: Figure, svg_path: str | Path, png_path: str | Path) -> None:
     svg_path, png_path
         Where to write.
     """
-    figure.savefig(svg_path, format="svg", dpi=SVG_DPI, metadata={"Date": None})
-    figure.savefig(png_path, format="png", dpi=PNG_DPI)
+    with whole_file(svg_path) as unfinished:
+        figure.savefig(unfinished, format="svg", dpi=SVG_DPI, metadata={"Date": None})
+    with whole_file(png_path) as unfinished:
+        figure.savefig(unfinished, format="png", dpi=PNG_DPI)
     figure.clear()

@@ -4,9 +4,7 @@ A spot is named ``{slice}:{barcode}``, which is unique over a run: barcodes alon
 """
 
 import logging
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -18,6 +16,7 @@ import pandas as pd
 from scipy import sparse
 
 from mosaic.errors import InputError
+from mosaic.files import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -265,18 +264,6 @@ def read_slices(paths: Sequence[str | Path]) -> dict[str, list[ad.AnnData]]:
 def read_table(path: str | Path) -> pd.DataFrame:
     """Read a TSV that a rule wrote, indexed by its column ``spot``, with whole numbers and words as they are."""
     return pd.read_csv(path, sep="\t", index_col="spot", dtype={"spot": str}, keep_default_na=False, na_values=[""])
-
-
-@contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
-    """A file to write beside ``path``, which takes its place when all is written: whole, or not there."""
-    path = Path(path)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        yield unfinished
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def write(data: ad.AnnData | md.MuData, path: str | Path) -> None:

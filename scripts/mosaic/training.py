@@ -1,9 +1,10 @@
 """Fitting the encoders, saving and loading them, and embedding spots with them."""
 
+import hashlib
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import anndata as ad
@@ -17,6 +18,7 @@ from safetensors.torch import save_file
 from mosaic.batches import Batch, Batches, encoder_input
 from mosaic.encoder import Encoder
 from mosaic.errors import InputError
+from mosaic.files import whole_file
 from mosaic.losses import contrastive_loss, graph_loss, reconstruction_loss
 from mosaic.spots import collect_embeddings
 
@@ -122,6 +124,8 @@ def fit(
     n_hidden: int = 128,
     n_latent: int = 32,
     dropout: float = 0.2,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int | None = None,
     **batch_settings: object,
 ) -> tuple[dict[str, Encoder], pd.DataFrame]:
     """Train one encoder per modality, as SpaMosaic does (Yan et al., Nature Genetics 2026).
@@ -146,6 +150,10 @@ def fit(
         See ``losses_of``.
     K, n_hidden, n_latent, dropout
         See ``encoder.Encoder``.
+    checkpoint, checkpoint_every
+        A file to which the state is written every so many epochs. Where it is there already, of the same data and
+        settings, training goes on from it and ends with the same weights as if it had never stopped; where it is of
+        others, it is not used. It is left for the caller to remove, once what is returned is safe.
     batch_settings
         What else ``batches.Batches`` takes: ``w_g``, ``symmetric``, ``reconstruct``, ``full_batch_max``,
         ``batch_size``.
@@ -178,8 +186,15 @@ def fit(
     if n_epochs is None:
         n_epochs = _WHOLE_STEPS if batches.n_steps == 1 else -(-_BATCH_STEPS // batches.n_steps)
     history = []
+    state = None
+    if checkpoint is not None:
+        settings = {"lr": lr, "weight_decay": weight_decay, "T": T, "w_rec_g": w_rec_g, "dropout": dropout}
+        identity = _identity(graphs, settings | batch_settings | {"seed": seed, "K": K, "device": place.type})
+        state = _State(Path(checkpoint), identity, encoders, optimizer, batches.generator)
+        history = state.resume()
+    first = len(history) + 1
     begun = shown = time.monotonic()
-    for epoch in range(1, n_epochs + 1):
+    for epoch in range(first, n_epochs + 1):
         sums = torch.zeros(3, device=place)
         for step, batch in enumerate(batches, start=1):
             contrastive, reconstruction = losses_of(batch, encoders, T=T, w_rec_g=w_rec_g)
@@ -191,7 +206,7 @@ def fit(
             now = time.monotonic()
             if now - shown > _PROGRESS_SECONDS or (step == batches.n_steps and epoch in (1, n_epochs)):
                 shown = now
-                done = (epoch - 1) * batches.n_steps + step
+                done = (epoch - first) * batches.n_steps + step
                 logger.info(
                     "seed %d, epoch %d/%d%s: loss %.4f (contrastive %.4f, reconstruction %.4f), %.0f s left",
                     seed,
@@ -199,7 +214,7 @@ def fit(
                     n_epochs,
                     f", step {step}/{batches.n_steps}" if batches.n_steps > 1 else "",
                     *(sums / step).tolist(),
-                    (now - begun) / done * (n_epochs * batches.n_steps - done),
+                    (now - begun) / done * ((n_epochs - first + 1) * batches.n_steps - done),
                     extra={"progress": True},
                 )
         history.append((epoch, *(sums / batches.n_steps).tolist()))
@@ -209,6 +224,8 @@ def fit(
                 where="train",
                 hint="lower train.lr or raise train.T, and look at the features for extreme values",
             )
+        if state and checkpoint_every and epoch % checkpoint_every == 0 and epoch < n_epochs:
+            state.write(history)
     if batches.n_steps > 1:
         settle_batch_norm(encoders, batches)
     table = pd.DataFrame(history, columns=["epoch", "loss", "contrastive", "reconstruction"])
@@ -233,15 +250,89 @@ def settle_batch_norm(encoders: Mapping[str, Encoder], batches: Batches) -> None
         layer.momentum = momentum
 
 
-def save_model(encoders: Mapping[str, Encoder], settings: Mapping, path: str | Path) -> None:
-    """Write the weights as safetensors (names ``{modality}.{parameter}``), with every setting in their metadata."""
-    tensors = {
-        f"{name}.{parameter}": tensor.contiguous()
+def _identity(graphs: Mapping[str, ad.AnnData], settings: Mapping) -> str:
+    """A hash of all that decides how training goes on: data, settings, threads, and the version of PyTorch."""
+    digest = hashlib.sha256(json.dumps([settings, torch.get_num_threads(), torch.__version__], default=str).encode())
+    for name, graph in graphs.items():
+        digest.update(json.dumps([name, graph.obs_names.tolist(), graph.obs["slice"].tolist()]).encode())
+        digest.update(np.ascontiguousarray(graph.X))
+        for matrix in graph.obsp.values():
+            for part in (matrix.data, matrix.indices, matrix.indptr):
+                digest.update(part)
+    return digest.hexdigest()
+
+
+class _State:
+    """All that changes in training, between two epochs: weights, optimizer, random numbers and history."""
+
+    def __init__(self, path: Path, identity: str, encoders: Mapping[str, Encoder], optimizer, generator):
+        self.path, self.identity = path, identity
+        self.encoders, self.optimizer, self.generator = encoders, optimizer, generator
+        self.on_gpu = next(iter(encoders.values())).fc1.weight.is_cuda
+
+    def write(self, history: Sequence[tuple]) -> None:
+        tensors = _weights(self.encoders)
+        for number, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{key}": value for key, value in moments.items()}
+        tensors |= {"random.batches": self.generator.get_state(), "random.cpu": torch.get_rng_state()}
+        if self.on_gpu:
+            tensors["random.gpu"] = torch.cuda.get_rng_state()
+        _write_tensors(tensors, {"identity": self.identity, "history": json.dumps(history)}, self.path)
+
+    def resume(self) -> list[tuple]:
+        """Put everything back as it was; the history up to there, empty where there is nothing to go on from."""
+        if not self.path.exists():
+            return []
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                metadata = file.metadata()
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        except Exception as error:
+            logger.warning("%s can't be read (%s), so training begins anew", self.path, error)
+            return []
+        if metadata.get("identity") != self.identity:
+            logger.warning("%s is of other data or settings, so training begins anew", self.path)
+            return []
+        moments = {}
+        for key, value in tensors.items():
+            if key.startswith("optimizer."):
+                _, number, name = key.split(".")
+                moments.setdefault(int(number), {})[name] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        for name, encoder in self.encoders.items():
+            encoder.load_state_dict(_of_modality(tensors, name))
+        self.generator.set_state(tensors["random.batches"])
+        torch.set_rng_state(tensors["random.cpu"])
+        if self.on_gpu:
+            torch.cuda.set_rng_state(tensors["random.gpu"])
+        history = [tuple(row) for row in json.loads(metadata["history"])]
+        logger.info("going on after epoch %d, from %s", len(history), self.path, extra={"progress": True})
+        return history
+
+
+def _weights(encoders: Mapping[str, Encoder]) -> dict[str, torch.Tensor]:
+    return {
+        f"weights.{name}.{parameter}": tensor
         for name, encoder in encoders.items()
         for parameter, tensor in encoder.state_dict().items()
     }
+
+
+def _of_modality(tensors: Mapping[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
+    prefix = f"weights.{name}."
+    return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+
+
+def _write_tensors(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str], path: str | Path) -> None:
+    with whole_file(path) as unfinished:
+        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, unfinished, metadata=dict(metadata))
+
+
+def save_model(encoders: Mapping[str, Encoder], settings: Mapping, path: str | Path) -> None:
+    """Write the weights as safetensors (``weights.{modality}.{parameter}``), with every setting in their metadata."""
     metadata = {"settings": json.dumps(dict(settings)), "modalities": json.dumps(list(encoders))}
-    save_file(tensors, path, metadata=metadata)
+    _write_tensors(_weights(encoders), metadata, path)
 
 
 def load_model(path: str | Path) -> tuple[dict[str, Encoder], dict]:
@@ -265,7 +356,7 @@ def load_model(path: str | Path) -> tuple[dict[str, Encoder], dict]:
         ) from error
     encoders = {}
     for name in modalities:
-        state = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+        state = _of_modality(tensors, name)
         shape = {key: settings[key] for key in ("K", "n_hidden", "n_latent", "dropout")}
         encoders[name] = Encoder(state["decoder.weight"].shape[0], **shape)
         encoders[name].load_state_dict(state)

@@ -59,3 +59,10 @@ def test_progress_and_warnings_reach_the_terminal_all_else_the_log(run):
 def test_threads_are_those_asked_for(run):
     _, log = run("import os\nprint(os.environ['OMP_NUM_THREADS'], os.environ['NUMBA_NUM_THREADS'])")
     assert log.strip() == "3 3"
+
+
+def test_a_full_disk_is_told_in_words(run):
+    done, log = run("raise OSError(28, 'No space left on device')")
+    assert "the disk is full ([Errno 28] No space left on device)" in done.stderr
+    assert "Hint: free space, then run again" in done.stderr
+    assert "Traceback" in log

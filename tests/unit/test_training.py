@@ -145,3 +145,54 @@ def test_a_loss_that_explodes_is_an_error(mosaic_graphs):
     graphs["rna"].X[:] *= 1e30
     with pytest.raises(InputError, match=r"train: the loss is (nan|inf) in epoch"):
         run(graphs)
+
+
+def test_a_stopped_training_ends_with_the_same_bits(mosaic_graphs, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", logger="mosaic")
+    file = tmp_path / "checkpoint.safetensors"
+    for settings in ({}, {"full_batch_max": 10, "batch_size": 25}):
+        expected, history = run(mosaic_graphs, n_epochs=12, **settings)
+
+        def stopped(state, history, write=training._State.write):
+            write(state, history)
+            if len(history) == 8:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(training._State, "write", stopped)
+            with pytest.raises(KeyboardInterrupt):
+                run(mosaic_graphs, n_epochs=12, checkpoint=file, checkpoint_every=4, **settings)
+        torch.rand(5)  # whatever else drew random numbers
+        caplog.clear()
+        encoders, resumed = run(mosaic_graphs, n_epochs=12, checkpoint=file, checkpoint_every=4, **settings)
+        assert "going on after epoch 8" in caplog.text
+        pd.testing.assert_frame_equal(resumed, history)
+        for name, encoder in encoders.items():
+            for key, tensor in encoder.state_dict().items():
+                assert torch.equal(tensor, expected[name].state_dict()[key]), (name, key)
+
+
+def test_a_checkpoint_of_something_else_is_not_used(mosaic_graphs, tmp_path, caplog):
+    file = tmp_path / "checkpoint.safetensors"
+    run(mosaic_graphs, n_epochs=4, checkpoint=file, checkpoint_every=2)
+    other = {name: adata.copy() for name, adata in mosaic_graphs.items()}
+    other["rna"].X[0, 0] += 1
+    for graphs, changed in ((mosaic_graphs, {"lr": 0.02}), (mosaic_graphs, {"w_g": 0.5}), (other, {})):
+        expected, _ = run(graphs, n_epochs=4, **changed)
+        caplog.clear()
+        encoders, _ = run(graphs, n_epochs=4, checkpoint=file, **changed)
+        assert "is of other data or settings, so training begins anew" in caplog.text
+        assert torch.equal(encoders["rna"].fc1.weight, expected["rna"].fc1.weight)
+    file.write_bytes(b"half")
+    caplog.clear()
+    run(mosaic_graphs, n_epochs=1, checkpoint=file)
+    assert "can't be read" in caplog.text
+
+
+def test_more_epochs_go_on_from_a_checkpoint(mosaic_graphs, tmp_path):
+    file = tmp_path / "checkpoint.safetensors"
+    run(mosaic_graphs, n_epochs=5, checkpoint=file, checkpoint_every=4)
+    longer, history = run(mosaic_graphs, n_epochs=8, checkpoint=file)
+    expected, whole = run(mosaic_graphs, n_epochs=8)
+    pd.testing.assert_frame_equal(history, whole)
+    assert torch.equal(longer["rna"].fc1.weight, expected["rna"].fc1.weight)
