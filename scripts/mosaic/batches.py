@@ -21,8 +21,11 @@ logger = logging.getLogger(__name__)
 _SHARE_OF_MEMORY = 0.5
 
 
+Places = torch.Tensor | slice
+
+
 class Batch(NamedTuple):
-    """One step. Places are row numbers in a modality's ``inputs``; all tensors are on the device.
+    """One step. Places index rows of a modality's ``inputs``, by a slice where they can; all tensors are on the device.
 
     Attributes
     ----------
@@ -38,8 +41,8 @@ class Batch(NamedTuple):
     """
 
     inputs: Mapping[str, torch.Tensor]
-    contrasted: Sequence[Mapping[str, tuple[torch.Tensor, torch.Tensor]]]
-    reconstructed: Sequence[tuple[str, torch.Tensor]]
+    contrasted: Sequence[Mapping[str, tuple[Places, torch.Tensor]]]
+    reconstructed: Sequence[tuple[str, Places]]
     edges: Sequence[torch.Tensor]
     absent: Sequence[torch.Tensor]
 
@@ -205,13 +208,13 @@ class Batches:
                 own = column[chunk][spot]
                 places = place(name, own)
                 members.setdefault((name, group.slice_name), []).append((places, own))
-                positives[name] = self._moved(places), self._moved(spot)
+                positives[name] = self._places(places), self._moved(spot)
             if len(positives) > 1:
                 contrasted.append(positives)
         reconstructed, edges, absent = [], [], []
         for name, slice_name in self._reconstructed:
             places, own = (np.concatenate(parts) for parts in zip(*members[name, slice_name], strict=True))
-            reconstructed.append((name, self._moved(places)))
+            reconstructed.append((name, self._places(places)))
             if self._around:
                 ends = self._edges(name, own) if whole else np.vstack([places, place(name, self._neighbors(name, own))])
                 edges.append(self._moved(ends))
@@ -239,6 +242,12 @@ class Batches:
         if isinstance(H, torch.Tensor):
             return H[self._moved(rows)]
         return self._moved(H[rows])
+
+    def _places(self, rows: np.ndarray) -> Places:
+        # A slice is a view, and so is its gradient.
+        if len(rows) and (np.diff(rows) == 1).all():
+            return slice(int(rows[0]), int(rows[-1]) + 1)
+        return self._moved(rows)
 
     def _moved(self, array: np.ndarray) -> torch.Tensor:
         tensor = torch.from_numpy(np.ascontiguousarray(array))

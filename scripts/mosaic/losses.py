@@ -3,8 +3,8 @@
 import torch
 from torch.nn import functional
 
-# Rows per block of the similarity matrix: small enough for the cache of a CPU, large enough to keep a GPU busy.
-BLOCK_ROWS = {"cpu": 256, "cuda": 8192}
+# Values in a block of rows of the similarity matrix: few enough for the caches of a CPU, enough to keep a GPU busy.
+BLOCK_VALUES = {"cpu": 2**22, "cuda": 2**27}
 
 # After the shift by a row's largest similarity, terms below exp(-60) of the sum are held there: they change it by less
 # than 1e-20 for a million spots, while smaller ones would be denormal numbers, on which CPUs are many times slower.
@@ -25,31 +25,29 @@ class _Contrastive(torch.autograd.Function):
         others = sums[spot] - z
         n_positives = count[spot] - 1
         positive = (z * others).sum(dim=1) / (n_positives * T)
-        log_sums = torch.empty_like(positive)
+        totals, peaks = torch.empty_like(z[:, :1]), torch.full_like(z[:, :1], 1 / T)
         gradient = torch.zeros_like(z)
         # With a column of ones beside z, the product comes shifted already.
         bounded = T >= _BOUNDED
         columns = torch.cat([z, torch.ones_like(z[:, :1])], dim=1) if bounded else z
         queries = torch.cat([z, -torch.ones_like(z[:, :1])], dim=1) / T if bounded else z / T
-        for start in range(0, n_rows, BLOCK_ROWS[z.device.type]):
-            rows = slice(start, start + BLOCK_ROWS[z.device.type])
+        n_block = max(1, BLOCK_VALUES[z.device.type] // n_rows)
+        for start in range(0, n_rows, n_block):
+            rows = slice(start, start + n_block)
             E = queries[rows] @ columns.T
-            if bounded:
-                peak = 1 / T
-            else:
+            if not bounded:
                 E[:, rows].fill_diagonal_(-torch.inf)
-                peak = E.amax(dim=1, keepdim=True)
-                E.sub_(peak).clamp_(min=_FLOOR)
+                peaks[rows] = E.amax(dim=1, keepdim=True)
+                E.sub_(peaks[rows]).clamp_(min=_FLOOR)
             E.exp_()
             E[:, rows].fill_diagonal_(0)
-            total = E.sum(dim=1, keepdim=True)
-            log_sums[rows] = (peak + total.log()).squeeze(1)
+            total = totals[rows] = E.sum(dim=1, keepdim=True)
             # d loss / d s_ij = E_ij / total_i - Q_ij, and s_ij holds both z_i and z_j.
             gradient[rows] += (E @ z) / total
             gradient.addmm_(E.T, z[rows] / total)
         gradient -= 2 * others / n_positives.unsqueeze(1)
         ctx.save_for_backward(gradient.div_(n_rows * T))
-        return (log_sums - positive).mean()
+        return ((peaks + totals.log()).squeeze(1) - positive).mean()
 
     @staticmethod
     def backward(ctx, upstream):

@@ -155,7 +155,7 @@ def _scan(
 
 
 # By hand, as faiss and PyTorch take four and three times as long for Manhattan distances.
-@numba.njit(nogil=True, fastmath=True)
+@numba.njit(nogil=True, fastmath=True, cache=True)
 def _scan_lists(rows, columns, ends, turns, turn_ends, distance, found):
     n_features, last = rows.shape[1], distance.shape[1] - 1
     for number in range(len(ends) - 1):
@@ -175,7 +175,7 @@ def _scan_lists(rows, columns, ends, turns, turn_ends, distance, found):
                     distance[row, place], found[row, place] = value, start + column
 
 
-@numba.njit(nogil=True, fastmath=True)
+@numba.njit(nogil=True, fastmath=True, cache=True)
 def _add_distances(row, block, sums):
     n_features, width = block.shape
     sums[:] = 0

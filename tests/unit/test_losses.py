@@ -23,7 +23,7 @@ def unit_rows(n_rows, dtype=torch.float64, seed=0):
 @pytest.mark.parametrize("T", [0.01, 0.1, 1.0])
 @pytest.mark.parametrize("n_modalities", [2, 3])
 def test_value_and_gradient_are_the_dense_formulas(T, n_modalities, monkeypatch):
-    monkeypatch.setitem(losses.BLOCK_ROWS, "cpu", 7)
+    monkeypatch.setitem(losses.BLOCK_VALUES, "cpu", 7 * 20 * n_modalities)
     spot = torch.arange(20).repeat(n_modalities)
     values, gradients = [], []
     for loss in (dense_loss, losses.contrastive_loss):
