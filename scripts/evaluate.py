@@ -6,7 +6,7 @@ with job(snakemake.log[0]):
     from mosaic import files, metrics, spots
 
     embedding = spots.read(snakemake.input.embedding)
-    domains = spots.read_table(snakemake.input.domains).loc[embedding.obs_names, "domain"]
+    domains = spots.read_table(snakemake.input.domains, embedding.obs_names)["domain"]
     truth = None
     if snakemake.params.truth:
         obs = {path: spots.read(path).obs for path in snakemake.input.reduced}

@@ -13,13 +13,14 @@ with job(snakemake.log[0]):
     runs = []
     for folder in dict.fromkeys(Path(path).parent for path in snakemake.input.runs):
         imputed = [path for path in snakemake.input.imputed if Path(path).parent.parent == folder]
+        embedding = spots.read(folder / "embedding.h5mu")
         runs.append(
             atlas.Run(
                 method=folder.parent.name,
                 seed=int(folder.name.removeprefix("seed-")),
-                embedding=spots.read(folder / "embedding.h5mu"),
-                domains=spots.read_table(folder / "domains.tsv")["domain"],
-                umap=spots.read_table(folder / "umap.tsv"),
+                embedding=embedding,
+                domains=spots.read_table(folder / "domains.tsv", embedding.obs_names)["domain"],
+                umap=spots.read_table(folder / "umap.tsv", embedding.obs_names),
                 imputed=spots.read_slices(imputed),
             )
         )

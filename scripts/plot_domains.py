@@ -7,7 +7,7 @@ with job(snakemake.log[0]):
 
     embedding = spots.read(snakemake.input.embedding)
     table = embedding.obs[["slice"]].assign(
-        domain=spots.read_table(snakemake.input.domains)["domain"].reindex(embedding.obs_names)
+        domain=spots.read_table(snakemake.input.domains, embedding.obs_names)["domain"]
     )
     if snakemake.params.truth:
         obs = {path: spots.read(path).obs for path in snakemake.input.reduced}

@@ -6,14 +6,14 @@ with job(snakemake.log[0]):
     from mosaic import plots, spots
 
     embedding = spots.read(snakemake.input.embedding)
-    domains = spots.read_table(snakemake.input.domains).loc[embedding.obs_names, "domain"]
+    domains = spots.read_table(snakemake.input.domains, embedding.obs_names)["domain"]
     domain_colours = plots.palette(domains)
     if snakemake.params.truth:
         obs = {path: spots.read(path).obs for path in snakemake.input.reduced}
         truth = spots.annotation(obs, embedding.obs_names, snakemake.params.truth)
         domain_colours, _ = plots.matched_palette(domains, truth)
     figure = plots.latent_umap(
-        spots.read_table(snakemake.input.umap).loc[embedding.obs_names].to_numpy(),
+        spots.read_table(snakemake.input.umap, embedding.obs_names).to_numpy(),
         embedding.obs["slice"],
         embedding.obs["modalities"],
         domains,

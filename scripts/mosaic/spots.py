@@ -261,9 +261,34 @@ def read_slices(paths: Sequence[str | Path]) -> dict[str, list[ad.AnnData]]:
     return slices
 
 
-def read_table(path: str | Path) -> pd.DataFrame:
-    """Read a TSV that a rule wrote, indexed by its column ``spot``, with whole numbers and words as they are."""
-    return pd.read_csv(path, sep="\t", index_col="spot", dtype={"spot": str}, keep_default_na=False, na_values=[""])
+def read_table(path: str | Path, spots: pd.Index | None = None) -> pd.DataFrame:
+    """Read a TSV that a rule wrote, indexed by its column ``spot``, with whole numbers and words as they are.
+
+    Parameters
+    ----------
+    path
+        The table.
+    spots
+        The spots wanted, in this order; None: all that are there.
+
+    Raises
+    ------
+    InputError
+        If the table is damaged or lacks one of the spots.
+    """
+    hint = "delete this file and run again: the workflow makes it anew"
+    try:
+        table = pd.read_csv(
+            path, sep="\t", index_col="spot", dtype={"spot": str}, keep_default_na=False, na_values=[""]
+        )
+    except ValueError as error:
+        raise InputError(f"is damaged ({error})", where=str(path), hint=hint) from error
+    if spots is None:
+        return table
+    lacking = spots[~spots.isin(table.index)]
+    if len(lacking):
+        raise InputError(f"is damaged: it lacks {len(lacking)} of {len(spots)} spots", where=str(path), hint=hint)
+    return table.loc[spots]
 
 
 def write(data: ad.AnnData | md.MuData, path: str | Path) -> None:

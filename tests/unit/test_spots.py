@@ -224,3 +224,15 @@ def test_collected_embedding_is_the_mean_over_modalities():
     np.testing.assert_allclose(table.loc["s3:a"], [0, 1])
     np.testing.assert_allclose(mdata.obsm["spatial"][mdata.obs_names.get_loc("s3:a")], [2, 2])
     np.testing.assert_allclose(mdata["adt"]["s3:a"].obsm[spots.LATENT], [[0, 1]])
+
+
+def test_a_table_that_was_cut_is_damaged(tmp_path):
+    path, names = tmp_path / "domains.tsv", pd.Index(["s1:a", "s1:b", "s1:c"])
+    path.write_text("spot\tslice\tdomain\ns1:b\ts1\t1\ns1:a\ts1\t0\ns1:c\ts1\t2\n")
+    assert spots.read_table(path, names)["domain"].tolist() == [0, 1, 2]
+    path.write_text(path.read_text()[:30])
+    with pytest.raises(InputError, match=r"domains.tsv: is damaged: it lacks 2 of 3 spots\n.*delete this file"):
+        spots.read_table(path, names)
+    path.write_text("")
+    with pytest.raises(InputError, match=r"domains.tsv: is damaged \(.*\)\n.*delete this file"):
+        spots.read_table(path, names)
