@@ -19,6 +19,7 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/prepare.smk"
 include: "workflow/rules/integrate.smk"
 include: "workflow/rules/analyse.smk"
+include: "workflow/rules/check.smk"
 include: "workflow/rules/figures.smk"
 
 
@@ -26,5 +27,10 @@ rule all:
     default_target: True
     input:
         "<results>/integrated.h5mu",
-        collect("<results>/{method}/seed-{seed}/metrics.tsv", method=config["methods"], seed=config["seeds"]),
+        collect(
+            "<results>/{method}/seed-{seed}/{table}.tsv",
+            method=config["methods"],
+            seed=config["seeds"],
+            table=["metrics", "checks"],
+        ),
         figures(),

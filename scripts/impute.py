@@ -3,6 +3,8 @@
 from mosaic.logs import job
 
 with job(snakemake.log[0]):
+    import pandas as pd
+
     from mosaic import impute, spots
 
     imputation = impute.prepare(
@@ -12,4 +14,5 @@ with job(snakemake.log[0]):
         spots.read_slices(snakemake.input.counts),
         **snakemake.params.settings,
     )
-    impute.write_imputed(imputation, snakemake.output[0])
+    scores = pd.read_csv(snakemake.input.scores, sep="\t", index_col="feature") if snakemake.input.scores else None
+    impute.write_imputed(imputation, snakemake.output[0], scores)

@@ -39,6 +39,8 @@ _COMPONENTS = 50
 # ... and shifts a feature only where, left out in turn, it explains more than this share of what matching leaves.
 _LEAST_GAIN = 0.05
 _PENALTIES = np.logspace(0, 6, 13)
+# Share of a spot's own donors in the variance that errors are measured by; the rest is that of all donors.
+_OWN_SPREAD = 0.8
 # The regression is fitted on at most so many donors, a seeded sample of them.
 _MOST_FITTED = 20_000
 # Values of a block of features in the regression, and of a block of spots that are predicted: bounds the memory.
@@ -216,6 +218,8 @@ class Imputation(NamedTuple):
         Of each spot's donors (spots x donors, rows that sum to 1).
     values
         The donors' counts (donors x features).
+    donors
+        Names of the donors.
     shifts
         Per source modality the rows of its spots (spots of the source), their share in the prediction, and what the
         source adds.
@@ -227,6 +231,7 @@ class Imputation(NamedTuple):
     features: pd.Index
     weights: sparse.csr_matrix
     values: sparse.csr_matrix
+    donors: pd.Index
     shifts: Sequence[tuple[np.ndarray, np.ndarray, Shift]]
     counted: bool
 
@@ -273,6 +278,7 @@ def prepare(
     modality: str,
     counts: Mapping[str, Sequence[ad.AnnData]],
     *,
+    spots: pd.Index | None = None,
     method: Method = "matching",
     n_neighbors: int = 25,
     smooth_neighbors: int = 5,
@@ -299,6 +305,8 @@ def prepare(
         Per modality its slices, with ``layers["counts"]`` (kind ``features``: X, which then stands for the counts).
         Of the missing modality all slices that measured it, whose shared features are imputed; ``matching`` needs the
         source modalities too, in the slice itself and in bridge slices.
+    spots
+        Which spots of the slice; None: all of them.
     method, n_neighbors
         See above; neighbours per source.
     smooth_neighbors
@@ -313,10 +321,10 @@ def prepare(
     known = targets.obs_names.isin(embedding[modality].obs_names)
     if not known.all():
         targets = targets[known]
-    names = embedding.obs_names[(embedding.obs["slice"] == slice_name).to_numpy()]
+    names = embedding.obs_names[(embedding.obs["slice"] == slice_name).to_numpy()] if spots is None else spots
     if not len(names):
         raise InputError("has no spots to impute", where=f"slice {slice_name}")
-    values = _values(targets)
+    values = values_of(targets)
     total, n_sources, found = sparse.csr_matrix((len(names), targets.n_obs)), np.zeros(len(names)), []
     for source, adata in embedding.mod.items():
         rows = np.flatnonzero(names.isin(adata.obs_names))
@@ -345,9 +353,31 @@ def prepare(
         targets.var_names,
         sparse.csr_matrix(sparse.diags_array(1 / n_sources) @ total),
         values,
+        targets.obs_names,
         [(rows, 1 / n_sources[rows], shift) for rows, shift in found],
         "counts" in targets.layers,
     )
+
+
+def unit_of(values: sparse.csr_matrix) -> np.ndarray:
+    """Standard deviation of each feature over all donors (features), 1 where it does not vary."""
+    variance = mean_variance_axis(sparse.csr_matrix(values, dtype=np.float64), axis=0)[1]
+    return np.where(variance > 0, np.sqrt(variance), 1)
+
+
+def error_scale(spread: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """What errors of imputed counts are in units of: the spread of a spot's donors, drawn to that of all donors.
+
+    A few donors may agree by chance, and would promise what they can't hold.
+
+    Parameters
+    ----------
+    spread
+        ``layers["imputed_sd"]`` (spots x features).
+    unit
+        See ``unit_of`` (features).
+    """
+    return np.sqrt(_OWN_SPREAD * spread**2 + (1 - _OWN_SPREAD) * unit**2)
 
 
 def impute_modality(*arguments: object, **settings: object) -> ad.AnnData:
@@ -375,8 +405,46 @@ def impute_modality(*arguments: object, **settings: object) -> ad.AnnData:
     )
 
 
-def write_imputed(imputation: Imputation, path: str | Path) -> None:
+def interval(adata: ad.AnnData, features: Sequence[str] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Between which counts 90 % of the measured ones would lie, by the errors on hidden spots.
+
+    Parameters
+    ----------
+    adata
+        Imputed counts of a run with ``checks.imputation``, as ``write_imputed`` writes them.
+    features
+        Names of the features; None: all.
+
+    Returns
+    -------
+    Lower and upper bounds (spots x features both), not below zero where ``var["counted"]``.
+
+    Raises
+    ------
+    InputError
+        If no errors are known.
+    """
+    adata = adata if features is None else adata[:, list(features)]
+    if "error_low" not in adata.var:
+        raise InputError("has no errors of hidden spots in var", hint="run with checks.imputation and a bridge slice")
+    mean, spread = (dense(adata.layers[name]) for name in LAYERS)
+    scale = error_scale(spread, adata.var["unit"].to_numpy())
+    bounds = [mean + adata.var[name].to_numpy() * scale for name in ("error_low", "error_high")]
+    counted = adata.var["counted"].to_numpy(dtype=bool)
+    return tuple(np.where(counted, np.maximum(bound, 0), bound) for bound in bounds)
+
+
+def write_imputed(imputation: Imputation, path: str | Path, scores: pd.DataFrame | None = None) -> None:
     """Write what ``impute_modality`` returns as h5ad, block by block, so that the whole is never in memory.
+
+    Parameters
+    ----------
+    imputation
+        As ``prepare`` gives it.
+    path
+        The file.
+    scores
+        Per feature what is known of it from hidden spots, for ``var`` (``selfcheck.summarise``).
 
     Raises
     ------
@@ -391,9 +459,11 @@ def write_imputed(imputation: Imputation, path: str | Path) -> None:
             where=str(path),
             hint="free the disk, or impute fewer features: under qc, min_spots drops those that are hardly ever seen",
         )
-    skeleton = ad.AnnData(
-        obs=imputation.spots.obs, var=pd.DataFrame(index=imputation.features), obsm=dict(imputation.spots.obsm)
-    )
+    var = pd.DataFrame({"unit": unit_of(imputation.values), "counted": imputation.counted}, index=imputation.features)
+    if scores is not None:
+        var = var.join(scores)
+        var["better_than_mean"] = var["better_than_mean"].eq(True)
+    skeleton = ad.AnnData(obs=imputation.spots.obs, var=var, obsm=dict(imputation.spots.obsm))
     with whole_file(path) as unfinished:
         skeleton.write_h5ad(unfinished)
         with h5py.File(unfinished, "a") as file:
@@ -449,7 +519,7 @@ def _match(
             fitted = np.sort(np.random.default_rng(0).choice(len(fitted), _MOST_FITTED, replace=False))
         among = matched_donors(z_donors[fitted], z_donors, n_neighbors, own=fitted)
         measured = stack(counts[source], source)
-        parts = [_values(measured[own]) for own in (names, queries)]
+        parts = [values_of(measured[own]) for own in (names, queries)]
         shift = regression_shift(parts[0], values[donors], fitted, among, parts[1], weights)
         n_explained = len(shift.features)
         logger.info(
@@ -469,8 +539,8 @@ def _placed(matrix: sparse.sparray, rows: np.ndarray, shape: tuple[int, int]) ->
     return sparse.csr_matrix((matrix.data, (np.asarray(rows)[matrix.row], matrix.col)), shape=shape)
 
 
-def _values(adata: ad.AnnData) -> sparse.csr_matrix:
-    """Counts, or X of kind ``features``, in double precision for the regression."""
+def values_of(adata: ad.AnnData) -> sparse.csr_matrix:
+    """Counts, or X of kind ``features`` (spots x features, double precision)."""
     return sparse.csr_matrix(adata.layers.get("counts", adata.X), dtype=np.float64)
 
 

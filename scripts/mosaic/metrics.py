@@ -53,23 +53,26 @@ def ilisi(embedding: np.ndarray, slices: np.ndarray) -> float:
     return float((np.median(index) - 1) / (n_slices - 1))
 
 
-def foscttm(first: np.ndarray, second: np.ndarray) -> float:
+def foscttm(first: np.ndarray, second: np.ndarray, rows: np.ndarray | None = None) -> float:
     """Fraction of spots closer than the true match, by cosine, both directions averaged: 0 is perfect, 0.5 chance.
 
     Parameters
     ----------
     first, second
         Embeddings of the same spots by two modalities (spots x n_latent), row by row.
+    rows
+        Spots whose matches are looked for, among all; None: all.
     """
     first, second = normalize(first), normalize(second)
+    rows = np.arange(len(first)) if rows is None else np.asarray(rows)
     closer = 0
     for one, other in ((first, second), (second, first)):
-        for start in range(0, len(one), _BLOCK_ROWS):
-            rows = slice(start, start + _BLOCK_ROWS)
-            similarity = one[rows] @ other.T
-            match = np.take_along_axis(similarity, np.arange(start, start + len(similarity))[:, None], axis=1)
+        for start in range(0, len(rows), _BLOCK_ROWS):
+            own = rows[start : start + _BLOCK_ROWS]
+            similarity = one[own] @ other.T
+            match = np.take_along_axis(similarity, own[:, None], axis=1)
             closer += int((similarity > match).sum())
-    return closer / (2 * len(first) * max(len(first) - 1, 1))
+    return closer / (2 * len(rows) * max(len(first) - 1, 1))
 
 
 def matching_score(first: np.ndarray, second: np.ndarray) -> float:

@@ -5,6 +5,7 @@ only so is there room for what a run brings along, from 1 to 12 slices, 2 to 30 
 """
 
 import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -78,6 +79,13 @@ QC_METRICS = {
     "mito_percent": "mitochondrial counts (%)",
 }
 ARROWS = {"up": "↑", "down": "↓"}
+# Colour and sign of a check's light: the sign says it, too.
+LIGHTS = {
+    "pass": ("#009E73", "✓"),
+    "warn": ("#E69F00", "!"),
+    "fail": ("#D55E00", "✗"),
+    "not checked": ("#8C8C8C", "–"),
+}
 
 
 # ---------------------------------------------------------------------------------------------------------- colours
@@ -813,6 +821,83 @@ def _number(value: float | None) -> str:
     if pd.isna(value):
         return "n/a"
     return f"{value:.3f}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+# ------------------------------------------------------------------------------------------------------------ checks
+@mpl.rc_context(STYLE)
+def verdict(checks: pd.DataFrame) -> Figure:
+    """The checks of a run as lights, each with its number, its thresholds and what to do about it.
+
+    Parameters
+    ----------
+    checks
+        As ``verdict.verdicts`` gives them.
+    """
+    width, rows = 7.2, []
+    for check in checks.itertuples():
+        lines = textwrap.wrap(check.advice, 105)
+        rows.append((check, lines))
+    heights = [LINE * (2.6 + len(lines)) for _, lines in rows]
+    figure = Figure(figsize=(width, 2 * MARGIN + sum(heights)))
+    page = figure.get_size_inches()[1]
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(page, 0))
+    axes.set_axis_off()
+    top = MARGIN
+    for (check, lines), height in zip(rows, heights, strict=True):
+        colour, sign = LIGHTS[check.status]
+        axes.plot([MARGIN + 0.18], [top + 0.26], "o", ms=20, color=colour, mec="none")
+        axes.text(MARGIN + 0.18, top + 0.26, sign, color="white", weight="bold", size=11, ha="center", va="center")
+        left = MARGIN + 0.5
+        axes.text(left, top + 0.12, f"{check.check}: {check.status}", weight="bold", size=MEDIUM, va="center")
+        value = "not measured" if pd.isna(check.value) else f"{_number(check.value)} ({check.meaning})"
+        bound = f"passes {check.good}, fails {check.bad}"
+        axes.text(left, top + 0.12 + LINE, f"{value}; {bound}", size=SMALL, va="center", color="#4D4D4D")
+        for number, line in enumerate(lines):
+            axes.text(left, top + 0.12 + LINE * (2 + number), _fit(line, width), size=SMALL, va="center")
+        top += height
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def imputation_check(features: pd.DataFrame, coverage: pd.DataFrame) -> Figure:
+    """Held-out scores of each feature beside the baseline, and how well intervals hold what they promise.
+
+    Parameters
+    ----------
+    features, coverage
+        As ``selfcheck.summarise`` gives them.
+    """
+    side, axis, gap = 2.4, 0.55, 0.9
+    top, both = MARGIN + 1.5 * LINE, not coverage.empty
+    figure = Figure(figsize=(2 * MARGIN + axis + side + both * (gap + side), top + side + 2.6 * LINE + MARGIN))
+    axes = _axes(figure, MARGIN + axis, top, side, side)
+    better = features["better_than_mean"].astype(bool)
+    for chosen, colour, label in (
+        (better, COLOURS[0], f"better than the mean ({better.sum():,})"),
+        (~better, COLOURS[3], f"no better ({(~better).sum():,})"),
+    ):
+        own = features[chosen]
+        axes.scatter(
+            own["pearson_neighbors"], own["pearson"], s=9, color=colour, lw=0, alpha=0.7, label=label, rasterized=True
+        )
+    values = features[["pearson", "pearson_neighbors"]].to_numpy()
+    low, high = min(0, values.min()) - 0.05, max(values.max(), 0.1) + 0.05
+    axes.plot([low, high], [low, high], color="grey", lw=0.6, zorder=0)
+    axes.set(xlim=(low, high), ylim=(low, high), title="features, on hidden spots")
+    axes.set(xlabel="Pearson, nearest without integration", ylabel="Pearson, imputed")
+    axes.legend(loc="lower right", handletextpad=0.1, borderaxespad=0)
+    if both:
+        axes = _axes(figure, MARGIN + axis + side + gap, top, side, side)
+        for _, fold in coverage.groupby("fold"):
+            axes.plot(fold["nominal"], fold["actual"], color="#B3B3B3", lw=0.8)
+        mean = coverage.groupby("nominal")["actual"].mean()
+        axes.plot(mean.index, mean, color=COLOURS[0], marker="o", ms=3.5, lw=1.2, label="mean of folds")
+        low = min(coverage["nominal"].min(), coverage["actual"].min()) - 0.05
+        axes.plot([low, 1], [low, 1], color="grey", lw=0.6, zorder=0)
+        axes.set(xlim=(low, 1), ylim=(low, 1), title="intervals", xlabel="promised share of counts inside")
+        axes.set_ylabel("share inside, in folds that set no bounds")
+        axes.legend(loc="upper left", borderaxespad=0)
+    return figure
 
 
 # ------------------------------------------------------------------------------------------------------------- files

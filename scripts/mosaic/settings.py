@@ -116,6 +116,26 @@ class Sheet(tuple[Row, ...]):
         bridged = [pair for pair in pairs if set(pair) & set(self.bridges)]
         return bridged if set(self.slices_of(modality)) & set(self.bridges) else pairs
 
+    def without(self, slice_name: str, modality: str) -> "Sheet":
+        """The design without one modality of one slice."""
+        return Sheet(row for row in self if row[:2] != (slice_name, modality))
+
+    def folds(self, n_stripes: int) -> list[tuple[str, str, int]]:
+        """What the self-check hides in turn: slice, modality, and 0 for the whole slice or a stripe's number from 1.
+
+        The whole of it where the other slices still join all modalities and one of them measured what it is imputed
+        from.
+        """
+        found = []
+        for slice_name in self.bridges:
+            for modality in self.modalities_of(slice_name):
+                rest = self.without(slice_name, modality)
+                sources = set(rest.modalities_of(slice_name))
+                bridged = any(sources & set(rest.modalities_of(name)) for name in rest.slices_of(modality))
+                whole = bridged and not list(design_faults(rest, ""))
+                found += [(slice_name, modality, part) for part in ([0] if whole else range(1, n_stripes + 1))]
+        return found
+
     def path(self, slice_name: str, modality: str) -> str:
         """The file of one modality of one slice."""
         return next(row.path for row in self if row[:2] == (slice_name, modality))

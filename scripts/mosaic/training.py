@@ -378,10 +378,21 @@ def embed(graphs: Mapping[str, ad.AnnData], encoders: Mapping[str, Encoder], set
     -------
     MuData over all spots, as ``collect_embeddings`` makes it.
     """
-    latent = {}
+    return collect_embeddings(
+        graphs, {name: embed_modality(graph, encoders[name], settings) for name, graph in graphs.items()}
+    )
+
+
+def embed_modality(graph: ad.AnnData, encoder: Encoder, settings: Mapping) -> np.ndarray:
+    """Latent coordinates of one modality's spots (spots x n_latent, unit rows).
+
+    Parameters
+    ----------
+    graph
+        As for ``fit``; it may hold spots that training has not seen.
+    encoder, settings
+        As ``load_model`` gives them.
+    """
+    H = encoder_input(graph, **{key: settings[key] for key in ("K", "w_g", "symmetric")})
     with torch.inference_mode():
-        for name, graph in graphs.items():
-            H = encoder_input(graph, **{key: settings[key] for key in ("K", "w_g", "symmetric")})
-            parts = torch.as_tensor(H).split(_EMBED_ROWS)
-            latent[name] = torch.cat([encoders[name](part)[0] for part in parts]).numpy()
-    return collect_embeddings(graphs, latent)
+        return torch.cat([encoder(part)[0] for part in torch.as_tensor(H).split(_EMBED_ROWS)]).numpy()

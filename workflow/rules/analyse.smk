@@ -33,6 +33,7 @@ rule impute:
     input:
         embedding="<results>/{method}/seed-{seed}/embedding.h5mu",
         counts=imputation_counts,
+        scores=held_out_scores,
         library=library("impute"),
     output:
         ensure("<results>/{method}/seed-{seed}/imputed/{slice}.{modality}.h5ad", non_empty=True),

@@ -42,15 +42,24 @@ config.clear()
 config.update(complete)
 
 
+# What the self-check hides, in turn.
+FOLDS = SHEET.folds(config["checks"]["n_folds"]) if config["checks"]["imputation"] else []
+CHECKED = sorted({modality for _, modality, _ in FOLDS})
+
+
 wildcard_constraints:
     slice="|".join(map(re.escape, SHEET.slices)),
     modality="|".join(map(re.escape, SHEET.modalities)),
     method="|".join(map(re.escape, config["methods"])),
     seed=r"\d+",
+    part=r"\d+",
 
 
 # Settings under `graph` that act when features travel over the graph, not when it is built.
 PROPAGATION = ("K", "w_g", "symmetric")
+# What `training.fit` takes.
+TRAINING = {key: value for key, value in config["train"].items() if key != "threads"}
+TRAINING |= {key: config["graph"][key] for key in PROPAGATION}
 
 
 def library(script):
@@ -84,6 +93,37 @@ def imputation_counts(wildcards):
     return [f"<results>/qc/{name}.{modality}.h5ad" for name, modality in rows]
 
 
+def fold_counts(wildcards):
+    """Counts of the hidden modality, and of what it is imputed from, where both were measured."""
+    donors = SHEET.slices_of(wildcards.modality)
+    rows = [(name, wildcards.modality) for name in donors]
+    for source in SHEET.modalities_of(wildcards.slice):
+        if source != wildcards.modality:
+            rows += [(name, source) for name in SHEET.slices_of(source) if name in donors]
+    return [f"<results>/qc/{name}.{modality}.h5ad" for name, modality in rows]
+
+
+def fold_links(wildcards):
+    """Slices that the graph of a fold's hidden modality links by expression."""
+    whole = wildcards.part == "0"
+    design = SHEET.without(wildcards.slice, wildcards.modality) if whole else SHEET
+    return [list(pair) for pair in design.linked(wildcards.modality)]
+
+
+def folds_of(wildcards):
+    """Results of the folds that hide a modality."""
+    return [
+        f"<results>/check/folds/{slice}.{modality}.{part}.h5ad"
+        for slice, modality, part in FOLDS
+        if modality == wildcards.modality
+    ]
+
+
+def held_out_scores(wildcards):
+    """The modality's table of held-out scores, where the run makes one."""
+    return "<results>/check/features.{modality}.tsv" if wildcards.modality in CHECKED else []
+
+
 def memory(base, per_input):
     """MB for a job: what its imports take, and so many times the size of its input; more on every attempt."""
     return lambda wildcards, input, attempt: int((base + per_input * input.size_mb) * attempt)
@@ -105,10 +145,11 @@ def figures():
     """Every figure of the run, as PNG; the SVG lies beside it."""
     counted = [name for name, modality in config["modalities"].items() if modality["kind"] != "features"]
     run = "<results>/{method}/seed-{seed}/figures/"
-    per_run = [f"{run}{name}.png" for name in ("latent", "domains", "metrics")]
+    per_run = [f"{run}{name}.png" for name in ("checks", "latent", "domains", "metrics")]
     return [
         *collect("<results>/figures/qc.{modality}.png", modality=counted),
         *collect("<results>/figures/features.{modality}.png", modality=SHEET.modalities),
+        *collect("<results>/figures/check.{modality}.png", modality=CHECKED),
         *(["<results>/figures/training.png"] if "spamosaic" in config["methods"] else []),
         *collect(
             per_run + missing(f"{run}imputed.{{slice}}.{{modality}}.png"),

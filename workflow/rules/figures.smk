@@ -212,3 +212,58 @@ rule plot_metrics:
         "Drawing the metrics of {wildcards.method}, seed {wildcards.seed}"
     script:
         "../../scripts/plot_metrics.py"
+
+
+rule plot_checks:
+    """Show the verdict on a run: what was checked, and what to do about it."""
+    input:
+        checks="<results>/{method}/seed-{seed}/checks.tsv",
+        library=library("plot_checks"),
+    output:
+        svg=ensure("<results>/{method}/seed-{seed}/figures/checks.svg", non_empty=True),
+        png=report(
+            ensure("<results>/{method}/seed-{seed}/figures/checks.png", non_empty=True),
+            caption="../report/checks.rst",
+            category="0 Verdict",
+            labels={"method": "{method}", "seed": "{seed}", "figure": "checks"},
+        ),
+    log:
+        "<results>/logs/plot_checks/{method}.seed-{seed}.log",
+    conda:
+        "../../envs/figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000, 20),
+        runtime=30,
+    message:
+        "Drawing the verdict on {wildcards.method}, seed {wildcards.seed}"
+    script:
+        "../../scripts/plot_checks.py"
+
+
+rule plot_imputation_check:
+    """Show how near a modality's imputed counts come to hidden ones, and how well their intervals hold."""
+    input:
+        features="<results>/check/features.{modality}.tsv",
+        coverage="<results>/check/coverage.{modality}.tsv",
+        library=library("plot_imputation_check"),
+    output:
+        svg=ensure("<results>/figures/check.{modality}.svg", non_empty=True),
+        png=report(
+            ensure("<results>/figures/check.{modality}.png", non_empty=True),
+            caption="../report/imputation_check.rst",
+            category="0 Verdict",
+            labels={"modality": "{modality}", "figure": "hidden counts, imputed"},
+        ),
+    log:
+        "<results>/logs/plot_imputation_check/{modality}.log",
+    conda:
+        "../../envs/figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000, 20),
+        runtime=30,
+    message:
+        "Drawing the check of imputed {wildcards.modality}"
+    script:
+        "../../scripts/plot_imputation_check.py"

@@ -49,8 +49,7 @@ rule train:
         gpu=int(config["train"]["device"] == "cuda"),
     params:
         modalities=SHEET.modalities,
-        settings={key: value for key, value in config["train"].items() if key != "threads"}
-        | {key: config["graph"][key] for key in PROPAGATION},
+        settings=TRAINING,
         threads=config["train"]["threads"],
     message:
         "Training with seed {wildcards.seed}"

@@ -1,0 +1,24 @@
+"""Hide a measured modality, impute it from the rest, and compare."""
+
+from mosaic.logs import job
+
+with job(snakemake.log[0], threads=snakemake.params.threads):
+    import torch
+
+    from mosaic import selfcheck, spots
+
+    torch.set_num_threads(snakemake.params.threads)
+    names, parts = snakemake.params.modalities, snakemake.wildcards
+    scored = selfcheck.run_fold(
+        dict(zip(names, map(spots.read, snakemake.input.reduced), strict=True)),
+        dict(zip(names, map(spots.read, snakemake.input.graphs), strict=True)),
+        spots.read_slices(snakemake.input.counts),
+        (parts.slice, parts.modality, int(parts.part)),
+        linked=snakemake.params.linked,
+        n_stripes=snakemake.params.n_stripes,
+        graph_settings=snakemake.params.graph,
+        train_settings=snakemake.params.train,
+        impute_settings=snakemake.params.impute,
+        seed=snakemake.params.seed,
+    )
+    spots.write(scored, snakemake.output[0])

@@ -1,0 +1,12 @@
+"""Put the folds of a modality together."""
+
+from mosaic.logs import job
+
+with job(snakemake.log[0]):
+    from mosaic import files, selfcheck, spots
+
+    summary = selfcheck.summarise([spots.read(path) for path in snakemake.input.folds])
+    files.write_table(summary.features, snakemake.output.features, index_label="feature", float_format="%.6g")
+    for name in ("coverage", "folds", "foscttm"):
+        table = getattr(summary, name)
+        files.write_table(table, snakemake.output[name], index=False, na_rep="NA", float_format="%.6g")

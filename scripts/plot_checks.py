@@ -1,0 +1,10 @@
+"""Draw the verdict on a run."""
+
+from mosaic.logs import job
+
+with job(snakemake.log[0]):
+    import pandas as pd
+
+    from mosaic import plots
+
+    plots.save(plots.verdict(pd.read_csv(snakemake.input.checks, sep="\t")), snakemake.output.svg, snakemake.output.png)

@@ -1,0 +1,218 @@
+"""Hiding what was measured: on data where imputation works, and on data made to fail."""
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+from scipy.stats import pearsonr
+from sklearn.metrics import roc_auc_score
+
+from datasets import Mosaic
+from mosaic import impute, selfcheck, settings, simulate, spots, verdict
+from mosaic.errors import InputError
+
+# Deep counts of three domains: as easy as it gets.
+EASY = {
+    "grid": {"rows": 20, "columns": 20, "pitch": 100},
+    "domains": {"a": 3, "b": 3, "c": 3},
+    "slices": {"s1": ["rna", "adt"], "s2": ["rna"], "s3": ["adt"]},
+    "modalities": {
+        "rna": {"kind": "rna", "n_features": 60, "depth": 3000, "markers": 15, "marker_fold": 8.0},
+        "adt": {"kind": "protein", "n_features": 20, "depth": 3000, "markers": 5, "marker_fold": 8.0},
+    },
+}
+KINDS = {"rna": "rna", "adt": "protein"}
+TRAIN = {"T": 0.1, "n_epochs": 30, "device": "cpu", "K": 2, "w_g": 0.8, "symmetric": True}
+FOLD = {
+    "n_stripes": 3,
+    "graph_settings": {},
+    "train_settings": TRAIN,
+    "impute_settings": {"n_neighbors": 10},
+    "seed": 0,
+}
+
+
+def mosaic(tmp_path, change=lambda name, modality, adata: adata, design=EASY) -> Mosaic:
+    slices = {}
+    for (name, modality), adata in simulate.simulate_mosaic(design, seed=0).items():
+        spots.write(change(name, modality, adata), tmp_path / f"{name}.{modality}.h5ad")
+        slices[name, modality] = spots.read_slice(tmp_path / f"{name}.{modality}.h5ad", name, KINDS[modality])
+    return Mosaic(slices, KINDS, T=0.1, n_domains=3)
+
+
+def checked(made: Mosaic) -> tuple[dict[str, selfcheck.Summary], dict]:
+    """Every fold of a mosaic, put together by modality; and its graphs."""
+    reduced = made.reduced()
+    graphs = made.graphs(reduced)
+    counts = {m: [made.slices[name, m] for name in made.sheet.slices_of(m)] for m in made.sheet.modalities}
+    scored = {}
+    for fold in made.sheet.folds(3):
+        linked = (made.sheet.without(*fold[:2]) if fold[2] == 0 else made.sheet).linked(fold[1])
+        scored.setdefault(fold[1], []).append(selfcheck.run_fold(reduced, graphs, counts, fold, linked=linked, **FOLD))
+    return {modality: selfcheck.summarise(folds) for modality, folds in scored.items()}, graphs
+
+
+def lights(summaries) -> dict[str, str]:
+    tables = [[getattr(summary, name) for summary in summaries.values()] for name in ("features", "foscttm")]
+    metrics = pd.DataFrame({"metric": ["iLISI"], "scope": ["all"], "value": [0.5]})
+    found = verdict.verdicts(metrics, pd.DataFrame({"slice": ["s1"], "domain": [0]}), *tables)
+    return dict(zip(found["check"], found["status"], strict=True))
+
+
+@pytest.fixture(scope="module")
+def easy(tmp_path_factory):
+    made = mosaic(tmp_path_factory.mktemp("easy"))
+    return made, *checked(made)
+
+
+def sheet(**slices):
+    return settings.Sheet(settings.Row(name, m, "") for name, own in slices.items() for m in own.split())
+
+
+def test_what_is_hidden():
+    assert sheet(s1="rna adt", s2="rna", s3="adt").folds(2) == [
+        ("s1", "rna", 1), ("s1", "rna", 2), ("s1", "adt", 1), ("s1", "adt", 2)
+    ]  # fmt: skip
+    # A second bridge takes over, so slices are hidden as a whole.
+    assert sheet(s1="rna adt", s2="rna adt").folds(3) == [
+        ("s1", "rna", 0), ("s1", "adt", 0), ("s2", "rna", 0), ("s2", "adt", 0)
+    ]  # fmt: skip
+    # rna and atac are joined in s1 alone.
+    chain = sheet(s1="rna atac", s2="rna adt", s3="rna adt").folds(2)
+    assert ("s1", "atac", 1) in chain
+    assert ("s2", "adt", 0) in chain
+    assert sheet(s1="rna", s2="rna").folds(3) == []
+
+
+def test_stripes_are_compact_and_share_all_spots():
+    places = np.column_stack([np.tile(np.arange(30), 10), np.repeat(np.arange(10), 30)]).astype(float)
+    masks = [selfcheck.stripe(places, part, 3) for part in (1, 2, 3)]
+    np.testing.assert_array_equal(np.sum(masks, axis=0), 1)
+    for mask in masks:
+        assert mask.sum() == 100
+        assert np.ptp(places[mask, 0]) <= 10  # across the long axis
+    assert selfcheck.stripe(places, 0, 3).all()
+
+
+def test_hidden_counts_are_found_again(easy):
+    _, summaries, _ = easy
+    assert set(lights(summaries).values()) == {"pass"}
+    for summary in summaries.values():
+        features = summary.features
+        assert features["better_than_mean"].mean() > 0.7
+        assert features["pearson"].mean() > 0.4
+        assert (features["rmse"] < features["rmse_mean"]).mean() > 0.7
+        assert (features["n_spots"] == 400).all()
+        # What training has not seen of the other folds' errors holds in each fold.
+        at = summary.coverage.set_index("nominal")["actual"]
+        assert at[0.9].mean() == pytest.approx(0.9, abs=0.05)
+        assert at[0.5].mean() == pytest.approx(0.5, abs=0.12)
+        assert summary.foscttm["foscttm"].mean() < 0.2
+        assert (summary.folds.groupby("way")["pearson_spot"].mean()["imputed"]) > 0.5
+
+
+def test_scores_are_those_written_out(easy, monkeypatch):
+    """One fold, scored by scipy and scikit-learn; features taken in several blocks."""
+    made, _, graphs = easy
+    reduced = made.reduced()
+    counts = {m: [made.slices[name, m] for name in made.sheet.slices_of(m)] for m in made.sheet.modalities}
+    seen = {}
+    original = selfcheck._score
+
+    def spied(measured, imputation, mean, near):
+        seen.update(measured=measured.toarray(), imputed=imputation.predict(np.arange(imputation.spots.n_obs))[0])
+        return original(measured, imputation, mean, near)
+
+    monkeypatch.setattr(selfcheck, "_score", spied)
+    monkeypatch.setattr(selfcheck, "_BLOCK_VALUES", 66 * 7)
+    scored = selfcheck.run_fold(reduced, graphs, counts, ("s1", "adt", 2), linked=[("s1", "s3")], **FOLD)
+    measured, imputed = seen["measured"], seen["imputed"].toarray().astype(float)
+    features = selfcheck.summarise([scored]).features
+    for number in range(measured.shape[1]):
+        row = features.iloc[number]
+        assert row["pearson"] == pytest.approx(pearsonr(measured[:, number], imputed[:, number])[0], abs=1e-5)
+        assert row["rmse"] == pytest.approx(np.sqrt(((measured - imputed)[:, number] ** 2).mean()), rel=1e-5)
+        present = measured[:, number] > 0
+        if present.all():
+            assert np.isnan(row["auroc"])
+        else:
+            assert row["auroc"] == pytest.approx(roc_auc_score(present, imputed[:, number]))
+    np.testing.assert_allclose(
+        scored.obs["pearson"], [pearsonr(*pair)[0] for pair in zip(measured, imputed, strict=True)], atol=1e-5
+    )
+    assert (scored.obs["slice"] == "s1").all()
+
+
+def test_the_hidden_counts_play_no_part(easy):
+    """Whatever stood there, the same is imputed."""
+    made, _, graphs = easy
+    reduced = made.reduced()
+    counts = {m: [made.slices[name, m] for name in made.sheet.slices_of(m)] for m in made.sheet.modalities}
+    hidden = made.slices["s1", "adt"].obs_names[
+        selfcheck.stripe(reduced["adt"][reduced["adt"].obs["slice"] == "s1"].obsm["spatial"], 1, 3)
+    ]
+    wrong = counts["adt"][0].copy()
+    values = wrong.layers["counts"].tolil()
+    values[wrong.obs_names.get_indexer(hidden)] = 999
+    wrong.layers["counts"] = values.tocsr()
+    errors = []
+    for own in (counts, counts | {"adt": [wrong, counts["adt"][1]]}):
+        scored = selfcheck.run_fold(reduced, graphs, own, ("s1", "adt", 1), linked=[("s1", "s3")], **FOLD)
+        errors.append(np.asarray(scored.varm["moments"])[:, 0])  # sums of what was imputed
+        np.testing.assert_array_equal(scored.obs_names.sort_values(), hidden.sort_values())
+    np.testing.assert_allclose(*errors)
+
+
+def test_modalities_paired_at_random_are_told(tmp_path):
+    def shuffled(name, modality, adata):
+        if (name, modality) == ("s1", "adt"):
+            adata = adata.copy()
+            order = np.random.default_rng(0).permutation(adata.n_obs)
+            adata.X = adata.X[order]
+        return adata
+
+    found = lights(checked(mosaic(tmp_path, shuffled))[0])
+    assert found["modalities align"] == "fail"
+    assert found["imputation"] in ("warn", "fail")
+
+
+def test_noise_in_place_of_a_modality_is_told(tmp_path):
+    def noise(name, modality, adata):
+        if modality == "adt":
+            adata = adata.copy()
+            adata.X = sparse.csr_matrix(np.random.default_rng(0).poisson(50, adata.shape).astype(np.float32))
+        return adata
+
+    found = lights(checked(mosaic(tmp_path, noise))[0])
+    assert found["imputation"] == "fail"
+    assert found["modalities align"] == "fail"
+
+
+def test_a_modality_that_nothing_else_measured_cannot_be_hidden(easy):
+    made, _, graphs = easy
+    reduced = made.reduced()
+    alone = {"rna": reduced["rna"], "adt": reduced["adt"][reduced["adt"].obs["slice"] == "s1"].copy()}
+    with pytest.raises(InputError, match=r"slice s1: adt can't be hidden.*\n.*checks.n_folds"):
+        selfcheck.run_fold(alone, graphs, {}, ("s1", "adt", 0), linked=[], **FOLD)
+
+
+def test_intervals_from_the_errors_of_hidden_spots(easy, tmp_path):
+    made, summaries, graphs = easy
+    encoders = selfcheck.training.fit(graphs, seed=0, **TRAIN)[0]
+    mdata = selfcheck.training.embed(graphs, encoders, TRAIN)
+    counts = {m: [made.slices[name, m] for name in made.sheet.slices_of(m)] for m in made.sheet.modalities}
+    imputation = impute.prepare(mdata, "s2", "adt", counts, n_neighbors=10)
+    impute.write_imputed(imputation, tmp_path / "without.h5ad")
+    with pytest.raises(InputError, match="no errors of hidden spots"):
+        impute.interval(spots.read(tmp_path / "without.h5ad"))
+    impute.write_imputed(imputation, tmp_path / "made.h5ad", summaries["adt"].features)
+    done = spots.read(tmp_path / "made.h5ad")
+    low, high = impute.interval(done)
+    mean = impute.dense(done.layers["imputed"])
+    assert (low >= 0).all()
+    assert (low <= high).all()
+    assert ((low <= mean) & (mean <= high)).mean() > 0.95
+    np.testing.assert_array_equal(impute.interval(done, done.var_names[3:5])[1], high[:, 3:5])
+    assert done.var["better_than_mean"].dtype == bool
+    assert isinstance(done, ad.AnnData)

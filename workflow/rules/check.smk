@@ -1,0 +1,87 @@
+# How far the run may be believed. Needs what prepare, integrate and analyse made; makes <results>/check: what was hidden,
+# imputed and compared, and <results>/checks.tsv, the verdict.
+
+
+rule check_fold:
+    """Hide a measured modality in a bridge slice or a stripe of it, train without it, impute it, and compare."""
+    input:
+        reduced=collect("<results>/reduced/{modality}.h5ad", modality=SHEET.modalities),
+        graphs=collect("<results>/graph/{modality}.h5ad", modality=SHEET.modalities),
+        counts=fold_counts,
+        library=library("check_fold"),
+    output:
+        ensure("<results>/check/folds/{slice}.{modality}.{part}.h5ad", non_empty=True),
+    log:
+        "<results>/logs/check_fold/{slice}.{modality}.{part}.log",
+    benchmark:
+        "<results>/benchmarks/check_fold/{slice}.{modality}.{part}.tsv"
+    conda:
+        "../../envs/check.yaml"
+    threads: config["train"]["threads"]
+    resources:
+        mem_mb=memory(3000, 40),
+        runtime=240,
+        gpu=int(config["train"]["device"] == "cuda"),
+    params:
+        modalities=SHEET.modalities,
+        linked=fold_links,
+        n_stripes=config["checks"]["n_folds"],
+        graph={key: value for key, value in config["graph"].items() if key not in PROPAGATION},
+        train=TRAINING,
+        impute=config["impute"],
+        seed=config["seeds"][0],
+        threads=config["train"]["threads"],
+    message:
+        "Hiding {wildcards.modality} of {wildcards.slice} (part {wildcards.part}) to check what is imputed"
+    script:
+        "../../scripts/check_fold.py"
+
+
+rule check_imputation:
+    """Put the folds of a modality together: scores and errors of each feature, and how well intervals hold."""
+    input:
+        folds=folds_of,
+        library=library("check_imputation"),
+    output:
+        features=ensure("<results>/check/features.{modality}.tsv", non_empty=True),
+        coverage=ensure("<results>/check/coverage.{modality}.tsv", non_empty=True),
+        folds=ensure("<results>/check/folds.{modality}.tsv", non_empty=True),
+        foscttm=ensure("<results>/check/foscttm.{modality}.tsv", non_empty=True),
+    log:
+        "<results>/logs/check_imputation/{modality}.log",
+    conda:
+        "../../envs/check.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1500, 20),
+        runtime=30,
+    message:
+        "Scoring what was imputed of {wildcards.modality}"
+    script:
+        "../../scripts/check_imputation.py"
+
+
+rule check:
+    """Say how far to believe the run, and stop it where the config says so."""
+    input:
+        metrics="<results>/{method}/seed-{seed}/metrics.tsv",
+        domains="<results>/{method}/seed-{seed}/domains.tsv",
+        features=collect("<results>/check/features.{modality}.tsv", modality=CHECKED),
+        foscttm=collect("<results>/check/foscttm.{modality}.tsv", modality=CHECKED),
+        library=library("check"),
+    output:
+        ensure("<results>/{method}/seed-{seed}/checks.tsv", non_empty=True),
+    log:
+        "<results>/logs/check/{method}.seed-{seed}.log",
+    conda:
+        "../../envs/check.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000, 10),
+        runtime=10,
+    params:
+        fail_on=config["checks"]["fail_on"],
+    message:
+        "Checking {wildcards.method}, seed {wildcards.seed}"
+    script:
+        "../../scripts/check.py"
