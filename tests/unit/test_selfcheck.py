@@ -9,7 +9,7 @@ from scipy.stats import pearsonr
 from sklearn.metrics import roc_auc_score
 
 from datasets import Mosaic
-from mosaic import impute, selfcheck, settings, simulate, spots, verdict
+from mosaic import impute, metrics, selfcheck, settings, simulate, spots, training, verdict
 from mosaic.errors import InputError
 
 # Deep counts of three domains: as easy as it gets.
@@ -189,6 +189,26 @@ def test_noise_in_place_of_a_modality_is_told(tmp_path):
     assert found["modalities align"] == "fail"
 
 
+def mixing(made: Mosaic) -> str:
+    graphs = made.graphs(made.reduced())
+    encoders = training.fit(graphs, seed=0, **TRAIN)[0]
+    mdata = training.embed(graphs, encoders, TRAIN)
+    domains = mdata.obs[["slice"]].assign(domain=0)
+    table = metrics.evaluate(mdata, domains["domain"].to_numpy(), None)
+    return verdict.verdicts(table, domains, [], [])["status"][0]
+
+
+def test_a_slice_that_shares_nothing_is_told(easy, tmp_path):
+    def other_profiles(name, modality, adata):
+        if name == "s2":
+            adata = adata.copy()
+            adata.X = adata.X[:, np.random.default_rng(0).permutation(adata.n_vars)]
+        return adata
+
+    assert mixing(easy[0]) == "pass"
+    assert mixing(mosaic(tmp_path, other_profiles)) == "fail"
+
+
 def test_a_modality_that_nothing_else_measured_cannot_be_hidden(easy):
     made, _, graphs = easy
     reduced = made.reduced()
@@ -199,8 +219,8 @@ def test_a_modality_that_nothing_else_measured_cannot_be_hidden(easy):
 
 def test_intervals_from_the_errors_of_hidden_spots(easy, tmp_path):
     made, summaries, graphs = easy
-    encoders = selfcheck.training.fit(graphs, seed=0, **TRAIN)[0]
-    mdata = selfcheck.training.embed(graphs, encoders, TRAIN)
+    encoders = training.fit(graphs, seed=0, **TRAIN)[0]
+    mdata = training.embed(graphs, encoders, TRAIN)
     counts = {m: [made.slices[name, m] for name in made.sheet.slices_of(m)] for m in made.sheet.modalities}
     imputation = impute.prepare(mdata, "s2", "adt", counts, n_neighbors=10)
     impute.write_imputed(imputation, tmp_path / "without.h5ad")

@@ -21,7 +21,7 @@ def tables(ilisi, unseen, better):
         ((0.6, [0.1, 0.2], [0.9, 0.8]), ["pass", "pass", "pass"]),
         ((0.2, [0.35, 0.38], [0.9, 0.2]), ["warn", "warn", "warn"]),  # the worst modality decides
         ((0.05, [0.5], [0.9, 0.0]), ["fail", "fail", "fail"]),
-        ((0.3, [0.3], [0.3]), ["pass", "pass", "pass"]),  # at the thresholds
+        ((0.25, [0.3], [0.3]), ["pass", "pass", "pass"]),  # at the thresholds
         ((np.nan, [], []), ["not checked"] * 3),
     ],
 )
@@ -30,7 +30,7 @@ def test_lights(values, statuses):
     assert checks["check"].tolist() == ["slices mix", "modalities align", "imputation"]
     assert checks["status"].tolist() == statuses
     assert checks["advice"].str.len().min() > 10
-    assert checks.loc[0, ["good", "bad"]].tolist() == ["≥ 0.3", "< 0.1"]
+    assert checks.loc[0, ["good", "bad"]].tolist() == ["≥ 0.25", "< 0.1"]
     assert checks.loc[1, ["good", "bad"]].tolist() == ["≤ 0.3", "> 0.4"]
 
 

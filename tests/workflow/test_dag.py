@@ -81,7 +81,9 @@ def test_demo_makes_its_slices(tmp_path):
     shutil.copytree(REPOSITORY / "config", tmp_path / "config")
     jobs = jobs_per_rule(tmp_path, tmp_path / "config" / "config.yaml")
     assert jobs["simulate_demo"] == 1
-    assert sum(jobs.values()) == 32
+    # Each modality of the one bridge slice is hidden in three stripes.
+    assert jobs["check_fold"] == 6
+    assert sum(jobs.values()) == 44
 
 
 def test_seeds_multiply_what_hangs_on_them(tmp_path):
@@ -100,7 +102,11 @@ def test_seeds_multiply_what_hangs_on_them(tmp_path):
         "plot_domains",
         "plot_imputed",
         "plot_metrics",
+        "check",
+        "plot_checks",
+        "check_fold",  # with the first seed alone, on six folds
     }
+    assert jobs["check_fold"] == 6
     assert jobs["reduce"] == 2
 
 
