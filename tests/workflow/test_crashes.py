@@ -15,8 +15,6 @@ from chain import THREE_SLICES
 from running import Checkout
 from safetensors.numpy import load_file
 
-from mosaic import simulate, spots
-
 MODEL = "results/spamosaic/seed-1234/model.safetensors"
 CHECKPOINT = "results/spamosaic/seed-1234/checkpoint.safetensors"
 CONFIG = """
@@ -48,14 +46,7 @@ def weights_of(run: Checkout) -> dict[str, bytes]:
 def undisturbed(make_checkout, tmp_path_factory) -> Undisturbed:
     """A small mosaic of a user's files, run to the domains."""
     run = make_checkout()
-    rows = ["slice\tmodality\tpath"]
-    (run.folder / "user").mkdir()
-    for (name, modality), adata in simulate.simulate_mosaic(THREE_SLICES, seed=0).items():
-        path = f"user/{name}.{modality}.h5ad"
-        spots.write(adata, run.folder / path)
-        rows.append(f"{name}\t{modality}\t{path}")
-    (run.folder / "config/slices.tsv").write_text("\n".join(rows) + "\n")
-    (run.folder / "config/config.yaml").write_text(CONFIG)
+    run.simulate(THREE_SLICES, CONFIG)
     done = run.snakemake(*TARGETS)
     assert done.returncode == 0, done.stdout + done.stderr
     kept = tmp_path_factory.mktemp("kept") / "results"
