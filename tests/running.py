@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from safetensors.numpy import load_file
 from snakemake.api import SnakemakeApi
 from snakemake.settings.types import ConfigSettings, OutputSettings, Quietness, ResourceSettings
 
@@ -26,6 +27,11 @@ def jobs_per_rule(folder: Path, *config_files: Path, snakefile: Path = REPOSITOR
         )
         workflow.dag().execute_workflow(pseudo_executor="dryrun")
         return Counter(job.rule.name for job in workflow._workflow.dag.jobs)
+
+
+def weights(model: Path) -> dict[str, bytes]:
+    """Weights of a model, to the bit; the file as a whole differs from run to run in the order of its metadata."""
+    return {name: array.tobytes() for name, array in load_file(model).items()}
 
 
 class Checkout:

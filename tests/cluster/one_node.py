@@ -151,8 +151,8 @@ def _free_ports(n: int) -> list[int]:
     return ports
 
 
-def _install() -> None:
-    """SLURM from Debian's packages; skips the tests where it can't be had."""
+def installed_or_skip() -> None:
+    """Install SLURM from Debian's packages; skips the tests where it can't be had, or where there is one already."""
     if os.geteuid() != 0:
         pytest.skip("a SLURM of one node needs root")
     if shutil.which("slurmctld") is None or shutil.which("munged") is None:
@@ -163,20 +163,9 @@ def _install() -> None:
             done = subprocess.run(["apt-get", *command], env=quiet, capture_output=True, text=True, check=False)
             if done.returncode != 0:
                 pytest.skip(f"apt-get {command[0]} failed: {(done.stdout + done.stderr).strip().splitlines()[-1]}")
-
-
-@pytest.fixture(scope="module")
-def slurm(tmp_path_factory) -> Slurm:
-    _install()
     found = ETC / "slurm.conf"
     if found.exists():
         if not found.read_text().startswith(MARK):
             pytest.skip(f"this machine belongs to a SLURM already ({found})")
-        if subprocess.run(["scontrol", "ping"], capture_output=True, timeout=30, check=False).returncode == 0:
+        if subprocess.run(["scontrol", "ping"], capture_output=True, timeout=60, check=False).returncode == 0:
             pytest.skip("these tests are running on this machine already")
-    cluster = Slurm(tmp_path_factory.mktemp("slurm"))
-    try:
-        cluster.start()
-        yield cluster
-    finally:
-        cluster.stop()
