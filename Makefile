@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: demo test lint speed clean
+.PHONY: demo test lint envs speed clean
 
 # Snakemake 9.27 warns of a coroutine of its own when a report is made of jobs whose memory depends on their input.
 demo: $(VENV)/.run-ready
@@ -24,6 +24,10 @@ lint: $(VENV)/.test-ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakemake --lint
+
+# Each file in envs/ as an environment of its own, in which the tests of what its scripts reach pass. Needs no $(VENV).
+envs:
+	$(PYTHON) tests/environments.py
 
 # This implementation beside the published package, in under an hour; with QUICK=1 small sizes, in under five minutes.
 speed: $(VENV)/.run-ready $(VENV)-published/.ready

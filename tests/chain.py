@@ -1,14 +1,10 @@
-"""The chain of the rules as calls of the library, for tests that need its result but no workflow."""
+"""Small mosaics and graphs for tests of more than one module."""
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 
-from datasets import Mosaic, fit_embed
 from mosaic import graph, spots
-
-__all__ = ["THREE_SLICES", "fit_embed", "graphs_of", "small_graph", "truth_of"]
-
 
 # A mosaic as simulate_mosaic takes it: RNA and ADT, RNA, RNA and ADT.
 THREE_SLICES = {
@@ -20,15 +16,6 @@ THREE_SLICES = {
         "adt": {"kind": "protein", "n_features": 20, "depth": 1500, "markers": 3, "marker_fold": 5.0},
     },
 }
-
-
-def graphs_of(files, kinds, **changed):
-    """From files (modality -> slice -> path) to graphs, with the defaults of each modality's kind."""
-    slices = {
-        (name, m): spots.read_slice(path, name, kinds[m]) for m, own in files.items() for name, path in own.items()
-    }
-    mosaic = Mosaic(slices, kinds, T=0.1, n_domains=1)
-    return mosaic.graphs(mosaic.reduced(**changed))
 
 
 def truth_of(graphs, mdata, column="domain"):

@@ -6,8 +6,11 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from safetensors.numpy import load_file
 from snakemake.api import SnakemakeApi
 from snakemake.settings.types import ConfigSettings, OutputSettings, Quietness, ResourceSettings
+
+from mosaic import simulate, spots
 
 REPOSITORY = Path(__file__).parents[1]
 PARTS = ("Snakefile", "config", "envs", "profiles", "resources", "scripts", "workflow")
@@ -26,6 +29,11 @@ def jobs_per_rule(folder: Path, *config_files: Path, snakefile: Path = REPOSITOR
         return Counter(job.rule.name for job in workflow._workflow.dag.jobs)
 
 
+def weights(model: Path) -> dict[str, bytes]:
+    """Weights of a model, to the bit; the file as a whole differs from run to run in the order of its metadata."""
+    return {name: array.tobytes() for name, array in load_file(model).items()}
+
+
 class Checkout:
     """A copy of the repository to run, change and break."""
 
@@ -35,9 +43,21 @@ class Checkout:
             source = REPOSITORY / part
             (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / part)
 
-    def snakemake(self, *arguments: str, cores: int = 2) -> subprocess.CompletedProcess:
-        """Run Snakemake here, with the demo's configuration unless told otherwise."""
-        command = [sys.executable, "-m", "snakemake", "--cores", str(cores), *arguments]
+    def simulate(self, design: dict, config: str) -> None:
+        """Replace the demo by a mosaic of this design, as a user's files, and by this config."""
+        rows = ["slice\tmodality\tpath"]
+        (self.folder / "user").mkdir()
+        for (name, modality), adata in simulate.simulate_mosaic(design, seed=0).items():
+            path = f"user/{name}.{modality}.h5ad"
+            spots.write(adata, self.folder / path)
+            rows.append(f"{name}\t{modality}\t{path}")
+        (self.folder / "config/slices.tsv").write_text("\n".join(rows) + "\n")
+        (self.folder / "config/config.yaml").write_text(config)
+
+    def snakemake(self, *arguments: str, cores: int | None = 2) -> subprocess.CompletedProcess:
+        """Run Snakemake here, with the demo's configuration unless told otherwise; cores None leaves them to it."""
+        limit = [] if cores is None else ["--cores", str(cores)]
+        command = [sys.executable, "-m", "snakemake", *limit, *arguments]
         return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
 
     def would_run(self, *arguments: str) -> set[str]:

@@ -6,29 +6,16 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from environments import RULES, pins, scripts_by_env
 
 from mosaic.imports import reached
 
 REPOSITORY = Path(__file__).parents[2]
-RULES = sorted((REPOSITORY / "workflow" / "rules").glob("*.smk"))
 # Packages that an environment needs though no script imports them: scanpy imports them in the method that asks.
 BEHIND_OTHERS = {"seurat_v3": {"scikit-misc"}}
 
 
-def pins(text: str) -> dict[str, str]:
-    return dict(re.findall(r"^\s*(?:- )?([\w.-]+)==([\w.+-]+)\s*$", text, flags=re.MULTILINE))
-
-
 LOCK = pins((REPOSITORY / "requirements.lock").read_text())
-
-
-def scripts_by_env() -> dict[str, list[Path]]:
-    by_env = {}
-    for path in RULES:
-        for rule in re.split(r"^rule ", path.read_text(), flags=re.MULTILINE)[1:]:
-            env, script = (re.search(rf'{key}:\s*"([^"]+)"', rule).group(1) for key in ("conda", "script"))
-            by_env.setdefault((path.parent / env).resolve(), []).append((path.parent / script).resolve())
-    return by_env
 
 
 @pytest.mark.parametrize(("env", "scripts"), scripts_by_env().items(), ids=lambda value: getattr(value, "stem", ""))

@@ -12,10 +12,7 @@ from typing import NamedTuple
 import psutil
 import pytest
 from chain import THREE_SLICES
-from running import Checkout
-from safetensors.numpy import load_file
-
-from mosaic import simulate, spots
+from running import Checkout, weights
 
 MODEL = "results/spamosaic/seed-1234/model.safetensors"
 CHECKPOINT = "results/spamosaic/seed-1234/checkpoint.safetensors"
@@ -40,27 +37,16 @@ class Undisturbed(NamedTuple):
     domains: bytes
 
 
-def weights_of(run: Checkout) -> dict[str, bytes]:
-    return {name: array.tobytes() for name, array in load_file(run.folder / MODEL).items()}
-
-
 @pytest.fixture(scope="module")
 def undisturbed(make_checkout, tmp_path_factory) -> Undisturbed:
     """A small mosaic of a user's files, run to the domains."""
     run = make_checkout()
-    rows = ["slice\tmodality\tpath"]
-    (run.folder / "user").mkdir()
-    for (name, modality), adata in simulate.simulate_mosaic(THREE_SLICES, seed=0).items():
-        path = f"user/{name}.{modality}.h5ad"
-        spots.write(adata, run.folder / path)
-        rows.append(f"{name}\t{modality}\t{path}")
-    (run.folder / "config/slices.tsv").write_text("\n".join(rows) + "\n")
-    (run.folder / "config/config.yaml").write_text(CONFIG)
+    run.simulate(THREE_SLICES, CONFIG)
     done = run.snakemake(*TARGETS)
     assert done.returncode == 0, done.stdout + done.stderr
     kept = tmp_path_factory.mktemp("kept") / "results"
     shutil.copytree(run.folder / "results", kept)
-    return Undisturbed(run, kept, weights_of(run), (run.folder / TARGETS[1]).read_bytes())
+    return Undisturbed(run, kept, weights(run.folder / MODEL), (run.folder / TARGETS[1]).read_bytes())
 
 
 @pytest.fixture
@@ -86,7 +72,7 @@ def before_all(finished) -> Checkout:
 
 def assert_same(run: Checkout, undisturbed: Undisturbed) -> None:
     """Weights and domains to the bit, and nothing half-written beside them."""
-    assert weights_of(run) == undisturbed.weights
+    assert weights(run.folder / MODEL) == undisturbed.weights
     assert (run.folder / TARGETS[1]).read_bytes() == undisturbed.domains
     assert not list((run.folder / "results").rglob("*.unfinished"))
     assert not (run.folder / CHECKPOINT).exists()

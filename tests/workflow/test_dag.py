@@ -1,7 +1,6 @@
 """The jobs of every example and of every design, from dry-runs."""
 
 import os
-import re
 import shutil
 from pathlib import Path
 
@@ -127,16 +126,6 @@ def test_three_modalities_in_a_folder_with_dots_and_spaces(tmp_path):
     jobs = jobs_per_rule(folder, folder / "config.yaml")
     assert jobs["qc"] == 6
     assert jobs["impute"] == 3
-
-
-def test_profile_names_only_rules_and_resources_that_exist():
-    rules = set(
-        re.findall(r"^rule (\w+):", "".join(p.read_text() for p in REPOSITORY.glob("workflow/rules/*.smk")), re.M)
-    )
-    for path in REPOSITORY.glob("profiles/*/config*.yaml"):
-        profile = yaml.safe_load(path.read_text())
-        for key in ("set-resources", "set-threads"):
-            assert set(profile.get(key, {})) <= rules, path
 
 
 def test_another_workflow_can_take_it_as_a_module(tmp_path):

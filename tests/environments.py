@@ -1,0 +1,94 @@
+"""Proof of the environments in envs/: `make envs` makes each anew and runs in it the tests of what its scripts reach.
+
+    python tests/environments.py [NAME ...]
+
+Each gets a virtual environment with exactly the pins of its file, and pytest. All that its scripts import is imported,
+and the tests of every module of the library that they reach must pass. Needs Python alone.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+from mosaic.imports import reached
+
+REPOSITORY = Path(__file__).parents[1]
+RULES = sorted((REPOSITORY / "workflow" / "rules").glob("*.smk"))
+
+
+def pins(text: str) -> dict[str, str]:
+    return dict(re.findall(r"^\s*(?:- )?([\w.-]+)==([\w.+-]+)\s*$", text, flags=re.MULTILINE))
+
+
+def scripts_by_env() -> dict[Path, list[Path]]:
+    by_env = {}
+    for path in RULES:
+        for rule in re.split(r"^rule ", path.read_text(), flags=re.MULTILINE)[1:]:
+            env, script = (re.search(rf'{key}:\s*"([^"]+)"', rule).group(1) for key in ("conda", "script"))
+            by_env.setdefault((path.parent / env).resolve(), []).append((path.parent / script).resolve())
+    return by_env
+
+
+def needed(scripts: list[Path]) -> tuple[set[str], list[Path]]:
+    """Names of all modules that scripts import, and the test files of those of the library, test_<module>.py."""
+    modules, foreign = set(), set()
+    for script in scripts:
+        own, others = reached(script)
+        modules |= {Path(module).stem for module in own} - {"__init__"}
+        foreign |= others
+    tests = [REPOSITORY / "tests" / "unit" / f"test_{module}.py" for module in sorted(modules)]
+    return foreign | {f"mosaic.{module}" for module in modules}, [path for path in tests if path.exists()]
+
+
+def prove(env: Path, scripts: list[Path], folder: Path) -> None:
+    """Make ``env`` in ``folder`` and run the tests in it; raises CalledProcessError at what fails."""
+    text = env.read_text()
+    version = re.search(r"^  - python=(\S+)$", text, flags=re.MULTILINE).group(1)
+    if version != f"{sys.version_info.major}.{sys.version_info.minor}":
+        sys.exit(f"{env.name} is for Python {version}: run this with it, as in make PYTHON=python{version} envs")
+    venv.create(folder, with_pip=True)
+    pip = re.search(r"^  - pip=(\S+)$", text, flags=re.MULTILINE).group(1)
+    declared = [f"{name}=={pinned}" for name, pinned in pins(text).items()]
+    tester = pins((REPOSITORY / "requirements-test.lock").read_text())["pytest"]
+    # All at once, as conda does.
+    for wanted in ([f"pip=={pip}"], declared, [f"pytest=={tester}"]):
+        _python(folder, "-m", "pip", "install", "-qq", "--disable-pip-version-check", *wanted)
+    imported, tests = needed(scripts)
+    _python(folder, "-c", f"import {', '.join(sorted(imported))}")
+    _python(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", *map(str, tests))
+
+
+def _python(folder: Path, *arguments: str) -> None:
+    own = {key: value for key, value in os.environ.items() if key not in ("PYTHONHOME", "PYTHONUSERBASE")}
+    own |= {"PYTHONPATH": str(REPOSITORY / "scripts"), "PYTHONNOUSERSITE": "1"}
+    subprocess.run([folder / "bin" / "python", *arguments], cwd=REPOSITORY, env=own, check=True)
+
+
+def main(names: list[str]) -> int:
+    """Prove the environments of these names, or all."""
+    by_env = {env: scripts for env, scripts in scripts_by_env().items() if not names or env.stem in names}
+    if unknown := set(names) - {env.stem for env in by_env}:
+        sys.exit(f"envs/ has no {', '.join(sorted(unknown))}")
+    failed = []
+    for env, scripts in by_env.items():
+        print(f"== {env.stem}", flush=True)
+        began = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                prove(env, scripts, Path(folder))
+            except subprocess.CalledProcessError as error:
+                failed.append(env.stem)
+                print(f"{env.stem}: failed at {' '.join(map(str, error.cmd[1:4]))} ...", flush=True)
+        print(f"== {env.stem}: {time.monotonic() - began:.0f} s", flush=True)
+    print(f"{len(by_env) - len(failed)} of {len(by_env)} environments proved; failed: {', '.join(failed) or 'none'}")
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
