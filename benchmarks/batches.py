@@ -7,7 +7,6 @@ in batches as if they were large. One thread.
 """
 
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import pandas as pd
 import torch
 from sklearn.metrics import adjusted_rand_score
 
-from datasets import Mosaic, split_lymph_node
+from datasets import Mosaic, simulated, split_lymph_node
 from mosaic import batches, cluster, metrics, qc, simulate, spots, training
 
 SEEDS = (0, 1, 2)
@@ -29,14 +28,8 @@ def large_demo() -> Mosaic:
     """The demo with 150 x 150 places a slice."""
     design = simulate.read_design(Path(__file__).parents[1] / "resources" / "demo.yaml")
     design["grid"] |= {"rows": 150, "columns": 150}
-    kinds, slices = {"rna": "rna", "adt": "protein"}, {}
-    with tempfile.TemporaryDirectory() as folder:
-        for (name, modality), adata in simulate.simulate_mosaic(design, seed=7).items():
-            path = Path(folder) / f"{name}.{modality}.h5ad"
-            spots.write(adata, path)
-            checked = spots.read_slice(path, name, kinds[modality])
-            slices[name, modality] = qc.filter_slice(checked, min_counts=100)[0]
-    return Mosaic(slices, kinds, T=0.1, n_domains=5)
+    made = simulated(design, {"rna": "rna", "adt": "protein"}, seed=7)
+    return made._replace(slices={key: qc.filter_slice(adata, min_counts=100)[0] for key, adata in made.slices.items()})
 
 
 def fit_accumulated(graphs, *, seed: int, n_epochs: int, T: float) -> dict:

@@ -6,6 +6,7 @@
 """
 
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,7 @@ import anndata as ad
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
-from mosaic import graph, normalize, qc, reduce, spots, training
+from mosaic import graph, normalize, qc, reduce, simulate, spots, training
 from mosaic.settings import KIND_DEFAULTS, Row, Sheet
 
 SEEDS = (1234, 0, 1, 2, 3)
@@ -68,6 +69,36 @@ def fit_embed(graphs: Mapping[str, ad.AnnData], *, seed: int = 1234, **changed: 
     encoders, _ = training.fit(graphs, seed=seed, device="cpu", **changed)
     propagation = {"K": 2, "w_g": 0.8, "symmetric": True}
     return training.embed(graphs, encoders, {key: changed.get(key, value) for key, value in propagation.items()})
+
+
+def simulated(
+    design: Mapping,
+    kinds: Mapping[str, str],
+    *,
+    seed: int = 0,
+    T: float = 0.1,
+    change: Callable[[str, str, ad.AnnData], ad.AnnData] | None = None,
+) -> Mosaic:
+    """A mosaic of the simulator, as read from its files.
+
+    Parameters
+    ----------
+    design, seed
+        As ``simulate.simulate_mosaic`` takes them.
+    kinds
+        Of its modalities.
+    T
+        Temperature of training.
+    change
+        What to make of a slice (its name, modality and counts) before it is written.
+    """
+    slices = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for (name, modality), adata in simulate.simulate_mosaic(design, seed=seed).items():
+            path = Path(folder) / f"{name}.{modality}.h5ad"
+            spots.write(change(name, modality, adata) if change else adata, path)
+            slices[name, modality] = spots.read_slice(path, name, kinds[modality])
+    return Mosaic(slices, kinds, T=T, n_domains=len(design["domains"]))
 
 
 def _read(folder: Path, design: Mapping[str, str], kinds: Mapping[str, str]) -> Slices:

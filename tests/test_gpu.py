@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from chain import THREE_SLICES, graphs_of, small_graph, truth_of
+from chain import THREE_SLICES, small_graph, truth_of
 from sklearn.metrics import adjusted_rand_score
 
-from mosaic import cluster, losses, simulate, spots, training
+from datasets import simulated
+from mosaic import cluster, losses, spots, training
 
 pytestmark = [
     pytest.mark.gpu,
@@ -39,12 +40,9 @@ def test_embeddings_after_one_epoch(batched):
     np.testing.assert_allclose(*found, atol=1e-3)
 
 
-def test_quality_after_a_hundred_epochs(tmp_path):
-    files = {}
-    for (name, modality), adata in simulate.simulate_mosaic(THREE_SLICES, seed=0).items():
-        files.setdefault(modality, {})[name] = tmp_path / f"{name}.{modality}.h5ad"
-        spots.write(adata, files[modality][name])
-    graphs = graphs_of(files, {"rna": "rna", "adt": "protein"})
+def test_quality_after_a_hundred_epochs():
+    made = simulated(THREE_SLICES, {"rna": "rna", "adt": "protein"})
+    graphs = made.graphs(made.reduced())
     scores = []
     for device in ("cpu", "cuda"):
         encoders, _ = training.fit(graphs, seed=0, device=device, T=0.1)

@@ -8,8 +8,8 @@ from scipy import sparse
 from scipy.stats import pearsonr
 from sklearn.metrics import roc_auc_score
 
-from datasets import Mosaic
-from mosaic import impute, metrics, selfcheck, settings, simulate, spots, training, verdict
+from datasets import Mosaic, simulated
+from mosaic import impute, metrics, selfcheck, settings, spots, training, verdict
 from mosaic.errors import InputError
 
 # Deep counts of three domains: as easy as it gets.
@@ -33,14 +33,6 @@ FOLD = {
 }
 
 
-def mosaic(tmp_path, change=lambda name, modality, adata: adata, design=EASY) -> Mosaic:
-    slices = {}
-    for (name, modality), adata in simulate.simulate_mosaic(design, seed=0).items():
-        spots.write(change(name, modality, adata), tmp_path / f"{name}.{modality}.h5ad")
-        slices[name, modality] = spots.read_slice(tmp_path / f"{name}.{modality}.h5ad", name, KINDS[modality])
-    return Mosaic(slices, KINDS, T=0.1, n_domains=3)
-
-
 def checked(made: Mosaic) -> tuple[dict[str, selfcheck.Summary], dict]:
     """Every fold of a mosaic, put together by modality; and its graphs."""
     reduced = made.reduced()
@@ -61,8 +53,8 @@ def lights(summaries) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def easy(tmp_path_factory):
-    made = mosaic(tmp_path_factory.mktemp("easy"))
+def easy():
+    made = simulated(EASY, KINDS)
     return made, *checked(made)
 
 
@@ -164,7 +156,7 @@ def test_the_hidden_counts_play_no_part(easy):
     np.testing.assert_allclose(*errors)
 
 
-def test_modalities_paired_at_random_are_told(tmp_path):
+def test_modalities_paired_at_random_are_told():
     def shuffled(name, modality, adata):
         if (name, modality) == ("s1", "adt"):
             adata = adata.copy()
@@ -172,19 +164,19 @@ def test_modalities_paired_at_random_are_told(tmp_path):
             adata.X = adata.X[order]
         return adata
 
-    found = lights(checked(mosaic(tmp_path, shuffled))[0])
+    found = lights(checked(simulated(EASY, KINDS, change=shuffled))[0])
     assert found["modalities align"] == "fail"
     assert found["imputation"] in ("warn", "fail")
 
 
-def test_noise_in_place_of_a_modality_is_told(tmp_path):
+def test_noise_in_place_of_a_modality_is_told():
     def noise(name, modality, adata):
         if modality == "adt":
             adata = adata.copy()
             adata.X = sparse.csr_matrix(np.random.default_rng(0).poisson(50, adata.shape).astype(np.float32))
         return adata
 
-    found = lights(checked(mosaic(tmp_path, noise))[0])
+    found = lights(checked(simulated(EASY, KINDS, change=noise))[0])
     assert found["imputation"] == "fail"
     assert found["modalities align"] == "fail"
 
@@ -198,7 +190,7 @@ def mixing(made: Mosaic) -> str:
     return verdict.verdicts(table, domains, [], [])["status"][0]
 
 
-def test_a_slice_that_shares_nothing_is_told(easy, tmp_path):
+def test_a_slice_that_shares_nothing_is_told(easy):
     def other_profiles(name, modality, adata):
         if name == "s2":
             adata = adata.copy()
@@ -206,7 +198,7 @@ def test_a_slice_that_shares_nothing_is_told(easy, tmp_path):
         return adata
 
     assert mixing(easy[0]) == "pass"
-    assert mixing(mosaic(tmp_path, other_profiles)) == "fail"
+    assert mixing(simulated(EASY, KINDS, change=other_profiles)) == "fail"
 
 
 def test_a_modality_that_nothing_else_measured_cannot_be_hidden(easy):
