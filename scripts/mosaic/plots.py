@@ -624,6 +624,55 @@ def domains_on_tissue(
 
 
 @mpl.rc_context(STYLE)
+def confidence_on_tissue(coords: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray], label: str) -> Figure:
+    """How sure each spot is of its domain, on the tissue of every slice.
+
+    Parameters
+    ----------
+    coords
+        Slice to coordinates (spots x 2), in any unit; y grows downwards. Each slice is drawn to its own scale.
+    values
+        Slice to the confidence of each spot, 0 to 1.
+    label
+        What it is, for the colour bar.
+
+    Raises
+    ------
+    InputError
+        If there is no slice.
+    """
+    if not coords:
+        raise InputError("no slice to draw")
+    names = sorted(coords, key=_natural)
+    columns = int(np.ceil(len(names) / np.ceil(len(names) / 4)))
+    cell = {1: 4.0, 2: 3.2, 3: 2.6}.get(columns, 2.15)
+    tissues = {name: _Tissue(_spots(coords[name])[0], cell, 1.6 * cell) for name in names}
+    rows = [names[start : start + columns] for start in range(0, len(names), columns)]
+    heights = [max(tissues[name].height for name in row) for row in rows]
+    block = 1.5 * LINE + GAP
+    bar = 2.2
+    content = max(sum(heights) + block * len(rows) - GAP, bar + LINE)
+    left = MARGIN + columns * (cell + GAP)
+    figure = Figure(figsize=(left + 0.08 + 0.75 + MARGIN, content + 2 * MARGIN))
+    top = MARGIN
+    for row, height in zip(rows, heights, strict=True):
+        top += 1.5 * LINE
+        for column, name in enumerate(row):
+            tissue, cell_left = tissues[name], MARGIN + column * (cell + GAP)
+            middle = cell_left + cell / 2
+            _text(figure, middle, top - LINE / 2, _fit(name, cell, MEDIUM), ha="center", size=MEDIUM)
+            place = cell_left + (cell - tissue.width) / 2, top + (height - tissue.height) / 2
+            points = tissue.draw(figure, *place, c=np.asarray(values[name], float), cmap="cividis", vmin=0, vmax=1)
+        top += height + GAP
+    axes = _axes(figure, left, MARGIN + 1.5 * LINE, 0.08, bar)
+    colour_bar = figure.colorbar(points, cax=axes, ticks=[0, 0.25, 0.5, 0.75, 1])
+    colour_bar.set_label("\n".join(textwrap.wrap(label, 30)))
+    colour_bar.outline.set_visible(False)
+    colour_bar.solids.set_rasterized(True)
+    return figure
+
+
+@mpl.rc_context(STYLE)
 def training_curves(history: Mapping[int | str, pd.DataFrame]) -> Figure:
     """Losses over the epochs, a line per seed.
 

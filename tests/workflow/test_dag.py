@@ -82,7 +82,7 @@ def test_demo_makes_its_slices(tmp_path):
     assert jobs["simulate_demo"] == 1
     # Each modality of the one bridge slice is hidden in three stripes.
     assert jobs["check_fold"] == 6
-    assert sum(jobs.values()) == 44
+    assert sum(jobs.values()) == 46
 
 
 def test_seeds_multiply_what_hangs_on_them(tmp_path):

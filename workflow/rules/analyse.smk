@@ -28,6 +28,30 @@ rule cluster:
         "../../scripts/cluster.py"
 
 
+rule consensus:
+    """Let the seeds vote on the domain of each spot."""
+    input:
+        domains=collect("<results>/{method}/seed-{seed}/domains.tsv", seed=config["seeds"], allow_missing=True),
+        library=library("consensus"),
+    output:
+        spots=ensure("<results>/{method}/consensus.tsv", non_empty=True),
+        agreement=ensure("<results>/{method}/agreement.tsv", non_empty=True),
+    log:
+        "<results>/logs/consensus/{method}.log",
+    conda:
+        "../../envs/analyse.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000, 20),
+        runtime=30,
+    params:
+        seeds=config["seeds"],
+    message:
+        "Consensus of the seeds of {wildcards.method}"
+    script:
+        "../../scripts/consensus.py"
+
+
 rule impute:
     """Impute a modality that a slice lacks."""
     input:

@@ -57,6 +57,8 @@ wildcard_constraints:
 
 # Settings under `graph` that act when features travel over the graph, not when it is built.
 PROPAGATION = ("K", "w_g", "symmetric")
+# Whether spots know how sure they are of their domain: by the vote of several seeds, or by the mixture's posterior.
+CONFIDENT = len(config["seeds"]) > 1 or config["cluster"]["method"] == "mixture"
 # What `training.fit` takes.
 TRAINING = {key: value for key, value in config["train"].items() if key != "threads"}
 TRAINING |= {key: config["graph"][key] for key in PROPAGATION}
@@ -150,6 +152,7 @@ def figures():
         *collect("<results>/figures/qc.{modality}.png", modality=counted),
         *collect("<results>/figures/features.{modality}.png", modality=SHEET.modalities),
         *collect("<results>/figures/check.{modality}.png", modality=CHECKED),
+        *(collect("<results>/{method}/figures/confidence.png", method=config["methods"]) if CONFIDENT else []),
         *(["<results>/figures/training.png"] if "spamosaic" in config["methods"] else []),
         *collect(
             per_run + missing(f"{run}imputed.{{slice}}.{{modality}}.png"),

@@ -159,6 +159,37 @@ rule plot_domains:
         "../../scripts/plot_domains.py"
 
 
+rule plot_confidence:
+    """Show on tissue how sure each spot is of its domain."""
+    input:
+        embedding=f"<results>/{{method}}/seed-{config['seeds'][0]}/embedding.h5mu",
+        spots="<results>/{method}/consensus.tsv",
+        agreement="<results>/{method}/agreement.tsv",
+        library=library("plot_confidence"),
+    output:
+        svg=ensure("<results>/{method}/figures/confidence.svg", non_empty=True),
+        png=report(
+            ensure("<results>/{method}/figures/confidence.png", non_empty=True),
+            caption="../report/confidence.rst",
+            category="3 Domains",
+            labels={"method": "{method}", "seed": "all", "figure": "confidence on tissue"},
+        ),
+    log:
+        "<results>/logs/plot_confidence/{method}.log",
+    conda:
+        "../../envs/figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000, 20),
+        runtime=30,
+    params:
+        slices=SHEET.slices,
+    message:
+        "Drawing the confidence of {wildcards.method}"
+    script:
+        "../../scripts/plot_confidence.py"
+
+
 rule plot_imputed:
     """Show imputed counts on a slice beside measured ones on the largest slice that has them."""
     input:

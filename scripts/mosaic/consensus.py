@@ -1,0 +1,78 @@
+"""What several seeds say together: one labelling, and how sure each spot is of it."""
+
+from collections.abc import Mapping
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import linear_sum_assignment
+from sklearn.metrics import adjusted_rand_score
+
+
+class Consensus(NamedTuple):
+    """Domains on which the seeds agree.
+
+    Attributes
+    ----------
+    spots
+        ``slice``, ``domain`` and ``confidence`` of each spot: the share of seeds that put it there; with one seed, the
+        probability that its clustering gave, if it gives one.
+    agreement
+        ``seed``, ``other`` and the adjusted Rand index ``ARI`` of their domains, for each pair of seeds.
+    """
+
+    spots: pd.DataFrame
+    agreement: pd.DataFrame
+
+
+def consensus(domains: Mapping[int, pd.DataFrame]) -> Consensus:
+    """Let the seeds vote on each spot, once their domains have the same names.
+
+    Domains of every seed are renamed after those of the seed that agrees best with the others, so that as many spots as
+    possible keep theirs; then each spot goes to the domain that most seeds put it in, in doubt to that of the seed that
+    agrees best (bagged clustering by voting; Dudoit & Fridlyand, Bioinformatics 2003). A domain that has no counterpart
+    gets no vote.
+
+    Parameters
+    ----------
+    domains
+        Per seed ``slice`` and ``domain`` of each spot, with ``probability`` where the clustering has one; the same
+        spots in the same order.
+    """
+    tables = list(domains.values())
+    labels = np.column_stack([table["domain"].to_numpy() for table in tables])
+    rows = [(*pair, adjusted_rand_score(labels[:, i], labels[:, j])) for (i, j), pair in _pairs(list(domains))]
+    agreement = pd.DataFrame(rows, columns=["seed", "other", "ARI"])
+    spots = tables[0][["slice"]].copy()
+    if len(tables) == 1:
+        spots["domain"] = labels[:, 0]
+        if "probability" in tables[0]:
+            spots["confidence"] = tables[0]["probability"]
+        return Consensus(spots, agreement)
+
+    mean = [agreement.loc[(agreement[["seed", "other"]] == seed).any(axis=1), "ARI"].mean() for seed in domains]
+    best = int(np.argmax(mean))
+    names = np.unique(labels[:, best])
+    votes = np.zeros((len(labels), len(names)))
+    for column in range(labels.shape[1]):
+        renamed = _renamed(labels[:, column], labels[:, best])
+        for number, name in enumerate(names):
+            votes[:, number] += renamed == name
+    # Less than a vote, so that it decides between equals alone.
+    tie = votes + 0.5 * (labels[:, [best]] == names)
+    spots["domain"] = names[tie.argmax(axis=1)]
+    spots["confidence"] = np.take_along_axis(votes, tie.argmax(axis=1)[:, None], axis=1).ravel() / len(tables)
+    return Consensus(spots, agreement)
+
+
+def _pairs(seeds: list[int]) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    return [((i, j), (seeds[i], seeds[j])) for i, j in combinations(range(len(seeds)), 2)]
+
+
+def _renamed(labels: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Labels with the names of the reference, one to one, by most shared spots; -1 where there is no counterpart."""
+    shared = pd.crosstab(labels, reference)
+    own, other = linear_sum_assignment(-shared.to_numpy())
+    names = dict(zip(shared.index[own], shared.columns[other], strict=True))
+    return pd.Series(labels).map(names).fillna(-1).to_numpy().astype(int)

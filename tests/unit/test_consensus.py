@@ -1,0 +1,53 @@
+"""Seeds that vote on domains."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import adjusted_rand_score
+
+from mosaic.consensus import consensus
+
+
+def table(labels, **columns):
+    names = pd.Index([f"s1:{number}" for number in range(len(labels))], name="spot")
+    return pd.DataFrame({"slice": "s1", "domain": labels} | columns, index=names)
+
+
+def test_names_do_not_matter_and_the_majority_decides():
+    truth = np.repeat([0, 1, 2], 20)
+    rng = np.random.default_rng(0)
+    seeds, wrong = {}, np.zeros(60, dtype=int)
+    for seed in range(5):
+        labels = truth.copy()
+        astray = rng.choice(60, 6, replace=False)
+        labels[astray] = (labels[astray] + 1) % 3
+        wrong[astray] += 1
+        seeds[seed] = table(rng.permutation(3)[labels])
+    found = consensus(seeds)
+    assert adjusted_rand_score(truth[wrong <= 2], found.spots["domain"][wrong <= 2]) == 1
+    np.testing.assert_allclose(found.spots["confidence"][wrong <= 2], (5 - wrong[wrong <= 2]) / 5)
+    assert len(found.agreement) == 10
+    row = found.agreement.iloc[3]
+    expected = adjusted_rand_score(seeds[row["seed"]]["domain"], seeds[row["other"]]["domain"])
+    assert row["ARI"] == pytest.approx(expected)
+
+
+def test_a_domain_without_counterpart_has_no_vote():
+    whole, split = [0] * 10 + [1] * 10, [0] * 10 + [1] * 6 + [2] * 4
+    found = consensus({0: table(whole), 1: table(whole), 2: table(split)})
+    assert found.spots["domain"].tolist() == whole
+    np.testing.assert_allclose(found.spots["confidence"], [1] * 16 + [2 / 3] * 4)
+
+
+def test_in_doubt_the_seed_that_agrees_best_decides():
+    first, second = [0, 0, 0, 1, 1, 1], [0, 0, 1, 1, 1, 1]
+    found = consensus({7: table(first), 8: table(second)})
+    assert found.spots["domain"].tolist() == first
+    assert found.spots["confidence"].tolist() == [1, 1, 0.5, 1, 1, 1]
+
+
+def test_one_seed_has_the_probability_of_its_clustering():
+    found = consensus({0: table([0, 1, 1], probability=[0.9, 0.8, 0.7])})
+    assert found.spots["confidence"].tolist() == [0.9, 0.8, 0.7]
+    assert found.agreement.empty
+    assert "confidence" not in consensus({0: table([0, 1, 1])}).spots
