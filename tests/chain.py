@@ -1,4 +1,4 @@
-"""Small mosaics and graphs for tests of more than one module."""
+"""The chain of the rules as calls of the library, for tests that need its result but no workflow."""
 
 import anndata as ad
 import numpy as np
@@ -16,6 +16,18 @@ THREE_SLICES = {
         "adt": {"kind": "protein", "n_features": 20, "depth": 1500, "markers": 3, "marker_fold": 5.0},
     },
 }
+
+
+def graphs_of(files, kinds, **changed):
+    """From files (modality -> slice -> path) to graphs, with the defaults of each modality's kind."""
+    # Needs every package of the chain; `make envs` runs tests that need small_graph alone where these are not.
+    from datasets import Mosaic
+
+    slices = {
+        (name, m): spots.read_slice(path, name, kinds[m]) for m, own in files.items() for name, path in own.items()
+    }
+    mosaic = Mosaic(slices, kinds, T=0.1, n_domains=1)
+    return mosaic.graphs(mosaic.reduced(**changed))
 
 
 def truth_of(graphs, mdata, column="domain"):

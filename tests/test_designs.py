@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
-from chain import truth_of
+from chain import graphs_of, truth_of
 from sklearn.metrics import adjusted_rand_score
 
-from datasets import Mosaic, fit_embed
+from datasets import fit_embed
 from mosaic import atlas, cluster, impute, layout, metrics, settings, simulate, spots
 
 KINDS = {"rna": "rna", "adt": "protein", "atac": "epigenome"}
@@ -15,15 +15,6 @@ SHAPES = {
     "adt": {"n_features": 20, "depth": 1500, "markers": 3, "marker_fold": 5.0},
     "atac": {"n_features": 1500, "depth": 150, "markers": 150, "marker_fold": 8.0},
 }
-
-
-def graphs_of(files, kinds, **changed):
-    """From files (modality -> slice -> path) to graphs, with the defaults of each modality's kind."""
-    slices = {
-        (name, m): spots.read_slice(path, name, kinds[m]) for m, own in files.items() for name, path in own.items()
-    }
-    mosaic = Mosaic(slices, kinds, T=0.1, n_domains=1)
-    return mosaic.graphs(mosaic.reduced(**changed))
 
 
 @pytest.fixture(scope="module")

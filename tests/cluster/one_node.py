@@ -88,7 +88,7 @@ class Slurm:
         (ETC / "slurm.conf").write_text(configuration)
         self._run("slurmctld", "-D", "-c")
         self._run("slurmd", "-D")
-        self._wait_for(lambda: self._ask("sinfo", "--noheader", "--format=%T") == "idle", 30)
+        self._wait_for(lambda: self._ask("sinfo", "--noheader", "--format=%T") == "idle", 60)
 
     def stop(self) -> None:
         """Leave nothing: with its configuration in place and no daemon, every start of Snakemake would wait 10 s."""
