@@ -3,11 +3,14 @@
 import logging
 import random
 import warnings
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import igraph
 import numpy as np
+import pandas as pd
 from scipy import sparse
+from scipy.cluster.hierarchy import fcluster, linkage
 from sklearn.cluster import AgglomerativeClustering, KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
@@ -37,6 +40,8 @@ _RIDGE = 1e-6
 # A direction whose variance is this far below the largest is float32 rounding, not signal.
 _SMALLEST_VARIANCE = 1e-10
 _LEIDEN_NEIGHBORS = 15
+# Half of the spots, at most as many as a start takes, show how many domains there are; the others judge.
+_CHOICE_SUBSETS = 8
 
 
 class DomainLabels(NamedTuple):
@@ -113,6 +118,84 @@ def cluster_domains(
             f"unknown clustering method '{method}'", where="cluster: method", hint="choose mixture, kmeans or leiden"
         )
     return DomainLabels(_by_decreasing_size(labels), probability)
+
+
+def choose_n_domains(
+    embedding: np.ndarray, n_domains_range: Sequence[int] = (2, 15), *, seed: int = 0
+) -> tuple[int, pd.DataFrame]:
+    """Choose the number of domains where the likelihood of left-out spots bends most.
+
+    The tied mixture is fitted to eight seeded subsets, each half of the spots and 2000 at most, and judged by the mean
+    log-likelihood of the spots that it has not seen (Smyth, Statistics and Computing 2000). That curve keeps creeping
+    up beyond the true number, as neighbouring spots share what they see; so not its maximum is taken but its largest
+    second difference, what one more domain gained less what the next gains (Evanno, Regnaut and Goudet, Molecular
+    Ecology 2005). docs/method.md compares it with other criteria.
+
+    Parameters
+    ----------
+    embedding
+        Shape (spots, dimensions). Of more than 20,000 spots a seeded sample of so many is used.
+    n_domains_range
+        Smallest and largest number to choose from, both included.
+    seed
+        Seed of the subsets.
+
+    Returns
+    -------
+    n_domains, curve
+        The choice, and a table with the columns ``n_domains`` (from one below the range to one above it),
+        ``log_likelihood`` (nats per left-out spot), ``gain`` over one domain less, ``bend`` (this gain less the next;
+        within the range) and ``chosen`` (true in one row).
+
+    Raises
+    ------
+    InputError
+        If the range is not one, there are too few spots for its upper end, the embedding holds NaN or infinity, or no
+        mixture of the range can be fitted.
+    """
+    embedding = _checked_embedding(embedding)
+    low, high = n_domains_range
+    if not 2 <= low < high:
+        raise InputError(
+            f"the range of the number of domains is {low} to {high}",
+            where="cluster: n_domains_range",
+            hint="write the smallest, 2 or more, and a larger one, for example [2, 15]",
+        )
+    rng = np.random.default_rng(seed)
+    sample = _sample(len(embedding), _COMPARE_ROWS, rng)
+    if len(sample) < len(embedding):
+        log.info("the number of domains is chosen on a sample of %d of %d spots", len(sample), len(embedding))
+    white = _whitened(embedding[sample])
+    numbers = np.arange(low - 1, high + 2)
+    fitted = min(len(white) // 2, _START_ROWS)
+    if fitted <= white.shape[1] + numbers[-1]:
+        raise InputError(
+            f"{len(white)} spots are too few to choose among up to {high} domains in {white.shape[1]} dimensions: "
+            f"half of them must be more than {white.shape[1] + numbers[-1]}",
+            where="cluster: n_domains",
+            hint="set the number of domains, or a smaller n_domains_range",
+        )
+    curves = [_left_out_likelihood(white, _sample(len(white), fitted, rng), numbers) for _ in range(_CHOICE_SUBSETS)]
+    curve = pd.DataFrame(curves, columns=numbers)
+    # Differences within a subset, as the subsets' levels differ; the median, as EM fails or ends badly from some.
+    gains = curve.diff(axis=1)
+    bend = (gains - gains.shift(-1, axis=1)).median().loc[low:high]
+    if bend.isna().all():
+        raise InputError(
+            f"no Gaussian mixture of {low} to {high} domains can be fitted",
+            where="cluster: n_domains",
+            hint="set n_domains, or choose method leiden",
+        )
+    n_domains = int(bend.idxmax())
+    log.info("%d domains, of %d to %d, by the bend of the likelihood", n_domains, low, high)
+    if n_domains in (low, high):
+        log.warning(
+            "%d domains are an end of the range %d to %d, which may be too narrow: widen cluster.n_domains_range",
+            *(n_domains, low, high),
+        )
+    table = pd.DataFrame({"log_likelihood": curve.median(), "gain": gains.median(), "bend": bend})
+    table["chosen"] = table.index == n_domains
+    return n_domains, table.rename_axis("n_domains").reset_index()
 
 
 def mixture_domains(embedding: np.ndarray, n_domains: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -279,11 +362,26 @@ def _sample(n_rows: int, limit: int, rng: np.random.Generator) -> np.ndarray:
     return np.arange(n_rows) if n_rows <= limit else np.sort(rng.choice(n_rows, limit, replace=False))
 
 
+def _left_out_likelihood(white: np.ndarray, rows: np.ndarray, numbers: np.ndarray) -> list[float]:
+    """Mean log-likelihood of the spots not in ``rows`` under mixtures of ``rows``; NaN where EM fails."""
+    seen, left_out = white[rows], np.delete(white, rows, axis=0)
+    tree = linkage(seen, "ward")  # one tree, cut for every number
+    fits = [
+        _fit_mixture(seen, _start_from(seen, fcluster(tree, number, "maxclust") - 1), _COMPARE_TOLERANCE)
+        for number in numbers
+    ]
+    return [np.nan if isinstance(fit, str) else fit.score(left_out) for fit in fits]
+
+
 def _hierarchical_start(white: np.ndarray, n_domains: int) -> dict[str, np.ndarray]:
-    """Weights, means and pooled precision of Ward's clusters."""
-    labels = (
-        AgglomerativeClustering(n_domains, linkage="ward").fit_predict(white) if n_domains > 1 else [0] * len(white)
-    )
+    """A start from Ward's clusters."""
+    labels = AgglomerativeClustering(n_domains, linkage="ward").fit_predict(white) if n_domains > 1 else 0
+    return _start_from(white, np.broadcast_to(labels, len(white)))
+
+
+def _start_from(white: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+    """Weights, means and pooled precision of clusters; none of the labels 0..k-1 is without rows."""
+    n_domains = labels.max() + 1
     member = np.eye(n_domains)[labels]
     weights = member.mean(axis=0)
     means = member.T @ white / member.sum(axis=0)[:, None]

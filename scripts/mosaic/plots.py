@@ -616,6 +616,41 @@ def domains_on_tissue(
 
 
 @mpl.rc_context(STYLE)
+def n_domains_curve(curve: pd.DataFrame) -> Figure:
+    """The curve by which the number of domains was chosen: likelihood and its bend, with the choice in orange.
+
+    Parameters
+    ----------
+    curve
+        As of ``cluster.choose_n_domains``: ``n_domains``, ``log_likelihood``, ``bend``, ``chosen``.
+
+    Raises
+    ------
+    InputError
+        If not exactly one number is chosen.
+    """
+    if curve["chosen"].sum() != 1:
+        raise InputError(f"{curve['chosen'].sum()} numbers of domains are chosen, not one")
+    width, height, axis = 2.6, 1.9, 0.6
+    top = MARGIN + 1.5 * LINE
+    figure = Figure(figsize=(2 * (axis + width) + GAP + 2 * MARGIN, top + height + 2.6 * LINE + MARGIN))
+    titles = {"log_likelihood": "log-likelihood per left-out spot", "bend": "bend"}
+    for column, (name, title) in enumerate(titles.items()):
+        axes = _axes(figure, MARGIN + axis + column * (axis + width + GAP), top, width, height)
+        axes.plot(curve["n_domains"], curve[name], color=COLOURS[0], lw=1, marker=".")
+        choice = curve[curve["chosen"]]
+        axes.plot(choice["n_domains"], choice[name], color=COLOURS[1], marker="o", linestyle="")
+        axes.set(title=title, xlabel="number of domains", xlim=(curve["n_domains"].min() - 0.5, None))
+        axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(8, integer=True))
+        axes.yaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
+        axes.ticklabel_format(axis="y", useOffset=False)
+    axes.set_xlim(figure.axes[0].get_xlim())
+    number = int(choice["n_domains"].iloc[0])
+    axes.annotate(f"{number} domains", (number, choice["bend"].iloc[0]), (5, 0), textcoords="offset points", va="center")
+    return figure
+
+
+@mpl.rc_context(STYLE)
 def training_curves(history: Mapping[int | str, pd.DataFrame]) -> Figure:
     """Losses over the epochs, a line per seed.
 
