@@ -617,12 +617,13 @@ def domains_on_tissue(
 
 @mpl.rc_context(STYLE)
 def n_domains_curve(curve: pd.DataFrame) -> Figure:
-    """The curve by which the number of domains was chosen: likelihood and its bend, with the choice in orange.
+    """The curve by which the number of domains was chosen, with the choice in orange.
 
     Parameters
     ----------
     curve
-        As of ``cluster.choose_n_domains``: ``n_domains``, ``log_likelihood``, ``bend``, ``chosen``.
+        As of ``cluster.choose_n_domains``: ``n_domains``, ``silhouette``, ``standard_error``, ``chosen``. The dashed
+        line is one standard error below the best.
 
     Raises
     ------
@@ -631,22 +632,17 @@ def n_domains_curve(curve: pd.DataFrame) -> Figure:
     """
     if curve["chosen"].sum() != 1:
         raise InputError(f"{curve['chosen'].sum()} numbers of domains are chosen, not one")
-    width, height, axis = 2.6, 1.9, 0.6
+    width, height, axis = 3.2, 2.2, 0.55
     top = MARGIN + 1.5 * LINE
-    figure = Figure(figsize=(2 * (axis + width) + GAP + 2 * MARGIN, top + height + 2.6 * LINE + MARGIN))
-    titles = {"log_likelihood": "log-likelihood per left-out spot", "bend": "bend"}
-    for column, (name, title) in enumerate(titles.items()):
-        axes = _axes(figure, MARGIN + axis + column * (axis + width + GAP), top, width, height)
-        axes.plot(curve["n_domains"], curve[name], color=COLOURS[0], lw=1, marker=".")
-        choice = curve[curve["chosen"]]
-        axes.plot(choice["n_domains"], choice[name], color=COLOURS[1], marker="o", linestyle="")
-        axes.set(title=title, xlabel="number of domains", xlim=(curve["n_domains"].min() - 0.5, None))
-        axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(8, integer=True))
-        axes.yaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
-        axes.ticklabel_format(axis="y", useOffset=False)
-    axes.set_xlim(figure.axes[0].get_xlim())
-    number = int(choice["n_domains"].iloc[0])
-    axes.annotate(f"{number} domains", (number, choice["bend"].iloc[0]), (5, 0), textcoords="offset points", va="center")
+    figure = Figure(figsize=(MARGIN + axis + width + MARGIN, top + height + 2.6 * LINE + MARGIN))
+    axes = _axes(figure, MARGIN + axis, top, width, height)
+    axes.errorbar(curve["n_domains"], curve["silhouette"], curve["standard_error"], color=COLOURS[0], lw=1, marker=".")
+    best, (choice,) = curve.loc[curve["silhouette"].idxmax()], curve[curve["chosen"]].itertuples()
+    axes.axhline(best["silhouette"] - best["standard_error"], color="grey", lw=0.6, ls="--")
+    axes.plot(choice.n_domains, choice.silhouette, color=COLOURS[1], marker="o", linestyle="", zorder=3)
+    axes.set(title=f"{choice.n_domains} domains", xlabel="number of domains", ylabel="silhouette")
+    axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(8, integer=True))
+    axes.yaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
     return figure
 
 

@@ -189,10 +189,10 @@ def six_groups():
 def test_the_number_of_domains_is_found(six_groups, caplog):
     number, curve = cluster.choose_n_domains(six_groups, (2, 10))
     assert number == 6
-    assert curve["n_domains"].tolist() == list(range(1, 12))
+    assert curve["n_domains"].tolist() == list(range(2, 11))
     assert curve.loc[curve["chosen"], "n_domains"].tolist() == [6]
-    assert curve.loc[curve["bend"].idxmax(), "n_domains"] == 6
-    assert curve["bend"].isna().tolist() == [True, *[False] * 9, True]
+    assert curve.loc[curve["silhouette"].idxmax(), "n_domains"] == 6
+    assert curve["standard_error"].between(0.0001, 0.1).all()
     assert "too narrow" not in caplog.text
 
 
