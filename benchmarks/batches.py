@@ -57,7 +57,9 @@ def fit_accumulated(graphs, *, seed: int, n_epochs: int, T: float) -> dict:
 def main(out: str, data: str | None) -> None:
     """All seeds and lengths, one line each."""
     torch.set_num_threads(1)
-    made = {"large demo": lambda: demo(rows=150, columns=150)} | ({"lymph node": lambda: split_lymph_node(Path(data))} if data else {})
+    made = {"large demo": lambda: demo(rows=150, columns=150)} | (
+        {"lymph node": lambda: split_lymph_node(Path(data))} if data else {}
+    )
     rows = []
     for name, make in made.items():
         mosaic = make()

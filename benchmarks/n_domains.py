@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from batches import demo
 from scipy.cluster.hierarchy import linkage
 from sklearn.metrics import adjusted_rand_score, pairwise_distances
 
-from batches import demo
 from datasets import SEEDS, Mosaic, fit_embed, with_truth
 from mosaic import cluster, spots
 
@@ -56,7 +56,8 @@ def curves(embedding: np.ndarray, truth: pd.Series, seed: int) -> tuple[pd.DataF
             labels.append((number, fit.predict(white)))
             posterior = fit.predict_proba(white[seen])
             entropy = -(posterior * np.log(np.maximum(posterior, 1e-300))).sum()
-            row = {"subset": subset, "number": number, "likelihood": fit.score(white[left_out]), "BIC": -fit.bic(white[seen])}
+            row = {"subset": subset, "number": number}
+            row |= {"likelihood": fit.score(white[left_out]), "BIC": -fit.bic(white[seen])}
             row["ICL"] = row["BIC"] - 2 * entropy  # Biernacki, Celeux and Govaert, 2000
             row["ARI"] = adjusted_rand_score(truth[known], labels[-1][1][known])
             row["elbow"] = heights[number - 2] - heights[number - 1] if number > 1 else np.nan
@@ -64,7 +65,8 @@ def curves(embedding: np.ndarray, truth: pd.Series, seed: int) -> tuple[pd.DataF
                 row[f"silhouette{name}"] = cluster._silhouette(matrix, labels[-1][1][left_out])
             found.append(row)
     each = pd.DataFrame(found)
-    choice = cluster._largest_within_one_error(each.pivot(index="subset", columns="number", values="silhouette")[NUMBERS])
+    silhouettes = each.pivot(index="subset", columns="number", values="silhouette")
+    choice = cluster._largest_within_one_error(silhouettes[NUMBERS])
     table = each.groupby("number").mean().reindex(numbers)
     # What one domain more gains, less what the next gains (Evanno, Regnaut and Goudet, 2005).
     table["bend"] = -table["likelihood"].diff().shift(-1) + table["likelihood"].diff()
