@@ -24,10 +24,10 @@ BATCH = {"full_batch_max": 100, "batch_size": 1024}
 EPOCHS = {"one step an epoch": (30, 100), "a step a batch": (3, 10, 30)}
 
 
-def large_demo() -> Mosaic:
-    """The demo with 150 x 150 places a slice."""
+def demo(**grid: int) -> Mosaic:
+    """The demo, with so many ``rows`` and ``columns`` of places a slice."""
     design = simulate.read_design(Path(__file__).parents[1] / "resources" / "demo.yaml")
-    design["grid"] |= {"rows": 150, "columns": 150}
+    design["grid"] |= grid
     made = simulated(design, {"rna": "rna", "adt": "protein"}, seed=7)
     return made._replace(slices={key: qc.filter_slice(adata, min_counts=100)[0] for key, adata in made.slices.items()})
 
@@ -50,7 +50,9 @@ def fit_accumulated(graphs, *, seed: int, n_epochs: int, T: float) -> dict:
 def main(out: str, data: str | None) -> None:
     """All seeds and lengths, one line each."""
     torch.set_num_threads(1)
-    made = {"large demo": large_demo} | ({"lymph node": lambda: split_lymph_node(Path(data))} if data else {})
+    made = {"large demo": lambda: demo(rows=150, columns=150)} | (
+        {"lymph node": lambda: split_lymph_node(Path(data))} if data else {}
+    )
     rows = []
     for name, make in made.items():
         mosaic = make()

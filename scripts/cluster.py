@@ -6,10 +6,13 @@ with job(snakemake.log[0]):
     from mosaic import cluster, files, spots
 
     embedding = spots.read(snakemake.input.embedding)
-    found = cluster.cluster_domains(
-        embedding.obsm[spots.LATENT], seed=snakemake.params.seed, **snakemake.params.settings
-    )
+    latent, settings = embedding.obsm[spots.LATENT], dict(snakemake.params.settings)
+    n_domains_range = settings.pop("n_domains_range")
+    if settings["n_domains"] == "auto":
+        settings["n_domains"], curve = cluster.choose_n_domains(latent, n_domains_range, seed=snakemake.params.seed)
+        files.write_table(curve, snakemake.output.curve, index=False, float_format="%.6g")
+    found = cluster.cluster_domains(latent, seed=snakemake.params.seed, **settings)
     table = embedding.obs[["slice"]].assign(domain=found.labels)
     if found.probability is not None:
         table["probability"] = found.probability
-    files.write_table(table, snakemake.output[0], index_label="spot", float_format="%.6g")
+    files.write_table(table, snakemake.output.domains, index_label="spot", float_format="%.6g")

@@ -22,6 +22,7 @@ def test_simulation(shared_data, replicate, settings, least):
     for n_domains, bound in zip((5, 6, 7), least, strict=True):
         labels = cluster.cluster_domains(latent, "mixture", n_domains=n_domains, seed=1234).labels
         assert adjusted_rand_score(truth, labels) > bound
+    assert 4 <= cluster.choose_n_domains(latent, seed=1234)[0] <= 6
     assert adjusted_rand_score(truth, cluster.cluster_domains(latent, "kmeans", n_domains=5).labels) > 0.86
 
 

@@ -3,13 +3,17 @@
 import logging
 import random
 import warnings
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 import igraph
 import numpy as np
+import pandas as pd
 from scipy import sparse
+from scipy.cluster.hierarchy import fcluster, linkage
 from sklearn.cluster import AgglomerativeClustering, KMeans
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import pairwise_distances, silhouette_score
 from sklearn.mixture import GaussianMixture
 
 from mosaic.errors import InputError
@@ -37,6 +41,8 @@ _RIDGE = 1e-6
 # A direction whose variance is this far below the largest is float32 rounding, not signal.
 _SMALLEST_VARIANCE = 1e-10
 _LEIDEN_NEIGHBORS = 15
+# How often half of the spots, at most as many as a start takes, are divided and as many others judge.
+_CHOICE_SUBSETS = 8
 
 
 class DomainLabels(NamedTuple):
@@ -113,6 +119,85 @@ def cluster_domains(
             f"unknown clustering method '{method}'", where="cluster: method", hint="choose mixture, kmeans or leiden"
         )
     return DomainLabels(_by_decreasing_size(labels), probability)
+
+
+def choose_n_domains(
+    embedding: np.ndarray, n_domains_range: Sequence[int] = (2, 15), *, seed: int = 0
+) -> tuple[int, pd.DataFrame]:
+    """Choose the number of domains by the silhouette of left-out spots.
+
+    The tied mixture is fitted to eight seeded subsets, each half of the spots and 2000 at most. It then labels as many
+    other spots, and the silhouette (Rousseeuw, Journal of Computational and Applied Mathematics 1987) says how well
+    its domains are set apart in the embedding. Chosen is the largest number whose mean is within one standard error
+    of the best (the rule of Breiman et al., Classification and Regression Trees, 1984): where numbers can't be told
+    apart, one domain too many costs less than one too few. docs/method.md compares it with other criteria.
+
+    Parameters
+    ----------
+    embedding
+        Shape (spots, dimensions). Of more than 20,000 spots a seeded sample of so many is used.
+    n_domains_range
+        Smallest and largest number to choose from, both included.
+    seed
+        Seed of the subsets.
+
+    Returns
+    -------
+    n_domains, curve
+        The choice, and a table with a row per number and the columns ``n_domains``, ``silhouette`` (mean over the
+        subsets, -1..1), ``standard_error`` (of that mean) and ``chosen`` (true in one row).
+
+    Raises
+    ------
+    InputError
+        If the range is not one, there are too few spots for its upper end, the embedding holds NaN or infinity, or no
+        mixture of the range can be fitted.
+    """
+    embedding = _checked_embedding(embedding)
+    low, high = n_domains_range
+    if not 2 <= low < high:
+        raise InputError(
+            f"the range of the number of domains is {low} to {high}",
+            where="cluster: n_domains_range",
+            hint="write the smallest, 2 or more, and a larger one, for example [2, 15]",
+        )
+    rng = np.random.default_rng(seed)
+    sample = _sample(len(embedding), _COMPARE_ROWS, rng)
+    if len(sample) < len(embedding):
+        log.info("the number of domains is chosen on a sample of %d of %d spots", len(sample), len(embedding))
+    embedding = embedding[sample]
+    white = _whitened(embedding)
+    needed = white.shape[1] + high
+    if len(white) // 2 <= needed:
+        raise InputError(
+            f"{len(white)} spots are too few to choose among up to {high} domains in {white.shape[1]} dimensions: "
+            f"half of them must be more than {needed}",
+            where="cluster: n_domains",
+            hint="set the number of domains, or a smaller n_domains_range",
+        )
+    numbers, scores = np.arange(low, high + 1), []
+    for _ in range(_CHOICE_SUBSETS):
+        seen, left_out = _two_subsets(len(white), rng)
+        distances = pairwise_distances(embedding[left_out])
+        fits = _mixtures(white[seen], numbers)
+        scores.append([np.nan if fit is None else _silhouette(distances, fit.predict(white[left_out])) for fit in fits])
+    scores = pd.DataFrame(scores, columns=numbers)
+    if scores.isna().all(axis=None):
+        raise InputError(
+            f"no Gaussian mixture of {low} to {high} domains can be fitted",
+            where="cluster: n_domains",
+            hint="set n_domains, or choose method leiden",
+        )
+    mean, error = scores.mean(), scores.sem()
+    n_domains = _largest_within_one_error(scores)
+    log.info("%d domains, of %d to %d, by the silhouette (best: %d)", n_domains, low, high, mean.idxmax())
+    if n_domains == high or n_domains == low > 2:
+        log.warning(
+            "%d domains are an end of the range %d to %d, which may be too narrow: widen cluster.n_domains_range",
+            *(n_domains, low, high),
+        )
+    curve = pd.DataFrame({"silhouette": mean, "standard_error": error, "chosen": mean.index == n_domains})
+    return n_domains, curve.rename_axis("n_domains").reset_index()
 
 
 def mixture_domains(embedding: np.ndarray, n_domains: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -279,11 +364,45 @@ def _sample(n_rows: int, limit: int, rng: np.random.Generator) -> np.ndarray:
     return np.arange(n_rows) if n_rows <= limit else np.sort(rng.choice(n_rows, limit, replace=False))
 
 
+def _two_subsets(n_rows: int, rng: np.random.Generator) -> np.ndarray:
+    """Two subsets of rows without a row in common, as large as can be and as a start takes; shape (2, rows)."""
+    size = min(n_rows // 2, _START_ROWS)
+    return rng.permutation(n_rows)[: 2 * size].reshape(2, size)
+
+
+def _mixtures(white: np.ndarray, numbers: Iterable[int]) -> list[GaussianMixture | None]:
+    """A mixture for each number of domains, from cuts of one tree of Ward's; None where EM fails."""
+    tree = linkage(white, "ward")
+    fits = [
+        _fit_mixture(white, _start_from(white, fcluster(tree, number, "maxclust") - 1), _COMPARE_TOLERANCE)
+        for number in numbers
+    ]
+    return [None if isinstance(fit, str) else fit for fit in fits]
+
+
+def _silhouette(distances: np.ndarray, labels: np.ndarray) -> float:
+    """Mean silhouette, NaN where it has no meaning: all spots in one domain, or each in its own."""
+    if not 1 < len(np.unique(labels)) < len(labels):
+        return np.nan
+    return silhouette_score(distances, labels, metric="precomputed")
+
+
+def _largest_within_one_error(scores: pd.DataFrame) -> int:
+    """The largest column whose mean is within one standard error of the best column's; NaN are left out."""
+    mean, best = scores.mean(), scores.mean().idxmax()
+    error = scores[best].sem() if scores[best].count() > 1 else 0.0
+    return int(mean.index[mean >= mean[best] - error].max())
+
+
 def _hierarchical_start(white: np.ndarray, n_domains: int) -> dict[str, np.ndarray]:
-    """Weights, means and pooled precision of Ward's clusters."""
-    labels = (
-        AgglomerativeClustering(n_domains, linkage="ward").fit_predict(white) if n_domains > 1 else [0] * len(white)
-    )
+    """A start from Ward's clusters."""
+    labels = AgglomerativeClustering(n_domains, linkage="ward").fit_predict(white) if n_domains > 1 else 0
+    return _start_from(white, np.broadcast_to(labels, len(white)))
+
+
+def _start_from(white: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+    """Weights, means and pooled precision of clusters; none of the labels 0..k-1 is without rows."""
+    n_domains = labels.max() + 1
     member = np.eye(n_domains)[labels]
     weights = member.mean(axis=0)
     means = member.T @ white / member.sum(axis=0)[:, None]

@@ -624,6 +624,37 @@ def domains_on_tissue(
 
 
 @mpl.rc_context(STYLE)
+def n_domains_curve(curve: pd.DataFrame) -> Figure:
+    """The curve by which the number of domains was chosen, with the choice in orange.
+
+    Parameters
+    ----------
+    curve
+        As of ``cluster.choose_n_domains``: ``n_domains``, ``silhouette``, ``standard_error``, ``chosen``. The dashed
+        line is one standard error below the best.
+
+    Raises
+    ------
+    InputError
+        If not exactly one number is chosen.
+    """
+    if curve["chosen"].sum() != 1:
+        raise InputError(f"{curve['chosen'].sum()} numbers of domains are chosen, not one")
+    width, height, axis = 3.2, 2.2, 0.55
+    top = MARGIN + 1.5 * LINE
+    figure = Figure(figsize=(MARGIN + axis + width + MARGIN, top + height + 2.6 * LINE + MARGIN))
+    axes = _axes(figure, MARGIN + axis, top, width, height)
+    axes.errorbar(curve["n_domains"], curve["silhouette"], curve["standard_error"], color=COLOURS[0], lw=1, marker=".")
+    best, (choice,) = curve.loc[curve["silhouette"].idxmax()], curve[curve["chosen"]].itertuples()
+    axes.axhline(best["silhouette"] - best["standard_error"], color="grey", lw=0.6, ls="--")
+    axes.plot(choice.n_domains, choice.silhouette, color=COLOURS[1], marker="o", linestyle="", zorder=3)
+    axes.set(title=f"{choice.n_domains} domains", xlabel="number of domains", ylabel="silhouette")
+    axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(8, integer=True))
+    axes.yaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
+    return figure
+
+
+@mpl.rc_context(STYLE)
 def confidence_on_tissue(coords: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray], label: str) -> Figure:
     """How sure each spot is of its domain, on the tissue of every slice.
 

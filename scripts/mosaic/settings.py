@@ -365,9 +365,22 @@ def _config_faults(config: Mapping, sheet: Sheet) -> Iterator[InputError]:
         yield InputError(
             f"is missing, and {cluster['method']} needs it",
             where=_key("cluster", wanted),
-            hint="the number of domains you expect"
+            hint="the number of domains you expect, or auto"
             if wanted == "n_domains"
             else "1.0 is a start; more gives more domains",
+        )
+    if cluster["n_domains"] == "auto" and cluster["method"] == "leiden":
+        yield InputError(
+            "auto is for mixture and kmeans; leiden finds the number of domains from the resolution",
+            where=_key("cluster", "n_domains"),
+            hint="leave it out",
+        )
+    low, high = cluster["n_domains_range"]
+    if low >= high:
+        yield InputError(
+            f"{low} is not below {high}",
+            where=_key("cluster", "n_domains_range"),
+            hint="first the smallest number, then the largest, such as [2, 15]",
         )
 
 

@@ -178,6 +178,62 @@ def test_one_domain(round_groups):
     np.testing.assert_allclose(probability, 1)
 
 
+@pytest.fixture(scope="module")
+def six_groups():
+    """Six overlapping groups of unlike sizes in eight dimensions."""
+    rng = np.random.default_rng(3)
+    truth = np.repeat(np.arange(6), [150, 250, 200, 100, 180, 120])
+    return 5 * np.eye(8)[truth] + rng.normal(size=(len(truth), 8))
+
+
+def test_the_number_of_domains_is_found(six_groups, caplog):
+    number, curve = cluster.choose_n_domains(six_groups, (2, 10))
+    assert number == 6
+    assert curve["n_domains"].tolist() == list(range(2, 11))
+    assert curve.loc[curve["chosen"], "n_domains"].tolist() == [6]
+    assert curve.loc[curve["silhouette"].idxmax(), "n_domains"] == 6
+    assert curve["standard_error"].between(0.0001, 0.1).all()
+    assert "too narrow" not in caplog.text
+
+
+@pytest.mark.parametrize("n_domains_range", [(2, 6), (6, 9)])
+def test_a_choice_at_an_end_of_the_range_is_told(six_groups, caplog, n_domains_range):
+    assert cluster.choose_n_domains(six_groups, n_domains_range)[0] == 6
+    assert f"an end of the range {n_domains_range[0]} to {n_domains_range[1]}, which may be too narrow" in caplog.text
+
+
+def test_a_seed_chooses_by_one_curve(six_groups):
+    first, again, other = (cluster.choose_n_domains(six_groups, (4, 7), seed=seed)[1] for seed in (4, 4, 5))
+    assert first.equals(again)
+    assert not first.equals(other)
+
+
+def test_the_number_of_domains_of_many_spots_is_chosen_on_a_sample(six_groups, caplog, monkeypatch):
+    monkeypatch.setattr(cluster, "_COMPARE_ROWS", 500)
+    caplog.set_level("INFO")
+    assert cluster.choose_n_domains(six_groups, (4, 8))[0] == 6
+    assert "on a sample of 500 of 1000 spots" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("rows", "n_domains_range", "message"),
+    [
+        (1000, (1, 5), "the range of the number of domains is 1 to 5"),
+        (1000, (5, 5), "the range of the number of domains is 5 to 5"),
+        (30, (2, 8), "30 spots are too few to choose among up to 8 domains in 8 dimensions: half of them must be more"),
+    ],
+)
+def test_ranges_that_cannot_work_are_errors(six_groups, rows, n_domains_range, message):
+    with pytest.raises(InputError, match=message):
+        cluster.choose_n_domains(six_groups[:rows], n_domains_range)
+
+
+def test_no_number_is_chosen_where_no_mixture_fits(six_groups, monkeypatch):
+    monkeypatch.setattr(cluster, "_EM_ITERATIONS", 1)
+    with pytest.raises(InputError, match="no Gaussian mixture of 3 to 5 domains can be fitted"):
+        cluster.choose_n_domains(six_groups, (3, 5))
+
+
 @pytest.mark.skipif(not PARITY.exists(), reason="the recorded run of the publication is not here")
 def test_recorded_embedding_as_clustered_by_mclust():
     """R's mclust on the same embedding; and 6 and 7 domains, where a start from k-means scores .72 and .66."""

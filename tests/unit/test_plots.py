@@ -64,6 +64,9 @@ class Run:
             )
             for seed in range(n_slices)
         }
+        self.curve = pd.DataFrame({"n_domains": range(2, 3 + n_domains), "standard_error": 0.01}).assign(
+            silhouette=lambda table: 1 / table["n_domains"], chosen=lambda table: table["n_domains"] == 2
+        )
         self.scores = pd.DataFrame(
             [
                 (metric, scope, 0.5, "down" if metric == "PAS" else "up", "spamosaic", 1234)
@@ -90,6 +93,7 @@ FIGURES = {
     "latent": lambda run: plots.latent_umap(run.umap, run.slice, run.modality, run.domain),
     "tissue": lambda run: plots.domains_on_tissue(run.coords, run.domains),
     "tissue and truth": lambda run: plots.domains_on_tissue(run.coords, run.domains, run.truth),
+    "number of domains": lambda run: plots.n_domains_curve(run.curve),
     "training": lambda run: plots.training_curves(run.history),
     "imputed": Run.imputed,
     "metrics": lambda run: plots.metrics_table(run.scores),
@@ -299,6 +303,7 @@ def test_tissue_of_hardly_any_spots(coords):
         lambda: plots.latent_umap(np.zeros((0, 2)), [], [], []),
         lambda: plots.imputed_on_tissue(grid(3), np.ones((3, 1)), ["a"], grid(4), np.ones((4, 2)), ("s", "t")),
         lambda: plots.imputed_on_tissue(grid(3), np.ones((3, 0)), [], grid(4), np.ones((4, 0)), ("s", "t")),
+        lambda: plots.n_domains_curve(Run(1, 2).curve.assign(chosen=False)),
         lambda: plots.training_curves({1: pd.DataFrame({"epoch": [], "loss": []})}),
         lambda: plots.qc_distributions(pd.DataFrame({"slice": [], "kept": []}), {}),
         lambda: plots.metrics_table(Run(1, 2).scores.iloc[:0]),
@@ -389,6 +394,23 @@ def test_training_curves():
     assert [axes.get_title() for axes in figure.axes] == ["loss", "contrastive loss"]
     np.testing.assert_array_equal([line.get_ydata() for line in figure.axes[0].lines], [[6, 2], [3, 1]])
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["2", "10"]
+
+
+def test_n_domains_curve_marks_the_choice_and_what_was_as_good():
+    curve = pd.DataFrame(
+        {
+            "n_domains": [2, 3, 4],
+            "silhouette": [0.1, 0.5, 0.48],
+            "standard_error": [0.02, 0.03, 0.01],
+            "chosen": [False, False, True],
+        }
+    )
+    (axes,) = plots.n_domains_curve(curve).axes
+    assert axes.get_title() == "4 domains"
+    line, bound, choice = axes.lines
+    np.testing.assert_array_equal(line.get_xydata(), curve[["n_domains", "silhouette"]])
+    np.testing.assert_allclose(bound.get_ydata(), 0.47)
+    np.testing.assert_array_equal(choice.get_xydata(), [[4, 0.48]])
 
 
 def test_imputed_and_measured_share_their_scale():

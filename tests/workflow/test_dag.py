@@ -109,6 +109,15 @@ def test_seeds_multiply_what_hangs_on_them(tmp_path):
     assert jobs["reduce"] == 2
 
 
+def test_a_number_of_domains_to_be_chosen_is_drawn(tmp_path):
+    shutil.copytree(REPOSITORY / "config", tmp_path / "config")
+    path = tmp_path / "config" / "config.yaml"
+    assert "plot_n_domains" not in jobs_per_rule(tmp_path, path)
+    path.write_text(path.read_text().replace("n_domains: 5", "n_domains: auto") + "\nseeds: [0, 1]\n")
+    jobs = jobs_per_rule(tmp_path, path)
+    assert jobs["plot_n_domains"] == jobs["cluster"] == 2
+
+
 def test_three_modalities_in_a_folder_with_dots_and_spaces(tmp_path):
     folder = tmp_path / "my runs.v2"
     folder.mkdir()

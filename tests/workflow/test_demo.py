@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import mudata as md
 import numpy as np
@@ -100,6 +101,20 @@ def test_training_writes_its_history_and_progress(demo):
     history = pd.read_csv(demo.folder / "results/spamosaic/seed-1234/history.tsv", sep="\t")
     assert history["epoch"].tolist() == list(range(1, 101))
     assert "s left" in (demo.folder / "results/logs/train/seed-1234.log").read_text()
+
+
+def test_the_number_of_domains_is_chosen_and_drawn(demo, checkout):
+    shutil.copytree(demo.folder, checkout.folder, dirs_exist_ok=True)
+    config = checkout.folder / "config" / "config.yaml"
+    config.write_text(config.read_text().replace("n_domains: 5", "n_domains: auto, n_domains_range: [2, 7]"))
+    folder = "results/spamosaic/seed-1234"
+    done = checkout.snakemake(f"{folder}/figures/n_domains.png", cores=1)
+    assert done.returncode == 0, done.stdout + done.stderr
+    curve = pd.read_csv(checkout.folder / folder / "n_domains.tsv", sep="\t")
+    assert curve["n_domains"].tolist() == list(range(2, 8))
+    (number,) = curve.loc[curve["chosen"], "n_domains"]
+    assert pd.read_csv(checkout.folder / folder / "domains.tsv", sep="\t")["domain"].nunique() == number
+    assert not (demo.folder / folder / "n_domains.tsv").exists()
 
 
 def test_a_second_run_does_nothing(demo):

@@ -8,7 +8,8 @@ rule cluster:
         embedding="<results>/{method}/seed-{seed}/embedding.h5mu",
         library=library("cluster"),
     output:
-        ensure("<results>/{method}/seed-{seed}/domains.tsv", non_empty=True),
+        **n_domains_curve(),
+        domains=ensure("<results>/{method}/seed-{seed}/domains.tsv", non_empty=True),
     log:
         "<results>/logs/cluster/{method}.seed-{seed}.log",
     benchmark:

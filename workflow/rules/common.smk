@@ -126,6 +126,12 @@ def held_out_scores(wildcards):
     return "<results>/check/features.{modality}.tsv" if wildcards.modality in CHECKED else []
 
 
+def n_domains_curve():
+    """What clustering writes beside the domains: the curve that chose their number, where it was to be chosen."""
+    path = "<results>/{method}/seed-{seed}/n_domains.tsv"
+    return {"curve": ensure(path, non_empty=True)} if config["cluster"]["n_domains"] == "auto" else {}
+
+
 def memory(base, per_input):
     """MB for a job: what its imports take, and so many times the size of its input; more on every attempt."""
     return lambda wildcards, input, attempt: int((base + per_input * input.size_mb) * attempt)
@@ -147,7 +153,8 @@ def figures():
     """Every figure of the run, as PNG; the SVG lies beside it."""
     counted = [name for name, modality in config["modalities"].items() if modality["kind"] != "features"]
     run = "<results>/{method}/seed-{seed}/figures/"
-    per_run = [f"{run}{name}.png" for name in ("checks", "latent", "domains", "metrics")]
+    chosen = ["n_domains"] if n_domains_curve() else []
+    per_run = [f"{run}{name}.png" for name in ("checks", "latent", "domains", "metrics", *chosen)]
     return [
         *collect("<results>/figures/qc.{modality}.png", modality=counted),
         *collect("<results>/figures/features.{modality}.png", modality=SHEET.modalities),

@@ -159,6 +159,33 @@ rule plot_domains:
         "../../scripts/plot_domains.py"
 
 
+rule plot_n_domains:
+    """Show how the number of domains was chosen, where it was not set."""
+    input:
+        curve="<results>/{method}/seed-{seed}/n_domains.tsv",
+        library=library("plot_n_domains"),
+    output:
+        svg=ensure("<results>/{method}/seed-{seed}/figures/n_domains.svg", non_empty=True),
+        png=report(
+            ensure("<results>/{method}/seed-{seed}/figures/n_domains.png", non_empty=True),
+            caption="../report/n_domains.rst",
+            category="3 Domains",
+            labels={"method": "{method}", "seed": "{seed}", "figure": "number of domains"},
+        ),
+    log:
+        "<results>/logs/plot_n_domains/{method}.seed-{seed}.log",
+    conda:
+        "../../envs/figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000, 20),
+        runtime=30,
+    message:
+        "Drawing the choice of the number of domains of {wildcards.method}, seed {wildcards.seed}"
+    script:
+        "../../scripts/plot_n_domains.py"
+
+
 rule plot_confidence:
     """Show on tissue how sure each spot is of its domain."""
     input:

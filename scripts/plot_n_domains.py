@@ -1,0 +1,11 @@
+"""Draw how the number of domains was chosen."""
+
+from mosaic.logs import job
+
+with job(snakemake.log[0]):
+    import pandas as pd
+
+    from mosaic import plots
+
+    figure = plots.n_domains_curve(pd.read_csv(snakemake.input.curve, sep="\t"))
+    plots.save(figure, snakemake.output.svg, snakemake.output.png)
