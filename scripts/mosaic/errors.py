@@ -3,8 +3,13 @@
 from collections.abc import Sequence
 
 
+def printable(text: str) -> str:
+    """Text from a file in which nothing moves the cursor, breaks the line or reverses the writing: escaped as \\x1b."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 class InputError(Exception):
-    """A fault in the user's data, sheet or configuration.
+    """A fault in the user's data, sheet or configuration. What can't be printed is escaped.
 
     Parameters
     ----------
@@ -20,12 +25,14 @@ class InputError(Exception):
         self.problem = problem
         self.where = where
         self.hint = hint
-        text = f"{where}: {problem}" if where else problem
-        super().__init__(f"{text}\n    Hint: {hint}" if hint else text)
+        text = printable(f"{where}: {problem}" if where else problem)
+        super().__init__(f"{text}\n    Hint: {printable(hint)}" if hint else text)
 
     @classmethod
     def of_all(cls, faults: Sequence["InputError"], what: str) -> "InputError":
         """One error that lists all of ``faults``, for checks that report everything at once."""
         lines = "\n".join(f"  {number}. {fault}" for number, fault in enumerate(faults, start=1))
         count = f"{len(faults)} fault" + ("s" if len(faults) > 1 else "")
-        return cls(f"{count} in {what}:\n{lines}")
+        whole = cls(f"{count} in {what}")
+        whole.args = (f"{whole}:\n{lines}",)  # the faults are printable already, and have lines of their own
+        return whole

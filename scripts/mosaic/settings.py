@@ -3,12 +3,15 @@
 import copy
 import csv
 import difflib
+import math
+import os
 from collections.abc import Collection, Iterator, Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
 from jsonschema import Draft202012Validator
+from jsonschema.validators import extend
 
 from mosaic.errors import InputError
 
@@ -69,6 +72,21 @@ _ALLOWED = {
     "epigenome": {"normalization": {"tfidf"}, "reduction": {"lsi"}},
     "features": {"normalization": {"none"}, "reduction": {"none"}, "feature_selection": {"all"}},
 }
+
+
+# JSON knows neither NaN nor infinity, and takes 5.0 for an integer; YAML has the former, and a slice has no 5.0 spots.
+_Validator = extend(
+    Draft202012Validator,
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {
+            "integer": lambda _, value: isinstance(value, int) and not isinstance(value, bool),
+            "number": lambda _, value: (
+                (isinstance(value, int) and not isinstance(value, bool))
+                or (isinstance(value, float) and math.isfinite(value))
+            ),
+        }
+    ),
+)
 
 
 class Row(NamedTuple):
@@ -172,7 +190,7 @@ def load(
         rows, sheet_faults = _read_sheet(sheet_path, sheet_schema, modalities, made)
         sheet = Sheet(rows)
         faults += sheet_faults
-    for name in sorted(set(config.get("qc") or {}) - set(modalities)) if not faults else ():
+    for name in sorted(set(config.get("qc", {})) - set(modalities)) if not faults else ():
         hint = f"the modalities are {', '.join(modalities)}"
         faults.append(InputError("is no modality of the config", where=_key("qc", name), hint=hint))
     if not faults:
@@ -185,7 +203,7 @@ def load(
 
 
 def _schema_faults(config: Mapping, schema: Mapping) -> Iterator[InputError]:
-    for error in sorted(Draft202012Validator(schema).iter_errors(config), key=lambda error: list(map(str, error.path))):
+    for error in sorted(_Validator(schema).iter_errors(config), key=lambda error: list(map(str, error.path))):
         where = ".".join(map(str, error.absolute_path))
         value = error.instance
         description = error.schema.get("description") if isinstance(error.schema, Mapping) else None
@@ -202,29 +220,34 @@ def _schema_faults(config: Mapping, schema: Mapping) -> Iterator[InputError]:
                     yield InputError("is missing", where=_key(where, key), hint=_hint(error.schema["properties"][key]))
         elif error.validator == "enum":
             yield InputError(
-                f"{value!r} is not known",
+                f"{_shown(value)} is not known",
                 where=_key(where),
                 hint=f"one of: {', '.join(map(str, error.validator_value))}",
             )
         elif error.validator == "oneOf":
             yield InputError(
-                f"{value!r} is no threshold",
+                f"{_shown(value)} is no threshold",
                 where=_key(where),
                 hint="write a number that is not negative, {mads: 3} with your own number, or null",
             )
         elif isinstance(value, str) and _is_number(value) and error.validator == "type":
             yield InputError(
-                f"{value!r} is text, not a number",
+                f"{_shown(value)} is text, not a number",
                 where=_key(where),
                 hint=f"write {float(value):g} in the config file without quotes"
                 + (" (YAML reads 1e-3 as text: write 0.001 or 1.0e-3)" if "e" in value.lower() else ""),
             )
-        elif error.validator == "propertyNames" or error.parent is not None or error.validator == "pattern":
-            yield InputError(
-                error.message, where=_key(where), hint="names begin with a letter; then letters, digits, _, -"
-            )
+        elif error.validator in ("pattern", "anyOf"):  # whose own messages quote the schema
+            yield InputError(f"{_shown(value)} is not valid", where=_key(where), hint=description)
         else:
-            yield InputError(error.message, where=_key(where), hint=description)
+            problem = error.message.replace(repr(value), _shown(value))
+            yield InputError(problem, where=_key(where), hint=description)
+
+
+def _shown(value: object) -> str:
+    """A value for a message, which a long one must not fill."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}…"
 
 
 def _key(*parts: object) -> str:
@@ -239,48 +262,61 @@ def _hint(schema: Mapping) -> str | None:
 
 def _is_number(text: str) -> bool:
     try:
-        float(text)
+        return math.isfinite(float(text))
     except ValueError:
         return False
-    return True
 
 
 def _read_sheet(
     path: str, schema: Mapping, modalities: Mapping, made: Collection[str]
 ) -> tuple[list[Row], list[InputError]]:
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the path
+        problem = f"the sheet can't be read ({getattr(error, 'strerror', None) or error})"
         hint = "set slices to the sheet's path, relative to the working directory; the sheet is TSV in UTF-8"
-        return [], [InputError(f"the sheet can't be read ({error})", where=f"config key slices, {path!r}", hint=hint)]
-    table = [(number, cells) for number, cells in enumerate(csv.reader(lines, delimiter="\t"), start=1) if any(cells)]
+        return [], [InputError(problem, where=f"config key slices, {_shown(path)}", hint=hint)]
+    table, faults = [], []
+    for number, line in enumerate(lines, start=1):
+        try:
+            # Each line alone, so that a quote left open takes no further line.
+            cells = next(csv.reader([line], delimiter="\t", strict=True), [])
+        except csv.Error as error:
+            hint = "cells are separated by tabs alone; a quote that opens one must close it"
+            faults.append(InputError(f"can't be read ({error})", where=f"{path}, line {number}", hint=hint))
+            continue
+        if any(cells):
+            table.append((number, cells))
+    if faults:
+        return [], faults
     if not table:
         return [], [
             InputError("the sheet is empty", where=path, hint="its first line is: slice, modality, path, by tabs")
         ]
     columns = table[0][1]
     if sorted(columns) != sorted(schema["required"]):
-        problem = f"the columns are {', '.join(columns)}"
+        problem = f"the columns are {_shown(', '.join(name or '(no name)' for name in columns))[1:-1]}"
         hint = "they must be slice, modality and path, once each, separated by tabs"
         return [], [InputError(problem, where=f"{path}, line {table[0][0]}", hint=hint)]
     if len(table) == 1:
         return [], [InputError("the sheet has no rows", where=path, hint="write one row per slice and modality")]
-    rows, faults, first_seen, first_path = [], [], {}, {}
+    rows, first_seen, first_path = [], {}, {}
     for number, cells in table[1:]:
         where = f"{path}, line {number}"
         if len(cells) != len(columns):
             hint = "separate exactly three cells by tabs"
-            faults.append(InputError(f"{len(cells)} cells instead of {len(columns)}", where=where, hint=hint))
+            count = f"{len(cells)} cell" + "s" * (len(cells) > 1)
+            faults.append(InputError(f"{count} instead of {len(columns)}", where=where, hint=hint))
             continue
         values = dict(zip(columns, cells, strict=True))
-        errors = list(Draft202012Validator(schema).iter_errors(values))
+        errors = list(_Validator(schema).iter_errors(values))
         for error in errors:
             column = error.path[0]
             hint = schema["properties"][column]["description"]
-            faults.append(InputError(f"{column} {values[column]!r} is not valid", where=where, hint=hint))
+            faults.append(InputError(f"{column} {_shown(values[column])} is not valid", where=where, hint=hint))
         row = Row(**values)
         if not errors and modalities and row.modality not in modalities:
-            close = difflib.get_close_matches(row.modality, modalities, n=1)
+            close = difflib.get_close_matches(row.modality, map(str, modalities), n=1)
             hint = f"did you mean {close[0]}?" if close else "declare it, with its kind, under modalities in the config"
             faults.append(InputError(f"modality {row.modality!r} is not in the config", where=where, hint=hint))
         if row[:2] in first_seen:
@@ -291,8 +327,8 @@ def _read_sheet(
             problem = f"the same file as in line {first_path[row.path]}"
             faults.append(InputError(problem, where=where, hint="each modality of each slice has its own file"))
         first_path.setdefault(row.path, number)
-        if row.path and row.path not in made and not Path(row.path).is_file():
-            problem = f"{row.path} is {'a folder' if Path(row.path).is_dir() else 'not there'}"
+        if row.path and row.path not in made and not os.path.isfile(row.path):
+            problem = f"{row.path} is {'a folder' if os.path.isdir(row.path) else 'not there'}"
             hint = f"give the path of an h5ad file, relative to {Path.cwd()}"
             faults.append(InputError(problem, where=where, hint=hint))
         rows.append(row)
@@ -327,6 +363,12 @@ def _defaults(given: Mapping, schema: Mapping) -> dict:
 
 def _config_faults(config: Mapping, sheet: Sheet) -> Iterator[InputError]:
     for name, modality in config["modalities"].items():
+        if name.removesuffix("_imputed") != name and name.removesuffix("_imputed") in config["modalities"]:
+            yield InputError(
+                f"is what the imputed counts of {name.removesuffix('_imputed')} are called in the result",
+                where=_key("modalities", name),
+                hint="give this modality another name",
+            )
         for key, allowed in _ALLOWED[modality["kind"]].items():
             if modality[key] not in allowed:
                 yield InputError(
@@ -355,9 +397,11 @@ def _config_faults(config: Mapping, sheet: Sheet) -> Iterator[InputError]:
             )
     knns = config["graph"]["intra_knns"]
     if isinstance(knns, Mapping):
-        for name in sorted(set(knns) ^ set(sheet.slices)):
+        for name in sorted(set(knns) ^ set(sheet.slices), key=str):
             problem = "is no slice of the sheet" if name in knns else "is missing"
             hint = f"one number for all slices, or one for each of {', '.join(sheet.slices)}"
+            if str(name) in sheet.slices and name in knns:
+                problem, hint = "is no text, as names of slices are", f"write it in quotes: '{name}'"
             yield InputError(problem, where=_key("graph", "intra_knns", name), hint=hint)
     cluster = config["cluster"]
     wanted = "resolution" if cluster["method"] == "leiden" else "n_domains"

@@ -4,6 +4,7 @@ A spot is named ``{slice}:{barcode}``, which is unique over a run: barcodes alon
 """
 
 import logging
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -22,6 +23,14 @@ logger = logging.getLogger(__name__)
 
 # Values of a dense matrix that are read at once.
 _CHUNK_VALUES = 50_000_000
+
+# Bytes of a short string in memory; a file says 16.
+_STRING_BYTES = 80
+
+# Kinds of numpy types that counts and features may have: boolean, integer, unsigned, floating.
+_NUMBERS = "biuf"
+
+_WRITE_AGAIN = "write the file again with anndata's write_h5ad and check that it was copied whole"
 
 # Where every method's embedding.h5mu keeps its latent space, of each modality and of the run.
 LATENT = "X_latent"
@@ -55,14 +64,14 @@ def read_slice(path: str | Path, slice_name: str, kind: str) -> ad.AnnData:
         If the file can't be read or any of the above does not hold.
     """
     where, counted = str(path), kind != "features"
+    _check_file(path, where)
     try:
-        source = _needed_parts(path, counted)
+        source = _needed_parts(path, counted, where)
+    except InputError:
+        raise
     except Exception as error:  # h5py and anndata raise about anything on a damaged file
-        raise InputError(
-            f"can't be read as h5ad ({type(error).__name__}: {error})",
-            where=where,
-            hint="write the file again with anndata's write_h5ad and check that it was copied whole",
-        ) from error
+        problem = f"can't be read as h5ad ({type(error).__name__}: {_short(str(error), 300)})"
+        raise InputError(problem, where=where, hint=_WRITE_AGAIN) from error
     if 0 in source.shape:
         raise InputError(f"is empty ({source.n_obs} spots x {source.n_vars} features)", where=where)
     _check_names(source, where)
@@ -85,27 +94,107 @@ def read_slice(path: str | Path, slice_name: str, kind: str) -> ad.AnnData:
     )
 
 
-def _needed_parts(path: str | Path, counted: bool) -> ad.AnnData:
-    """Of a user's file what the workflow needs: names, coordinates, and counts or features."""
+def _check_file(path: str | Path, where: str) -> None:
+    """What can be said of a file before it is opened as HDF5, whose own messages are hard to read."""
+    try:
+        with open(path, "rb") as file:
+            begin = file.read(4)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        problem = f"can't be opened ({getattr(error, 'strerror', None) or error})"
+        hint = "check that the path names a file, that a link leads somewhere, and that you may read it"
+        raise InputError(problem, where=where, hint=hint) from error
+    if not h5py.is_hdf5(path):
+        what = "is empty (0 bytes)" if not begin else "is a zip archive" if begin == b"PK\3\4" else "is no HDF5 file"
+        raise InputError(f"{what}, so it can't be read as h5ad", where=where, hint=_WRITE_AGAIN)
+
+
+def _needed_parts(path: str | Path, counted: bool, where: str) -> ad.AnnData:
+    """Of a user's file what the workflow needs: names, coordinates, and counts or features.
+
+    What the file declares is compared with itself and with memory before anything large is read: a few bytes can
+    declare terabytes.
+    """
     with h5py.File(path) as file:
+        for name in ("obs", "var"):
+            table = file.get(name)
+            index = table.attrs.get("_index") if isinstance(table, h5py.Group) else None
+            if not isinstance(index, str) or index not in table:
+                raise InputError(f"holds no table {name} with an index of names", where=where, hint=_WRITE_AGAIN)
         places = file.get("obsm", {})
+        # Where there are no coordinates, the message names what is there.
+        known = [key for key in places if key == "spatial" or "spatial" not in places]
         from_layer = counted and "layers/counts" in file
-        stored = file["layers/counts"] if from_layer else file.get("X")
-        read_matrix = _read_counts if counted else ad.io.read_elem
-        matrix = None if stored is None else read_matrix(stored)
+        place = "layers/counts" if from_layer else "X"
+        stored = file.get(place)
+        whole = [file["obs"], file["var"], *([places["spatial"]] if "spatial" in places else [])]
+        if isinstance(stored, h5py.Group):
+            whole.append(stored)
+        _check_memory(sum(map(_declared_bytes, whole)), where)
+        obs, var = ad.io.read_elem(file["obs"]), ad.io.read_elem(file["var"])
+        if isinstance(places.get("spatial"), h5py.Dataset) and places["spatial"].shape[:1] != (len(obs),):
+            problem = f'obsm["spatial"] has shape {places["spatial"].shape}, but there are {len(obs)} spots in obs'
+            raise InputError(problem, where=where, hint="it must be numbers, spots x 2")
+        matrix = None
+        if stored is not None:
+            _check_matrix(stored, (len(obs), len(var)), place, where)
+            if not counted:  # dense as it is, and as float32
+                _check_memory(len(obs) * len(var) * 12, where)
+            matrix = _read_matrix(stored, in_chunks=counted)
         return ad.AnnData(
             None if from_layer else matrix,
-            obs=ad.io.read_elem(file["obs"]),
-            var=ad.io.read_elem(file["var"]),
-            # Where there are no coordinates, the message names what is there.
-            obsm={key: ad.io.read_elem(places[key]) for key in places if key == "spatial" or "spatial" not in places},
+            obs=obs,
+            var=var,
+            obsm={key: ad.io.read_elem(places[key]) if key == "spatial" else np.zeros((len(obs), 1)) for key in known},
             layers={"counts": matrix} if from_layer else None,
         )
 
 
-def _read_counts(stored: h5py.Dataset | h5py.Group) -> np.ndarray | sparse.spmatrix:
-    """The counts of an h5ad file; if dense there and larger than a chunk, they become sparse chunk by chunk."""
-    if isinstance(stored, h5py.Group) or stored.size <= _CHUNK_VALUES:
+def _declared_bytes(stored: h5py.Dataset | h5py.Group) -> int:
+    """Memory that a dataset, or all of a group, says it needs."""
+    if isinstance(stored, h5py.Group):
+        return sum(map(_declared_bytes, stored.values()))
+    return (stored.size or 0) * (_STRING_BYTES if h5py.check_string_dtype(stored.dtype) else stored.dtype.itemsize)
+
+
+def _check_memory(needed: int, where: str) -> None:
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise InputError(
+            f"needs {needed / 1e9:,.0f} GB of memory, and this machine has {there / 1e9:,.0f}",
+            where=where,
+            hint="check the shapes in the file; counts belong to the kinds rna, protein and epigenome, which keep them "
+            "sparse, and kind features is for a few columns",
+        )
+
+
+def _check_matrix(stored: h5py.Dataset | h5py.Group, expected: tuple[int, int], place: str, where: str) -> None:
+    """Whether a matrix is stored as numbers, spots x features."""
+    if isinstance(stored, h5py.Group):
+        values = stored.get("data")
+        shape = stored.attrs.get("shape", stored.attrs.get("h5sparse_shape"))  # the latter before anndata 0.7
+        shape = None if shape is None else tuple(int(length) for length in shape)
+    else:
+        values, shape = stored, stored.shape
+    if not isinstance(values, h5py.Dataset) or shape is None:
+        raise InputError(f"{place} is no matrix", where=where, hint=_WRITE_AGAIN)
+    if shape != expected:
+        problem = (
+            f"{place} has shape {shape}, but there are {expected[0]} spots in obs and {expected[1]} features in var"
+        )
+        raise InputError(problem, where=where, hint=_WRITE_AGAIN)
+    if values.dtype.kind not in _NUMBERS:
+        hint = "it must hold plain numbers, spots x features"
+        raise InputError(f"{place} holds {values.dtype}, which is no type of number here", where=where, hint=hint)
+
+
+def _read_matrix(stored: h5py.Dataset | h5py.Group, *, in_chunks: bool) -> np.ndarray | sparse.spmatrix:
+    """A matrix of an h5ad file; ``in_chunks``: if dense there and larger than a chunk, it becomes sparse by chunks."""
+    if isinstance(stored, h5py.Group):
+        matrix = ad.io.read_elem(stored)
+        # A wrong index would be taken for a place in memory that is another's.
+        matrix.check_format(full_check=True)
+        return matrix
+    if not in_chunks or stored.size <= _CHUNK_VALUES:
         return ad.io.read_elem(stored)
     n_rows = max(1, _CHUNK_VALUES // stored.shape[1])
     starts = range(0, stored.shape[0], n_rows)
@@ -134,7 +223,7 @@ def _coordinates(source: ad.AnnData, where: str) -> np.ndarray:
             hint='put each spot\'s x and y into obsm["spatial"]; any unit will do',
         )
     coordinates = np.asarray(source.obsm["spatial"])
-    if coordinates.ndim != 2 or coordinates.shape[1] < 2 or not np.issubdtype(coordinates.dtype, np.number):
+    if coordinates.ndim != 2 or coordinates.shape[1] < 2 or coordinates.dtype.kind not in "iuf":
         raise InputError(
             f'obsm["spatial"] has shape {coordinates.shape} and type {coordinates.dtype}',
             where=where,
@@ -150,7 +239,14 @@ def _coordinates(source: ad.AnnData, where: str) -> np.ndarray:
             where=where,
             hint="drop these spots or mend their coordinates",
         )
-    if source.n_obs > 1 and (coordinates == coordinates[0]).all():
+    extent = np.ptp(coordinates, axis=0).max()
+    if extent and not 1e-100 < extent < 1e100:
+        raise InputError(
+            f'obsm["spatial"] spans {extent:.3g}, and squares of such numbers can\'t be told apart',
+            where=where,
+            hint="write it in another unit, such as pixels or micrometres",
+        )
+    if source.n_obs > 1 and not extent:
         raise InputError(
             'all spots have the same coordinates in obsm["spatial"]',
             where=where,
@@ -177,9 +273,12 @@ def feature_matrix(source: ad.AnnData, where: str) -> np.ndarray:
     if source.X is None:
         raise InputError("X is missing", where=where, hint="kind 'features' takes its ready features from X")
     matrix = source.X.toarray() if sparse.issparse(source.X) else np.asarray(source.X)
+    with np.errstate(over="ignore"):  # what float32 can't hold is infinite, and told
+        matrix = matrix.astype(np.float32)
     if not np.isfinite(matrix).all():
-        raise InputError("X holds NaN or infinite values", where=where, hint="drop or fill these values")
-    return matrix.astype(np.float32)
+        problem = "X holds NaN or infinite values, or some beyond 3e38"
+        raise InputError(problem, where=where, hint="drop or fill these values")
+    return matrix
 
 
 def count_matrix(source: ad.AnnData, where: str) -> sparse.csr_matrix:
@@ -200,10 +299,12 @@ def count_matrix(source: ad.AnnData, where: str) -> sparse.csr_matrix:
     mend = 'put the raw counts into layers["counts"] or X; a ready low-dimensional matrix is kind "features"'
     if counts is None:
         raise InputError("no counts: X is missing", where=where, hint=mend)
-    counts = sparse.csr_matrix(counts, dtype=np.float32)
+    with np.errstate(over="ignore"):  # what float32 can't hold is infinite, and told
+        counts = sparse.csr_matrix(counts, dtype=np.float32)
+    counts.sum_duplicates()
     values = counts.data
     if not np.isfinite(values).all():
-        raise InputError(f"{place} holds NaN or infinite values", where=where, hint=mend)
+        raise InputError(f"{place} holds NaN or infinite values, or some beyond 3e38", where=where, hint=mend)
     if (values < 0).any():
         raise InputError(f"{place} holds negative values, so these are no counts", where=where, hint=mend)
     if (values != np.round(values)).any():
@@ -213,14 +314,18 @@ def count_matrix(source: ad.AnnData, where: str) -> sparse.csr_matrix:
     counts.eliminate_zeros()
     if counts.nnz == 0:
         raise InputError(f"no counts: {place} holds only zeros", where=where, hint=mend)
-    counts.sort_indices()
     return counts
 
 
 def _few(names: Sequence, most: int = 3) -> str:
     """The first names, for a message."""
-    names = [str(name) for name in names]
+    names = [_short(str(name)) for name in names]
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _short(text: str, most: int = 60) -> str:
+    """The beginning and the end of a text that is longer than ``most``."""
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[-(most // 2) :]}"
 
 
 def read(path: str | Path, *, layers: bool = True) -> ad.AnnData | md.MuData:

@@ -36,7 +36,7 @@ except InputError as error:
     raise WorkflowError(str(error))
 for modality in settings.unused_modalities(config, SHEET):
     logger.warning(
-        f"Modality {modality} is in the config, but {config['slices']} has no slice with it: it is left out."
+        f"Modality {modality} is in the config, but {complete['slices']} has no slice with it: it is left out."
     )
 config.clear()
 config.update(complete)
