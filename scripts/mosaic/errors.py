@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 def printable(text: str) -> str:
-    r"""Text from a file in which nothing moves the cursor, breaks the line or reverses the writing: escaped as \x1b."""
+    """Text from a file; what moves the cursor, breaks the line or reverses the writing is escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 

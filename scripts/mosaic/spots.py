@@ -85,6 +85,8 @@ def read_slice(path: str | Path, slice_name: str, kind: str) -> ad.AnnData:
     obs["slice"] = pd.Categorical([slice_name] * source.n_obs)
     obs.index = f"{slice_name}:" + obs["barcode"].astype(str).to_numpy(dtype=object)
     obs.index.name = None
+    _check_columns(obs, "obs", where)
+    _check_columns(source.var, "var", where)
     return ad.AnnData(
         None if counted else matrix,
         obs=obs,
@@ -213,6 +215,19 @@ def _check_names(source: ad.AnnData, where: str) -> None:
                 where=where,
                 hint=f"make them unique with {mend}",
             )
+
+
+def _check_columns(table: pd.DataFrame, what: str, where: str) -> None:
+    """Whether columns can be written to HDF5, which takes their names for paths: ``/a`` would leave the table."""
+    names = list(map(str, table.columns))
+    parts = {name: name.split("/") for name in names if "/" in name}
+    astray = [name for name, path in parts.items() if path[0] in names or {"", "."} & set(path)]
+    if astray:
+        raise InputError(
+            f"{what} has columns whose names HDF5 takes for other places in a file: {_few(astray)}",
+            where=where,
+            hint="write these names without slashes",
+        )
 
 
 def _coordinates(source: ad.AnnData, where: str) -> np.ndarray:

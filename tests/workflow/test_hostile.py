@@ -1,0 +1,171 @@
+"""Names and files that attack: a run that works on them, and refusals that a user can read."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from xml.etree import ElementTree
+
+import anndata as ad
+import mudata as md
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.image import imread
+
+MARKER = "OWNED"
+SCRIPT = f"</script><script>document.title='{MARKER}'</script>"
+NAMES = [
+    SCRIPT,
+    f"<img src=x onerror=document.title='{MARKER}'>",
+    "a/b",
+    "../../up",
+    "/tmp/away",
+    "$E_{1}$",
+    "$x",
+    "'\"`",
+    "Ωж日\u202e",
+    "new\nline\ttab\r",
+    "\x1b[31mred",
+    "x" * 300,
+    "NA",
+    "nan",
+    "_hidden",
+    "{wildcards.slice}",
+    "; touch owned #",
+    "",
+]
+CONFIG = {
+    "modalities": {"rna": {"kind": "rna"}, "adt": {"kind": "protein"}},
+    "graph": {"intra_knns": 4, "inter_knn_base": 4},
+    "train": {"n_epochs": 3},
+    "cluster": {"n_domains": 2},
+    "checks": {"imputation": False},
+    "truth": "a/b `$x$' \" &amp;",
+}
+
+
+def hostile_slice(seed: int) -> ad.AnnData:
+    """A slice of two domains that has each of the names as barcode, feature, true domain and, but for two, column."""
+    rng = np.random.default_rng(seed)
+    names = NAMES + [f"{number}" for number in range(60 - len(NAMES))]
+    domain = np.arange(60) // 30
+    adata = ad.AnnData(rng.poisson(1 + 3 * (np.arange(40) % 2 == domain[:, None])).astype(np.float32))
+    adata.obs_names, adata.var_names = names, names[:40]
+    adata.obs = pd.DataFrame({name: "1" for name in NAMES if name and name[0] != "/"}, index=adata.obs_names)
+    adata.obs[CONFIG["truth"]] = np.array(NAMES)[np.arange(60) % 2 + 2 * domain]
+    adata.obsm["spatial"] = np.array([(number % 6, number // 6) for number in range(60)], dtype=float)
+    return adata
+
+
+def files_in(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+@pytest.fixture(scope="module")
+def hostile(make_checkout):
+    """A finished run on hostile names, what it wrote outside its folders, and its report."""
+    checkout = make_checkout()
+    rows = ["slice\tmodality\tpath"]
+    for number, (name, modality) in enumerate((("001", "rna"), ("001", "adt"), ("NA", "rna"))):
+        path = Path(f"user/{number} 'q' \" $HOME * é.h5ad")
+        (checkout.folder / path).parent.mkdir(parents=True, exist_ok=True)
+        hostile_slice(number).write_h5ad(checkout.folder / path)
+        rows.append(f"{name}\t{modality}\t{path}")
+    (checkout.folder / "config/slices.tsv").write_text("\n".join(rows), encoding="utf-8")
+    (checkout.folder / "config/config.yaml").write_text(json.dumps(CONFIG))
+    before = files_in(checkout.folder.parent)
+    done = checkout.snakemake()
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = checkout.snakemake("--report", "results/report.html")
+    assert done.returncode == 0, done.stdout + done.stderr
+    here = checkout.folder.name
+    written = files_in(checkout.folder.parent) - before
+    checkout.outside = {path for path in written if not path.startswith((f"{here}/results", f"{here}/.snakemake"))}
+    return checkout
+
+
+def test_every_name_reaches_the_result_as_it_was(hostile):
+    result = md.read_h5mu(hostile.folder / "results/integrated.h5mu")
+    for modality in ("rna", "adt", "adt_imputed"):
+        assert result[modality].var_names[: len(NAMES)].tolist() == NAMES
+    assert {f"{name}:{barcode}" for name in ("001", "NA") for barcode in NAMES} <= set(result.obs_names)
+    assert set(result.obs[CONFIG["truth"]]) == set(NAMES[:4])
+    assert "rna:../../up" in result.obs or "../../up" in result["rna"].obs
+
+
+def test_nothing_is_written_outside_the_results(hostile):
+    assert hostile.outside == set()
+
+
+def test_figures_keep_their_size_and_hold_text_alone(hostile):
+    for path in (hostile.folder / "results").rglob("figures/*.svg"):
+        tags = {element.tag.rpartition("}")[2] for element in ElementTree.parse(path).iter()}
+        assert "text" in tags
+        assert not tags & {"script", "img", "foreignObject"}, path
+        height, width, _ = imread(path.with_suffix(".png")).shape
+        assert max(height, width) < 2500, path
+
+
+def test_the_report_runs_no_script_of_a_name(hostile):
+    report = hostile.folder / "results/report.html"
+    assert SCRIPT not in report.read_text()
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        pytest.skip("no Chromium is at hand to open the report with")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--dump-dom"]
+    page = subprocess.run([browser, *options, report.as_uri()], capture_output=True, text=True, check=True).stdout
+    assert "<title>Snakemake Report</title>" in page
+    assert "Slices of tissue that each measured" in page  # what the page's own script writes
+
+
+def test_hostile_settings_are_refused_before_any_job(checkout):
+    config = CONFIG | {"truth": SCRIPT, "modalities": {"../rna": {"kind": "rna"}, "\x1b[31m": {"kind": "rna"}}}
+    (checkout.folder / "config/config.yaml").write_text(json.dumps(config))
+    rows = [
+        f"{SCRIPT}\trna\ta.h5ad",
+        f"s1\trna\t{SCRIPT}.h5ad",
+        f"{'s' * 101}\trna\tb{{x}}.h5ad",
+        "\x1b[31m\trna\tc.h5ad",
+    ]
+    (checkout.folder / "config/slices.tsv").write_text("\n".join(["slice\tmodality\tpath", *rows]))
+    before = files_in(checkout.folder)
+    done = checkout.snakemake()
+    text = done.stdout + done.stderr
+    assert done.returncode == 1
+    for part in (
+        "config key truth: ",
+        "'../rna' is not valid",
+        r"'\x1b[31m' is not valid",
+        'line 2: slice "</script>',
+        'line 3: path "</script>',
+        "line 4: slice 'sss",
+        "line 4: path 'b{x}.h5ad' is not valid",
+        r"line 5: slice '\x1b[31m' is not valid",
+    ):
+        assert part in text, text
+    assert "Traceback" not in text
+    assert "\x1b[31m" not in text
+    assert not {path for path in files_in(checkout.folder) - before if not path.startswith(".snakemake")}
+
+
+def test_names_in_a_data_fault_leave_the_terminal_alone(checkout):
+    raw = hostile_slice(0)
+    raw.var_names = ["\x1b[2Jgone\n"] * 40
+    raw.write_h5ad(checkout.folder / "bad.h5ad")
+    (checkout.folder / "config/slices.tsv").write_text("slice\tmodality\tpath\ns1\trna\tbad.h5ad\n")
+    (checkout.folder / "config/config.yaml").write_text(json.dumps(CONFIG))
+    done = checkout.snakemake()
+    text = done.stdout + done.stderr
+    assert r"InputError: bad.h5ad: 1 duplicate feature name: \x1b[2Jgone\n" in text
+    assert "\x1b[2J" not in text
+    assert "Traceback" not in text
+
+
+@pytest.mark.parametrize("text", ["- a list\n", "just words\n", "a: [open\n", "a: 1\n\tb: 2\n"])
+def test_a_config_that_is_no_mapping(checkout, text):
+    (checkout.folder / "config/config.yaml").write_text(text)
+    done = checkout.snakemake("--dry-run")
+    assert done.returncode == 1
+    assert "config/config.yaml" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
