@@ -1,9 +1,14 @@
 """The configuration and the sheet: one test per fault, and what they become when complete."""
 
+import copy
+import math
+import re
 from pathlib import Path
 
+import hypothesis
 import pytest
 import yaml
+from hypothesis import strategies as st
 
 from mosaic import settings
 from mosaic.errors import InputError
@@ -181,6 +186,29 @@ def test_sheet_with_bom_crlf_and_blank_lines(load):
         ),
         ({"graph": {"intra_knns": {"s1": 10, "s2": 6}}}, "config key graph.intra_knns.s3", "is missing", "one number"),
         ({"slices": "nowhere.tsv"}, "config key slices", "can't be read", "relative to the working directory"),
+        ({"slices": "."}, "config key slices", "can't be read (Is a directory)", "relative to the working directory"),
+        ({"train": {"lr": math.nan}}, "config key train.lr", "nan is not of type 'number'", "Learning rate"),
+        ({"train": {"lr": "1e999"}}, "config key train.lr", "'1e999' is not of type", "Learning rate"),
+        ({"train": {"n_epochs": 5.0}}, "config key train.n_epochs", "5.0 is not of type 'integer'", "Epochs"),
+        ({"qc": {"rna": {"min_counts": math.inf}}}, "config key qc.rna.min_counts", "inf is no threshold", "number"),
+        ({"seeds": [True]}, "config key seeds.0", "True is not of type 'integer'", "from 0"),
+        ({"truth": "<b>"}, "config key truth", "'<b>' is not valid", "without < and >"),
+        ({"truth": "a\n"}, "config key truth", r"'a\n' is not valid", "without < and >"),
+        (
+            {"graph": {"intra_knns": {"s1": 10, "s2": 6, "s3": 6, None: 2}}},
+            "config key graph.intra_knns.None",
+            "is no slice",
+            "one for each of s1, s2, s3",
+        ),
+        *(
+            (
+                {"modalities": {name: {"kind": "rna"}, "rna": {"kind": "rna"}, "adt": {"kind": "protein"}}},
+                "config key modalities",
+                problem,
+                "begins with a letter",
+            )
+            for name, problem in ((1, "1 is not of type"), ("a\n", r"'a\n' is"), ("a" * 101, "aa… is not valid"))
+        ),
     ],
 )
 def test_config_fault(load, changed, where, problem, hint):
@@ -203,6 +231,16 @@ def test_config_fault(load, changed, where, problem, hint):
         ("slice\tmodality\tpath\ns1\trna\tgone.h5ad\n", "slices.tsv, line 2", "gone.h5ad is not there", "relative"),
         ("slice\tmodality\tpath\ns1\trna\t.\n", "slices.tsv, line 2", ". is a folder", "h5ad"),
         (b"slice\tmodality\tpath\n\xff\xfe", "config key slices", "can't be read", "UTF-8"),
+        ("slice\tmodality\tpath\n".encode("utf-16"), "config key slices", "can't be read", "UTF-8"),
+        ("slice\tmodality\tpath\t\n", "slices.tsv, line 1", "slice, modality, path, (no name)", "once each"),
+        ("slice\tmodality\tpath\tnote\n", "slices.tsv, line 1", "slice, modality, path, note", "once each"),
+        ("slice\tmodality\tpath\n\ns1\trna\ts1.rna.h5ad\t\n", "slices.tsv, line 3", "4 cells", "tabs"),
+        ("slice\tmodality\tpath\ns1,rna,s1.rna.h5ad\n", "slices.tsv, line 2", "1 cell instead of 3", "tabs"),
+        ('slice\tmodality\tpath\n"s1\trna\ts1.rna.h5ad\n', "slices.tsv, line 2", "can't be read", "close it"),
+        (f"slice\tmodality\tpath\ns1\trna\t{'x' * 200000}\n", "slices.tsv, line 2", "field limit", "tabs"),
+        (f"slice\tmodality\tpath\ns1\trna\t{'x' * 5000}\n", "slices.tsv, line 2", "xxx is not there", "relative"),
+        ("slice\tmodality\tpath\ns1\trna\ta\u2028b\n", "slices.tsv, line 2", r"a\u2028b is not there", "relative"),
+        (f"slice\tmodality\tpath\n{'s' * 101}\trna\ts1.rna.h5ad\n", "slices.tsv, line 2", "is not valid", "100"),
         (
             "slice\tmodality\tpath\ns1\trna\ts1.rna.h5ad\ns1\trna\ts2.rna.h5ad\n",
             "slices.tsv, line 3",
@@ -250,6 +288,115 @@ def test_a_file_that_the_workflow_makes_need_not_exist(load, tmp_path):
     settings.load(config, CONFIG_SCHEMA, SHEET_SCHEMA, made=["s1.rna.h5ad"])
     with pytest.raises(InputError, match=r"s1\.rna\.h5ad is not there"):
         settings.load(config, CONFIG_SCHEMA, SHEET_SCHEMA)
+
+
+def test_names_that_look_like_something_else_stay_names(load):
+    rows = [(name, "rna") for name in ("001", "1e3", "NA", "nan", "None", "true")]
+    _, sheet = load(rows, graph={"intra_knns": dict.fromkeys((name for name, _ in rows), 4)})
+    assert sheet.slices == ["001", "1e3", "NA", "nan", "None", "true"]
+    text = "slice\tmodality\tpath\n" + '"001"\t"rna"\t"001.rna.h5ad"\n'
+    assert load(text=text)[1] == (("001", "rna", "001.rna.h5ad"),)
+    found = faults(load, [("1", "rna")], graph={"intra_knns": {1: 4}})
+    assert "intra_knns.1: is no text, as names of slices are\n    Hint: write it in quotes: '1'" in found
+
+
+def test_a_modality_can_not_be_called_as_the_imputed_counts_of_another(load):
+    modalities = {"rna": {"kind": "rna"}, "rna_imputed": {"kind": "rna"}}
+    found = faults(load, [("s1", "rna"), ("s1", "rna_imputed")], modalities=modalities)
+    assert "config key modalities.rna_imputed: is what the imputed counts of rna are called" in found
+
+
+def check_any(load, **given):
+    """Whatever is given, it is complete, or all its faults have hints and nothing in them moves the cursor."""
+    try:
+        config, _ = load(**given)
+    except InputError as error:
+        text = str(error)
+    else:
+        again, _ = load(**given | {"config": config})
+        assert again == config
+        return
+    assert int(text.split()[0]) == len(re.findall(r"(?m)^  \d+\. ", text)) == text.count("\n    Hint: ") > 0, text
+    assert text.replace("\n", "").isprintable()
+
+
+any_input = hypothesis.settings(
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=200,
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],  # `load` keeps nothing
+)
+JUNK = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.just(10**400)
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(["rna", "s1", "1e-3", "all", "none", "\x1b[31m", "<script>", "x" * 300]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=4) | st.integers() | st.none() | st.just("kind"), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+
+
+@st.composite
+def damaged(draw, config):
+    """A config in which a few values are replaced, at any depth, or added."""
+    config = copy.deepcopy(config)
+    for _ in range(draw(st.integers(1, 3))):
+        place = config
+        while True:
+            key = draw(st.sampled_from([*place, "new", None]))
+            if not isinstance(place.get(key), dict) or not place[key] or draw(st.integers(0, 3)) == 0:
+                break
+            place = place[key]
+        place[key] = draw(JUNK)
+    return config
+
+
+@any_input
+@hypothesis.given(data=st.data())
+def test_any_config_is_complete_or_its_faults_have_hints(load, data):
+    whole, _ = load()
+    check_any(load, config=data.draw(damaged(whole)))
+
+
+CELLS = st.sampled_from(
+    [
+        "slice",
+        "modality",
+        "path",
+        "s1",
+        "s2",
+        "rna",
+        "adt",
+        "s1.rna.h5ad",
+        "s2.rna.h5ad",
+        "s1.adt.h5ad",
+        "",
+        "NA",
+        "001",
+    ]
+) | st.text(max_size=4)
+LINES = st.lists(CELLS, max_size=4).map("\t".join) | st.text(max_size=12) | st.just("s1\trna\ts1.rna.h5ad")
+SHEETS = st.tuples(
+    st.sampled_from(["", "\ufeff", "\n"]),
+    st.sampled_from(["slice\tmodality\tpath", "path\tslice\tmodality", "slice,modality,path"]) | LINES,
+    st.lists(LINES, max_size=4),
+    st.sampled_from(["\n", "\r\n", "\r"]),
+    st.sampled_from(["utf-8", "utf-8", "utf-8", "utf-16", "utf-16-le"]),
+).map(lambda parts: (parts[0] + parts[3].join([parts[1], *parts[2]])).encode(parts[4]))
+
+
+@any_input
+@hypothesis.given(text=SHEETS | st.binary(max_size=40))
+def test_any_sheet_is_read_or_its_faults_have_hints(load, text):
+    load()  # the files that the sheets may name
+    check_any(load, text=text)
 
 
 def keys(schema, path=""):
