@@ -29,6 +29,13 @@ def test_an_input_error_is_read_on_the_terminal_and_in_the_log(run):
         assert "Traceback" not in text
 
 
+def test_a_fault_does_not_move_the_cursor(run):
+    names = r"'\x1b[2J', hint='\u202ea\nb'"
+    faults = f"InputError({names}), InputError('two')"
+    done, _ = run(f"from mosaic.errors import InputError\nraise InputError.of_all([{faults}], 'x')")
+    assert done.stderr == ("\nInputError: 2 faults in x:\n  1. \\x1b[2J\n    Hint: \\u202ea\\nb\n  2. two\n\n")
+
+
 def test_an_import_that_fails_is_in_the_log(run):
     done, log = run("import a_package_that_is_not_there")
     assert done.returncode == 1

@@ -9,6 +9,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.cbook import is_math_text
 from matplotlib.collections import PathCollection
 from matplotlib.colors import same_color, to_hex, to_rgb
 from matplotlib.image import imread
@@ -487,3 +488,11 @@ def test_a_hundred_thousand_spots_take_seconds(tmp_path):
         plots.save(FIGURES[name](run), tmp_path / "a.svg", tmp_path / "a.png")
         assert time.process_time() - start < 10, name
         assert (tmp_path / "a.svg").stat().st_size < 5e6, name
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "W" * 100_000, "$" * 1000, "i" * 150])
+def test_a_name_of_any_length_fits(name):
+    short = plots._fit(name)
+    assert "…" in short
+    assert plots._width(short.replace(r"\$", "$"), plots.SMALL) <= plots.NAME
+    assert not is_math_text(short)

@@ -1,6 +1,9 @@
 """Reading, checking, stacking and pairing of slices."""
 
+import zipfile
+
 import anndata as ad
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -93,6 +96,21 @@ def broken(raw, fault):
         raw.obsm["spatial"][3, 1] = np.nan
     elif fault == "spatial equal":
         raw.obsm["spatial"][:] = 1.0
+    elif fault == "spatial far":
+        raw.obsm["spatial"] *= 1e200
+    elif fault == "spatial complex":
+        raw.obsm["spatial"] = raw.obsm["spatial"] * 1j
+    elif fault == "spatial text":
+        raw.obsm["spatial"] = raw.obsm["spatial"].astype(str)
+    elif fault == "spatial 3d":
+        raw.obsm["spatial"] = raw.obsm["spatial"][:, :, None]
+    elif fault == "beyond float32":
+        raw.X = raw.X.astype(float)
+        raw.X[0, 0] = 1e39
+    elif fault == "absolute column":
+        raw.obs["/away/x"] = 1
+    elif fault == "column below another":
+        raw.obs["slice/x"] = 1
     elif fault == "spatial 1d":
         raw.obsm["spatial"] = raw.obsm["spatial"][:, :1]
     elif fault == "barcodes":
@@ -104,7 +122,7 @@ def broken(raw, fault):
     return raw
 
 
-@pytest.mark.filterwarnings("ignore:.*names are not unique")
+@pytest.mark.filterwarnings("ignore:.*names are not unique", "ignore:Forward slashes")
 @pytest.mark.parametrize(
     ("fault", "problem", "hint"),
     [
@@ -118,6 +136,13 @@ def broken(raw, fault):
         ("spatial nan", "for 1 spots: BC003-1", "drop these spots"),
         ("spatial equal", "same coordinates", "own place"),
         ("spatial 1d", "shape (30, 1)", "spots x 2"),
+        ("spatial 3d", "shape (30, 2, 1)", "spots x 2"),
+        ("spatial complex", "type complex128", "it must be numbers"),
+        ("spatial text", "type object", "it must be numbers"),
+        ("spatial far", "spans", "another unit"),
+        ("beyond float32", "or some beyond 3e38", "raw counts"),
+        ("absolute column", "other places in a file: /away/x", "without slashes"),
+        ("column below another", "other places in a file: slice/x", "without slashes"),
         ("barcodes", "1 duplicate barcode: BC000-1", "obs_names_make_unique"),
         ("features", "1 duplicate feature name: g0", "var_names_make_unique"),
         ("empty", "is empty (0 spots x 12 features)", ""),
@@ -133,14 +158,152 @@ def test_data_fault_names_file_and_mend(raw_slice, written, fault, problem, hint
     assert hint in text
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 a zip", b"\x89HDF\r\n\x1a\n truncated"])
-def test_unreadable_file(tmp_path, content):
+def test_features_beyond_float32(raw_slice, written):
+    raw = raw_slice()
+    raw.X = raw.X.toarray().astype(float) * 1e39
+    with pytest.raises(InputError, match="or some beyond 3e38"):
+        spots.read_slice(written(raw), "s1", "features")
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "is empty (0 bytes)"),
+        (b"spot,gene\n", "is no HDF5 file"),
+        (b"\x89HDF\r\n\x1a\n truncated", "can't be read as h5ad ("),
+    ],
+)
+def test_unreadable_file(tmp_path, content, problem):
     path = tmp_path / "slice.h5ad"
     path.write_bytes(content)
-    with pytest.raises(InputError, match="can't be read as h5ad"):
-        spots.read_slice(path, "s1", "rna")
+    refused(path, problem, "check that it was copied whole")
     with pytest.raises(InputError, match="delete this file and run again"):
         spots.read(path)
+
+
+def refused(path, problem, hint, kind="rna"):
+    with pytest.raises(InputError) as caught:
+        spots.read_slice(path, "s1", kind)
+    text = str(caught.value)
+    assert text.startswith(f"{path}: ")
+    assert problem in text
+    assert hint in text.partition("\n    Hint: ")[2]
+    assert text.count("\n") == 1
+    assert len(text) < 700
+
+
+def test_what_is_no_file_of_its_own(raw_slice, written, tmp_path, monkeypatch):
+    refused(tmp_path, "can't be opened (Is a directory)", "names a file")
+    refused(tmp_path / "gone.h5ad", "can't be opened (No such file", "names a file")
+    (tmp_path / "link.h5ad").symlink_to("nowhere.h5ad")
+    refused(tmp_path / "link.h5ad", "can't be opened (No such file", "a link leads somewhere")
+    with zipfile.ZipFile(tmp_path / "zip.h5ad", "w") as archive:
+        archive.writestr("slice.h5ad", "x")
+    refused(tmp_path / "zip.h5ad", "is a zip archive", "anndata's write_h5ad")
+
+    def refuse(*args, **kwargs):  # tests may run as root, who may read everything
+        raise PermissionError(13, "Permission denied")
+
+    path = written(raw_slice())
+    monkeypatch.setattr("builtins.open", refuse)
+    refused(path, "can't be opened (Permission denied)", "you may read it")
+
+
+def test_a_file_cut_anywhere(raw_slice, written, tmp_path):
+    whole = written(raw_slice()).read_bytes()
+    path = tmp_path / "cut.h5ad"
+    for share in np.linspace(0, 1, 25, endpoint=False):
+        path.write_bytes(whole[: int(share * len(whole))])
+        refused(path, "", "check that it was copied whole")
+
+
+def replaced(file, place, value, **options):
+    """Put another dataset where one is, with its attributes; an array, or options of a dataset never filled."""
+    attributes = dict(file[place].attrs) if place in file and isinstance(file[place], h5py.Dataset) else {}
+    if place in file:
+        del file[place]
+    file.create_dataset(place, data=value, **options).attrs.update(attributes)
+
+
+HUGE = {"chunks": True, "dtype": "f4"}
+DAMAGES = {
+    "no obs": (lambda f: f.pop("obs"), "holds no table obs"),
+    "no var": (lambda f: f.pop("var"), "holds no table var"),
+    "an empty obs": (lambda f: (f.pop("obs"), f.create_group("obs")), "holds no table obs"),
+    "numbers as obs": (lambda f: replaced(f, "obs", np.arange(30)), "holds no table obs"),
+    "an index elsewhere": (lambda f: f["obs"].attrs.update(_index=3), "holds no table obs"),
+    "an empty group as X": (lambda f: (f.pop("X"), f.create_group("X")), "X is no matrix"),
+    "no data": (lambda f: f["X"].pop("data"), "X is no matrix"),
+    "text as X": (lambda f: replaced(f, "X", np.full((30, 12), "1", object)), "X holds object"),
+    "complex numbers": (lambda f: replaced(f, "X", np.ones((30, 12), complex)), "X holds complex128"),
+    "one dimension": (lambda f: replaced(f, "X", np.ones(30)), "X has shape (30,), but there are 30 spots in obs"),
+    "240 GB dense": (lambda f: replaced(f, "X", None, shape=(30, 2 * 10**9), **HUGE), "X has shape (30, 2000000000)"),
+    "96 GB of spots": (lambda f: replaced(f, "X", None, shape=(2 * 10**9, 12), **HUGE), "X has shape (2000000000, 12)"),
+    "terabytes sparse": (lambda f: f["X"].attrs.update(shape=[10**12, 10**12]), "X has shape (1000000000000, "),
+    "a negative shape": (lambda f: f["X"].attrs.update(shape=[-1, 12]), "X has shape (-1, 12)"),
+    "10 TB of counts": (lambda f: replaced(f, "X/data", None, shape=(10**13,), **HUGE), "GB of memory"),
+    "10 TB of places": (lambda f: replaced(f, "obsm/spatial", None, shape=(10**12, 2), **HUGE), "GB of memory"),
+    "an index beyond": (lambda f: f["X/indices"].write_direct(np.full(len(f["X/indices"]), 10**6)), "must be < 12"),
+    "an index below": (lambda f: f["X/indices"].write_direct(np.full(len(f["X/indices"]), -1)), "must be >= 0"),
+    "rows that go back": (lambda f: f["X/indptr"].write_direct(np.arange(31)[::-1].copy()), "can't be read as h5ad"),
+    "places of 20 spots": (lambda f: replaced(f, "obsm/spatial", np.ones((20, 2))), "has shape (20, 2), but there"),
+    "one place": (lambda f: replaced(f, "obsm/spatial", 3), "has shape (), but there are 30 spots"),
+    "a link to itself": (lambda f: (f.pop("X"), f.update(X=h5py.SoftLink("/X"))), "can't be read as h5ad"),
+    "Latin-1 barcodes": (
+        lambda f: replaced(f, "obs/_index", np.array([b"\xe9%d" % i for i in range(30)], object)),
+        "can't be read as h5ad (UnicodeDecodeError",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ["rna", "features"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_or_lying_file(raw_slice, written, damage, kind):
+    change, problem = DAMAGES[damage]
+    path = written(raw_slice())
+    with h5py.File(path, "r+") as file:
+        change(file)
+    refused(path, problem, "", kind)
+
+
+def test_features_that_memory_can_not_hold_dense(raw_slice, written, monkeypatch):
+    path = written(raw_slice())
+    monkeypatch.setattr(spots.os, "sysconf", {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": 30 * 12 * 12 - 1}.get)
+    refused(path, "GB of memory, and this machine has", "kind features is for a few columns", "features")
+
+
+def test_a_count_that_is_stored_in_parts(raw_slice, written):
+    raw = raw_slice()
+    expected = raw.X.toarray()
+    expected[0, 0] = 5
+    path = written(ad.AnnData(sparse.csr_matrix(expected), raw.obs, raw.var, obsm={"spatial": raw.obsm["spatial"]}))
+    with h5py.File(path, "r+") as file:  # 5 as 2 and 3
+        data, indices, indptr = (file[f"X/{name}"][:] for name in ("data", "indices", "indptr"))
+        data[0] = 3
+        replaced(file, "X/data", np.r_[np.float32(2), data])
+        replaced(file, "X/indices", np.r_[np.int32(0), indices])
+        replaced(file, "X/indptr", np.r_[0, indptr[1:] + 1])
+    counts = spots.read_slice(path, "s1", "rna").layers["counts"]
+    assert counts.nnz == (expected > 0).sum()
+    np.testing.assert_array_equal(counts.toarray(), expected)
+
+
+@pytest.mark.filterwarnings("ignore:Transforming to str index", "ignore:.*without encoding metadata")
+def test_names_that_are_no_text_or_long_or_odd(raw_slice, written):
+    raw = raw_slice()
+    path = written(raw)
+    with h5py.File(path, "r+") as file:
+        del file["obs/_index"]
+        file["obs/_index"] = np.arange(30)
+    assert spots.read_slice(path, "s1", "rna").obs_names[:2].tolist() == ["s1:0", "s1:1"]
+    odd = ["", "x" * 300, "a/b", "<script>", "\x1b[31m", "Ω\n\t'\""]
+    raw.obs_names = odd + raw.obs_names[6:].tolist()
+    raw.var_names = odd + raw.var_names[6:].tolist()
+    adata = spots.read_slice(written(raw), "s1", "rna")
+    assert adata.obs_names[:6].tolist() == [f"s1:{name}" for name in odd]
+    assert adata.var_names[:6].tolist() == odd
+    raw.var_names = ["\x1b[31m" + "x" * 300] * 12
+    refused(written(raw), r"1 duplicate feature name: \x1b[31mxxxxxxxxxxxxxxxxxxxxxxxxx…", "var_names_make_unique")
 
 
 def test_interrupted_write_leaves_nothing(raw_slice, tmp_path, monkeypatch):
