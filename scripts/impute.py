@@ -3,8 +3,6 @@
 from mosaic.logs import job
 
 with job(snakemake.log[0]):
-    import pandas as pd
-
     from mosaic import impute, spots
 
     imputation = impute.prepare(
@@ -14,5 +12,5 @@ with job(snakemake.log[0]):
         spots.read_slices(snakemake.input.counts),
         **snakemake.params.settings,
     )
-    scores = pd.read_csv(snakemake.input.scores, sep="\t", index_col="feature") if snakemake.input.scores else None
+    scores = spots.read_table(snakemake.input.scores, index="feature") if snakemake.input.scores else None
     impute.write_imputed(imputation, snakemake.output[0], scores)

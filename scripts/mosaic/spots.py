@@ -381,8 +381,8 @@ def read_slices(paths: Sequence[str | Path]) -> dict[str, list[ad.AnnData]]:
     return slices
 
 
-def read_table(path: str | Path, spots: pd.Index | None = None) -> pd.DataFrame:
-    """Read a TSV that a rule wrote, indexed by its column ``spot``, with whole numbers and words as they are.
+def read_table(path: str | Path, spots: pd.Index | None = None, *, index: str = "spot") -> pd.DataFrame:
+    """Read a TSV that a rule wrote, with whole numbers and words as they are, and names as text whatever they are.
 
     Parameters
     ----------
@@ -390,6 +390,8 @@ def read_table(path: str | Path, spots: pd.Index | None = None) -> pd.DataFrame:
         The table.
     spots
         The spots wanted, in this order; None: all that are there.
+    index
+        The column of the names.
 
     Raises
     ------
@@ -398,11 +400,10 @@ def read_table(path: str | Path, spots: pd.Index | None = None) -> pd.DataFrame:
     """
     hint = "delete this file and run again: the workflow makes it anew"
     try:
-        table = pd.read_csv(
-            path, sep="\t", index_col="spot", dtype={"spot": str}, keep_default_na=False, na_values=[""]
-        )
+        table = pd.read_csv(path, sep="\t", index_col=index, dtype={index: str}, keep_default_na=False, na_values=[""])
     except ValueError as error:
         raise InputError(f"is damaged ({error})", where=str(path), hint=hint) from error
+    table.index = table.index.fillna("")  # a name may be empty
     if spots is None:
         return table
     lacking = spots[~spots.isin(table.index)]

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from mosaic import spots
+from mosaic import files, spots
 from mosaic.errors import InputError
 
 
@@ -288,7 +288,7 @@ def test_a_count_that_is_stored_in_parts(raw_slice, written):
     np.testing.assert_array_equal(counts.toarray(), expected)
 
 
-@pytest.mark.filterwarnings("ignore:Transforming to str index", "ignore:.*without encoding metadata")
+@pytest.mark.filterwarnings("ignore:Transforming to str index", "ignore:.*without encoding", "ignore:.*are not unique")
 def test_names_that_are_no_text_or_long_or_odd(raw_slice, written):
     raw = raw_slice()
     path = written(raw)
@@ -399,3 +399,10 @@ def test_a_table_that_was_cut_is_damaged(tmp_path):
     path.write_text("")
     with pytest.raises(InputError, match=r"domains.tsv: is damaged \(.*\)\n.*delete this file"):
         spots.read_table(path, names)
+
+
+@pytest.mark.parametrize("names", [["NA", "nan", "", "<b>", "a\nb", "'\"", "x" * 300], ["001", "1e3", "2"]])
+def test_names_in_a_table_stay_names(tmp_path, names):
+    table = pd.DataFrame({"pearson": [0.5, np.nan, *range(len(names) - 2)]}, index=pd.Index(names, name="feature"))
+    files.write_table(table, tmp_path / "features.tsv", index_label="feature")
+    pd.testing.assert_frame_equal(spots.read_table(tmp_path / "features.tsv", index="feature"), table)
