@@ -9,6 +9,8 @@ with job(snakemake.log[0]):
 
     found = [[pd.read_csv(path, sep="\t") for path in snakemake.input[name]] for name in ("features", "foscttm")]
     metrics = pd.read_csv(snakemake.input.metrics, sep="\t")
-    checks = verdict.verdicts(metrics, spots.read_table(snakemake.input.domains), *found)
-    files.write_table(checks, snakemake.output[0], index=False, na_rep="NA", float_format="%.6g")
+    domains = spots.read_table(snakemake.input.domains)
+    checks = verdict.verdicts(metrics, domains, *found)
+    files.write_table(checks, snakemake.output.checks, index=False, na_rep="NA", float_format="%.6g")
+    files.write_table(verdict.composition(domains), snakemake.output.composition, float_format="%.6g")
     verdict.stop_on(checks, snakemake.params.fail_on)

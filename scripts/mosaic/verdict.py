@@ -126,6 +126,17 @@ def verdicts(
     return pd.DataFrame(rows, columns=["check", "status", "value", "good", "bad", "meaning", "advice"])
 
 
+def composition(domains: pd.DataFrame) -> pd.DataFrame:
+    """Share of each slice's spots in each domain (domains x slices).
+
+    Parameters
+    ----------
+    domains
+        ``slice`` and ``domain`` of each spot.
+    """
+    return pd.crosstab(domains["domain"], domains["slice"], normalize="columns")
+
+
 def domains_alone(domains: pd.DataFrame) -> dict[str, str]:
     """Domains that live in one slice only, and in which; none where there is one slice.
 
@@ -134,7 +145,7 @@ def domains_alone(domains: pd.DataFrame) -> dict[str, str]:
     domains
         ``slice`` and ``domain`` of each spot.
     """
-    shares = pd.crosstab(domains["domain"], domains["slice"], normalize="columns")
+    shares = composition(domains)
     if shares.shape[1] < 2:
         return {}
     lives = shares > _LEAST_SHARE

@@ -36,6 +36,9 @@ def test_lights(values, statuses):
 
 def test_domains_of_one_slice_are_named():
     domains = tables(0.5, [], [])[1]
+    shares = verdict.composition(domains)
+    assert shares.loc[0].tolist() == [0.5, 0]
+    assert shares.loc[1].tolist() == [0.5, 0.5]
     assert verdict.domains_alone(domains) == {"0": "s1", "2": "s2"}
     assert (
         "Domains that live in one slice only: 0 in s1, 2 in s2." in verdict.verdicts(*tables(0.5, [], []))["advice"][0]

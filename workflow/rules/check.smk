@@ -70,7 +70,8 @@ rule check:
         foscttm=collect("<results>/check/foscttm.{modality}.tsv", modality=CHECKED),
         library=library("check"),
     output:
-        ensure("<results>/{method}/seed-{seed}/checks.tsv", non_empty=True),
+        checks=ensure("<results>/{method}/seed-{seed}/checks.tsv", non_empty=True),
+        composition=ensure("<results>/{method}/seed-{seed}/composition.tsv", non_empty=True),
     log:
         "<results>/logs/check/{method}.seed-{seed}.log",
     conda:
