@@ -3,6 +3,7 @@
 Import this before anything heavy: an import that fails must find the log open and the threads set.
 """
 
+import faulthandler
 import logging
 import os
 import sys
@@ -42,6 +43,8 @@ def job(log: str | Path, *, threads: int = 1) -> Iterator[None]:
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(file, 1)
     os.dup2(file, 2)
+    # A damaged file can crash the library that reads it: the log says where, for no exception will.
+    faulthandler.enable(2)
 
     shown = logging.StreamHandler(terminal)
     shown.addFilter(lambda record: record.levelno >= logging.WARNING or getattr(record, "progress", False))

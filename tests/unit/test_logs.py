@@ -36,6 +36,13 @@ def test_a_fault_does_not_move_the_cursor(run):
     assert done.stderr == ("\nInputError: 2 faults in x:\n  1. \\x1b[2J\n    Hint: \\u202ea\\nb\n  2. two\n\n")
 
 
+def test_a_crash_below_python_is_in_the_log(run):
+    done, log = run("import ctypes\nctypes.string_at(0)")
+    assert done.returncode < 0
+    assert "Segmentation fault" in log
+    assert "string_at" in log
+
+
 def test_an_import_that_fails_is_in_the_log(run):
     done, log = run("import a_package_that_is_not_there")
     assert done.returncode == 1

@@ -192,8 +192,13 @@ def test_sheet_with_bom_crlf_and_blank_lines(load):
         ({"train": {"n_epochs": 5.0}}, "config key train.n_epochs", "5.0 is not of type 'integer'", "Epochs"),
         ({"qc": {"rna": {"min_counts": math.inf}}}, "config key qc.rna.min_counts", "inf is no threshold", "number"),
         ({"seeds": [True]}, "config key seeds.0", "True is not of type 'integer'", "from 0"),
-        ({"truth": "<b>"}, "config key truth", "'<b>' is not valid", "without < and >"),
-        ({"truth": "a\n"}, "config key truth", r"'a\n' is not valid", "without < and >"),
+        ({"truth": "<b>"}, "config key truth", "'<b>' is not valid", "without < > { and }"),
+        ({"truth": "{seed}"}, "config key truth", "'{seed}' is not valid", "without < > { and }"),
+        ({"truth": "a\n"}, "config key truth", r"'a\n' is not valid", "without < > { and }"),
+        *(
+            ({"truth": f"a{end}.. include:: b"}, "config key truth", "b' is not valid", "in one line")
+            for end in ("\x85", "\u2028", "\u2029")  # Python splits lines at these, and docutils with it
+        ),
         (
             {"graph": {"intra_knns": {"s1": 10, "s2": 6, "s3": 6, None: 2}}},
             "config key graph.intra_knns.None",
