@@ -20,6 +20,7 @@ slices: config/slices.tsv
 modalities: {rna: {kind: rna}, adt: {kind: protein}}
 train: {T: 0.1, n_epochs: 20, threads: 1}
 cluster: {n_domains: 3}
+checks: {imputation: false}
 seeds: [0, 1]
 """
 RUN = "results/spamosaic/seed-0"
