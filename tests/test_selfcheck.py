@@ -136,6 +136,16 @@ def test_scores_are_those_written_out(easy, monkeypatch):
     assert (scored.obs["slice"] == "s1").all()
 
 
+def test_the_baseline_takes_the_first_source_that_has_a_spot():
+    def table(names, values):
+        return ad.AnnData(obs=pd.DataFrame(index=names), obsm={"X_pca": np.array(values, dtype=np.float32)[:, None]})
+
+    reduced = {"rna": table(["q1", "d1", "d2"], [0, 5, 1]), "atac": table(["q1", "q2", "d1", "d3"], [0, 9, 0, 8])}
+    spots, donors = pd.Index(["q1", "q2", "q3"]), pd.Index(["d1", "d2", "d3"])
+    weights = selfcheck._unintegrated(reduced, ["rna", "atac"], spots, donors, 1).toarray()
+    np.testing.assert_array_equal(weights, [[0, 1, 0], [0, 0, 1], [1, 0, 0]])  # q3 is nowhere: any donor
+
+
 def test_the_hidden_counts_play_no_part(easy):
     """Whatever stood there, the same is imputed."""
     made, _, graphs = easy

@@ -22,6 +22,7 @@ from mosaic.errors import InputError
 from mosaic.graph import build_graph
 from mosaic.impute import error_scale, unit_of
 from mosaic.metrics import foscttm, imputation_scores
+from mosaic.neighbors import nearest
 from mosaic.spots import LATENT, stack
 
 logger = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ def run_fold(
     -------
     AnnData of hidden spots x features without X. ``obs``: Pearson over features of what was imputed (``pearson``) and
     of the baselines (``pearson_mean``, ``pearson_neighbors``). ``varm``: sums over the hidden spots for each of the
-    three (``moments``, ``moments_mean``, ``moments_neighbors``; see ``_moments``), and quantiles of
+    three (``moments``, ``moments_mean``, ``moments_neighbors``; see ``_pearson``), and quantiles of
     (measured - imputed) / scale (``errors``). ``var["auroc"]`` of counts above zero. ``uns``: slice, modality, part;
     CMD of what was imputed and of the neighbours; by scope, ``foscttm`` of the hidden spots, which
     the encoder embeds after training, among all of the slice.
@@ -150,19 +151,24 @@ def run_fold(
 def _unintegrated(
     reduced: Mapping[str, ad.AnnData], sources: Sequence[str], spots: pd.Index, donors: pd.Index, n_neighbors: int
 ) -> sparse.csr_matrix:
-    """Weights of the donors nearest in the features of the first source that donors have, before Harmony."""
+    """Weights of the nearest donors before Harmony, in the features of the first source that has spot and donors."""
+    n_neighbors = min(n_neighbors, len(donors))
+    # Where no source places a spot among the donors, any of them stand in.
+    chosen = np.tile(np.linspace(0, len(donors) - 1, n_neighbors).astype(int), (len(spots), 1))
+    open_rows = np.ones(len(spots), dtype=bool)
     for source in sources:
         adata = reduced[source]
         first = next(key for key in ("X_pca", "X_lsi", "X_features") if key in adata.obsm)
         queries, among = adata.obs_names.get_indexer(spots), adata.obs_names.get_indexer(donors)
-        if (among >= 0).any() and (queries >= 0).all():
-            places = np.flatnonzero(among >= 0)
-            near = impute.nearest_donors(adata.obsm[first][queries], adata.obsm[first][among[places]], n_neighbors)
-            onto = sparse.csr_matrix(
-                (np.ones(len(places)), (np.arange(len(places)), places)), (len(places), len(donors))
-            )
-            return sparse.csr_matrix(near @ onto)
-    return sparse.csr_matrix(np.full((len(spots), len(donors)), 1 / len(donors)))
+        rows, places = np.flatnonzero(open_rows & (queries >= 0)), np.flatnonzero(among >= 0)
+        if rows.size and places.size >= n_neighbors:
+            features = adata.obsm[first]
+            found = nearest(features[queries[rows]], features[among[places]], n_neighbors)[1]
+            chosen[rows] = places[found]
+            open_rows[rows] = False
+    weights = np.full(chosen.size, 1 / n_neighbors)
+    ends = np.arange(len(spots) + 1) * n_neighbors
+    return sparse.csr_matrix((weights, chosen.ravel(), ends), shape=(len(spots), len(donors)))
 
 
 def _score(
