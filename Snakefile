@@ -33,4 +33,5 @@ rule all:
             seed=config["seeds"],
             table=["metrics", "checks"],
         ),
+        enforced(),
         figures(),

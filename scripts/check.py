@@ -13,4 +13,3 @@ with job(snakemake.log[0]):
     checks = verdict.verdicts(metrics, domains, *found)
     files.write_table(checks, snakemake.output.checks, index=False, na_rep="NA", float_format="%.6g")
     files.write_table(verdict.composition(domains), snakemake.output.composition, float_format="%.6g")
-    verdict.stop_on(checks, snakemake.params.fail_on)

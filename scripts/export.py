@@ -24,4 +24,5 @@ with job(snakemake.log[0]):
                 imputed=spots.read_slices(imputed),
             )
         )
-    spots.write(atlas.assemble(counts, reduced, runs, config), snakemake.output[0])
+    consensus = {Path(path).parent.name: spots.read_table(path) for path in snakemake.input.consensus}
+    spots.write(atlas.assemble(counts, reduced, runs, consensus, config), snakemake.output[0])

@@ -5,6 +5,8 @@ from mosaic.logs import job
 with job(snakemake.log[0]):
     import pandas as pd
 
-    from mosaic import plots
+    from mosaic import drawing, tables
 
-    plots.save(plots.verdict(pd.read_csv(snakemake.input.checks, sep="\t")), snakemake.output.svg, snakemake.output.png)
+    drawing.save(
+        tables.verdict(pd.read_csv(snakemake.input.checks, sep="\t")), snakemake.output.svg, snakemake.output.png
+    )

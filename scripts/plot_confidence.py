@@ -5,16 +5,17 @@ from mosaic.logs import job
 with job(snakemake.log[0]):
     import pandas as pd
 
-    from mosaic import plots, spots
+    from mosaic import drawing, maps, spots
 
     embedding = spots.read(snakemake.input.embedding)
     table = spots.read_table(snakemake.input.spots, embedding.obs_names)
     members = {name: (table["slice"] == name).to_numpy() for name in snakemake.params.slices}
     agreement = pd.read_csv(snakemake.input.agreement, sep="\t")
     label = "share of seeds that agree" if len(agreement) else "posterior probability"
-    figure = plots.confidence_on_tissue(
+    figure = maps.confidence_on_tissue(
         {name: embedding.obsm["spatial"][rows] for name, rows in members.items()},
         {name: table.loc[rows, "confidence"].to_numpy() for name, rows in members.items()},
         label if agreement.empty else f"{label} (mean ARI of pairs {agreement['ARI'].mean():.2f})",
+        um_per_unit=snakemake.params.um_per_unit,
     )
-    plots.save(figure, snakemake.output.svg, snakemake.output.png)
+    drawing.save(figure, snakemake.output.svg, snakemake.output.png)

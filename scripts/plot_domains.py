@@ -3,19 +3,16 @@
 from mosaic.logs import job
 
 with job(snakemake.log[0]):
-    from mosaic import plots, spots
+    from mosaic import drawing, maps, spots
 
     embedding = spots.read(snakemake.input.embedding)
-    table = embedding.obs[["slice"]].assign(
-        domain=spots.read_table(snakemake.input.domains, embedding.obs_names)["domain"]
-    )
-    if snakemake.params.truth:
-        obs = {path: spots.read(path).obs for path in snakemake.input.reduced}
-        table["truth"] = spots.annotation(obs, embedding.obs_names, snakemake.params.truth)
-    members = {name: (table["slice"] == name).to_numpy() for name in snakemake.params.slices}
-    figure = plots.domains_on_tissue(
+    domains = spots.read_table(snakemake.input.domains, embedding.obs_names)["domain"]
+    truth = spots.truth(snakemake.input.reduced, embedding.obs_names, snakemake.params.truth)
+    members = {name: (embedding.obs["slice"] == name).to_numpy() for name in snakemake.params.slices}
+    figure = maps.domains_on_tissue(
         {name: embedding.obsm["spatial"][rows] for name, rows in members.items()},
-        {name: table.loc[rows, "domain"] for name, rows in members.items()},
-        {name: table.loc[rows, "truth"] for name, rows in members.items()} if "truth" in table else None,
+        {name: domains[rows] for name, rows in members.items()},
+        None if truth is None else {name: truth[rows] for name, rows in members.items()},
+        um_per_unit=snakemake.params.um_per_unit,
     )
-    plots.save(figure, snakemake.output.svg, snakemake.output.png)
+    drawing.save(figure, snakemake.output.svg, snakemake.output.png)

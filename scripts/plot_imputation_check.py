@@ -5,7 +5,7 @@ from mosaic.logs import job
 with job(snakemake.log[0]):
     import pandas as pd
 
-    from mosaic import plots
+    from mosaic import charts, drawing
 
     features, coverage = (pd.read_csv(path, sep="\t") for path in (snakemake.input.features, snakemake.input.coverage))
-    plots.save(plots.imputation_check(features, coverage), snakemake.output.svg, snakemake.output.png)
+    drawing.save(charts.imputation_check(features, coverage), snakemake.output.svg, snakemake.output.png)

@@ -5,8 +5,8 @@ from mosaic.logs import job
 with job(snakemake.log[0]):
     import pandas as pd
 
-    from mosaic import plots
+    from mosaic import drawing, tables
 
     table = pd.read_csv(snakemake.input.metrics, sep="\t")
-    figure = plots.metrics_table(table.assign(method=snakemake.wildcards.method, seed=snakemake.wildcards.seed))
-    plots.save(figure, snakemake.output.svg, snakemake.output.png)
+    figure = tables.metrics_table(table.assign(method=snakemake.wildcards.method, seed=snakemake.wildcards.seed))
+    drawing.save(figure, snakemake.output.svg, snakemake.output.png)

@@ -5,7 +5,7 @@ from mosaic.logs import job
 with job(snakemake.log[0]):
     import pandas as pd
 
-    from mosaic import plots
+    from mosaic import charts, drawing
 
-    figure = plots.n_domains_curve(pd.read_csv(snakemake.input.curve, sep="\t"))
-    plots.save(figure, snakemake.output.svg, snakemake.output.png)
+    figure = charts.n_domains_curve(pd.read_csv(snakemake.input.curve, sep="\t"))
+    drawing.save(figure, snakemake.output.svg, snakemake.output.png)

@@ -8,7 +8,7 @@ with job(snakemake.log[0]):
 
     import pandas as pd
 
-    from mosaic import plots, spots
+    from mosaic import charts, drawing, spots
 
     tables, thresholds = [], {}
     for spots_path, summary_path in zip(snakemake.input.spots, snakemake.input.summaries, strict=True):
@@ -20,7 +20,7 @@ with job(snakemake.log[0]):
         }
     table = pd.concat(tables)
     # What lies off the tissue is dropped for that alone, and says nothing of the tissue's quality.
-    figure = plots.qc_distributions(
-        table[table["in_tissue"]], thresholds, colours=plots.palette(snakemake.params.slices)
+    figure = charts.qc_distributions(
+        table[table["in_tissue"]], thresholds, colours=drawing.palette(snakemake.params.slices)
     )
-    plots.save(figure, snakemake.output.svg, snakemake.output.png)
+    drawing.save(figure, snakemake.output.svg, snakemake.output.png)

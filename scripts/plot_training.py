@@ -5,8 +5,8 @@ from mosaic.logs import job
 with job(snakemake.log[0]):
     import pandas as pd
 
-    from mosaic import plots
+    from mosaic import charts, drawing
 
     tables = [pd.read_csv(path, sep="\t") for path in snakemake.input.history]
-    figure = plots.training_curves(dict(zip(snakemake.params.seeds, tables, strict=True)))
-    plots.save(figure, snakemake.output.svg, snakemake.output.png)
+    figure = charts.training_curves(dict(zip(snakemake.params.seeds, tables, strict=True)))
+    drawing.save(figure, snakemake.output.svg, snakemake.output.png)

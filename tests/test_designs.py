@@ -83,8 +83,11 @@ def test_design_end_to_end(made, slices):
                 imputed=imputed,
             )
         ],
+        {"spamosaic": pd.DataFrame({"domain": labels, "confidence": 0.75}, index=mdata.obs_names)},
         {"truth": "domain", "modalities": {}},
     )
+    assert (result.obs["consensus_spamosaic"].astype(int) == labels).all()
+    assert (result.obs["confidence_spamosaic"] == 0.75).all()
     assert set(result.mod) == set(files) | {f"{name}_imputed" for _, name in sheet.missing}
     assert (result.obs["mosaic_domain"].astype(int) == labels).all()
     assert (result.obs["domain"] == truth).all()

@@ -27,6 +27,7 @@ def assemble(
     counts: Mapping[str, Sequence[ad.AnnData]],
     reduced: Mapping[str, ad.AnnData],
     runs: Sequence[Run],
+    consensus: Mapping[str, pd.DataFrame],
     config: Mapping,
 ) -> md.MuData:
     """Gather a run's results for scanpy, muon and squidpy.
@@ -39,6 +40,8 @@ def assemble(
         Per modality the features of all its slices, as ``reduce_modality`` gives them.
     runs
         Results per method and seed; the first one also fills the plain names.
+    consensus
+        Per method ``domain`` of each spot as its seeds agree on it, and ``confidence`` where there is one.
     config
         The configuration with all defaults.
 
@@ -48,8 +51,9 @@ def assemble(
     where slices lack it, a second modality ``{modality}_imputed`` with ``layers["imputed"]`` (X too) and
     ``layers["imputed_sd"]`` of the first run, ``layers["imputed_{method}_{seed}"]`` of further ones. Over all spots:
     ``obsm["X_{method}_{seed}"]``, ``obsm["X_umap_{method}_{seed}"]``, ``obs["domain_{method}_{seed}"]``, and the first
-    run's as ``obsm["X_latent"]``, ``obsm["X_umap"]`` and ``obs["mosaic_domain"]``; the truth in its own column;
-    coordinates in ``obsm["spatial"]``; ``uns["mosaic"]`` with version and configuration (JSON).
+    run's as ``obsm["X_latent"]``, ``obsm["X_umap"]`` and ``obs["mosaic_domain"]``; of each method
+    ``obs["consensus_{method}"]`` and ``obs["confidence_{method}"]``; the truth in its own column; coordinates in
+    ``obsm["spatial"]``; ``uns["mosaic"]`` with version and configuration (JSON).
     """
     first = runs[0]
     spots = first.embedding.obs_names
@@ -79,6 +83,11 @@ def assemble(
             mdata.obs[f"domain_{key}" if key else "mosaic_domain"] = domains
             mdata.obsm[f"X_{key}" if key else LATENT] = run.embedding[spots].obsm[LATENT]
             mdata.obsm[f"X_umap_{key}" if key else "X_umap"] = run.umap.loc[spots].to_numpy()
+    for method, table in consensus.items():
+        domains = table.loc[spots, "domain"].astype(str)
+        mdata.obs[f"consensus_{method}"] = pd.Categorical(domains, categories=sorted(domains.unique(), key=int))
+        if "confidence" in table:
+            mdata.obs[f"confidence_{method}"] = table.loc[spots, "confidence"]
     mdata.uns["mosaic"] = {"version": __version__, "config": json.dumps(config)}
     return mdata
 

@@ -560,6 +560,25 @@ def most_variable(measured: ad.AnnData, n_features: int = 4) -> list[str]:
     return measured.var_names[np.argsort(-variance, kind="stable")[:n_features]].tolist()
 
 
+def held_out_notes(imputed: ad.AnnData, names: Sequence[str]) -> list[str] | None:
+    """How well features were imputed where they were hidden, in words; None where nothing was hidden.
+
+    Parameters
+    ----------
+    imputed
+        As ``write_imputed`` writes it.
+    names
+        Of the features.
+    """
+    if "better_than_mean" not in imputed.var:
+        return None
+    notes = []
+    for row in imputed.var.loc[list(names)].itertuples():
+        verdict = "" if row.better_than_mean else ", no better than the mean"
+        notes.append(f"hidden spots: r = {row.pearson:.2f}{verdict}" if np.isfinite(row.pearson) else "not checked")
+    return notes
+
+
 def dense(matrix: np.ndarray | sparse.spmatrix) -> np.ndarray:
     """A layer as a plain array, for the few features of a figure."""
     return matrix.toarray() if sparse.issparse(matrix) else np.asarray(matrix)

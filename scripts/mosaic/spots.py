@@ -520,6 +520,19 @@ def annotation(obs: Mapping[str, pd.DataFrame], spots: pd.Index, column: str) ->
     return values[~values.index.duplicated()].reindex(spots)
 
 
+def truth(paths: Sequence[str | Path], spots: pd.Index, column: str | None) -> pd.Series | None:
+    """The true domains of a run's spots, from the files of its stacked modalities.
+
+    Parameters
+    ----------
+    paths
+        Files with ``obs``, as ``reduce_modality`` makes them.
+    spots, column
+        As for ``annotation``; a column of None means that there is no truth, and gives None.
+    """
+    return annotation({str(path): read(path).obs for path in paths}, spots, column) if column else None
+
+
 def paired(obs: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     """Pair the modalities of every bridge slice by barcode.
 

@@ -82,7 +82,9 @@ def test_demo_makes_its_slices(tmp_path):
     assert jobs["simulate_demo"] == 1
     # Each modality of the one bridge slice is hidden in three stripes.
     assert jobs["check_fold"] == 6
-    assert sum(jobs.values()) == 46
+    assert jobs["rank_markers"] == jobs["plot_markers"] == 2
+    assert jobs["enforce"] == 0
+    assert sum(jobs.values()) == 51
 
 
 def test_seeds_multiply_what_hangs_on_them(tmp_path):
@@ -99,6 +101,9 @@ def test_seeds_multiply_what_hangs_on_them(tmp_path):
         "project_latent",
         "plot_latent",
         "plot_domains",
+        "plot_composition",
+        "rank_markers",
+        "plot_markers",
         "plot_imputed",
         "plot_metrics",
         "check",

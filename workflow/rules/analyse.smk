@@ -108,6 +108,34 @@ rule evaluate:
         "../../scripts/evaluate.py"
 
 
+rule rank_markers:
+    """Find the features of a modality that mark the domains, slice by slice."""
+    input:
+        slices=slices_with("<results>/qc/{slice}.{modality}.h5ad"),
+        domains="<results>/{method}/seed-{seed}/domains.tsv",
+        library=library("rank_markers"),
+    output:
+        table=ensure("<results>/{method}/seed-{seed}/markers/{modality}.tsv", non_empty=True),
+        profile=ensure("<results>/{method}/seed-{seed}/markers/{modality}.profile.tsv", non_empty=True),
+    log:
+        "<results>/logs/rank_markers/{method}.seed-{seed}.{modality}.log",
+    benchmark:
+        "<results>/benchmarks/rank_markers/{method}.seed-{seed}.{modality}.tsv"
+    conda:
+        "../../envs/analyse.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1500, 40),
+        runtime=60,
+    params:
+        # Ranks need one scale for all spots, also where the run itself takes raw counts.
+        scale=lambda wildcards: "clr" if config["modalities"][wildcards.modality]["kind"] == "protein" else "log",
+    message:
+        "Markers of the domains of {wildcards.method}, seed {wildcards.seed}, in {wildcards.modality}"
+    script:
+        "../../scripts/rank_markers.py"
+
+
 rule project_latent:
     """Lay out the latent space in two dimensions."""
     input:
@@ -149,6 +177,7 @@ rule export:
             method=config["methods"],
             seed=config["seeds"],
         ),
+        consensus=collect("<results>/{method}/consensus.tsv", method=config["methods"]),
         library=library("export"),
     output:
         ensure("<results>/integrated.h5mu", non_empty=True),

@@ -62,7 +62,7 @@ rule check_imputation:
 
 
 rule check:
-    """Say how far to believe the run, and stop it where the config says so."""
+    """Say how far to believe the run."""
     input:
         metrics="<results>/{method}/seed-{seed}/metrics.tsv",
         domains="<results>/{method}/seed-{seed}/domains.tsv",
@@ -80,9 +80,30 @@ rule check:
     resources:
         mem_mb=memory(1000, 10),
         runtime=10,
-    params:
-        fail_on=config["checks"]["fail_on"],
     message:
         "Checking {wildcards.method}, seed {wildcards.seed}"
     script:
         "../../scripts/check.py"
+
+
+rule enforce:
+    """Stop the run where it failed a check that the config names. A rule of its own, so that the verdict stays."""
+    input:
+        checks="<results>/{method}/seed-{seed}/checks.tsv",
+        library=library("enforce"),
+    output:
+        "<results>/{method}/seed-{seed}/checks.passed",
+    log:
+        "<results>/logs/enforce/{method}.seed-{seed}.log",
+    conda:
+        "../../envs/check.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000, 10),
+        runtime=10,
+    params:
+        fail_on=config["checks"]["fail_on"],
+    message:
+        "Is {wildcards.method}, seed {wildcards.seed}, to be believed?"
+    script:
+        "../../scripts/enforce.py"

@@ -149,12 +149,18 @@ def missing(pattern):
     )
 
 
+def enforced():
+    """What is there once the run passed the checks on which it is to end; nothing where it is not to end on any."""
+    path = "<results>/{method}/seed-{seed}/checks.passed"
+    return collect(path, method=config["methods"], seed=config["seeds"]) if config["checks"]["fail_on"] else []
+
+
 def figures():
     """Every figure of the run, as PNG; the SVG lies beside it."""
     counted = [name for name, modality in config["modalities"].items() if modality["kind"] != "features"]
     run = "<results>/{method}/seed-{seed}/figures/"
     chosen = ["n_domains"] if n_domains_curve() else []
-    per_run = [f"{run}{name}.png" for name in ("checks", "latent", "domains", "metrics", *chosen)]
+    per_run = [f"{run}{name}.png" for name in ("checks", "latent", "domains", "composition", "metrics", *chosen)]
     return [
         *collect("<results>/figures/qc.{modality}.png", modality=counted),
         *collect("<results>/figures/features.{modality}.png", modality=SHEET.modalities),
@@ -162,7 +168,11 @@ def figures():
         *(collect("<results>/{method}/figures/confidence.png", method=config["methods"]) if CONFIDENT else []),
         *(["<results>/figures/training.png"] if "spamosaic" in config["methods"] else []),
         *collect(
-            per_run + missing(f"{run}imputed.{{slice}}.{{modality}}.png"),
+            [
+                *per_run,
+                *(f"{run}markers.{modality}.png" for modality in counted),
+                *missing(f"{run}imputed.{{slice}}.{{modality}}.png"),
+            ],
             method=config["methods"],
             seed=config["seeds"],
         ),

@@ -153,10 +153,73 @@ rule plot_domains:
     params:
         slices=SHEET.slices,
         truth=config["truth"],
+        um_per_unit=config["um_per_unit"],
     message:
         "Drawing the domains of {wildcards.method}, seed {wildcards.seed}"
     script:
         "../../scripts/plot_domains.py"
+
+
+rule plot_composition:
+    """Show what share of each slice lies in each domain."""
+    input:
+        composition="<results>/{method}/seed-{seed}/composition.tsv",
+        domains="<results>/{method}/seed-{seed}/domains.tsv",
+        reduced=collect("<results>/reduced/{modality}.h5ad", modality=SHEET.modalities),
+        library=library("plot_composition"),
+    output:
+        svg=ensure("<results>/{method}/seed-{seed}/figures/composition.svg", non_empty=True),
+        png=report(
+            ensure("<results>/{method}/seed-{seed}/figures/composition.png", non_empty=True),
+            caption="../report/composition.rst",
+            category="3 Domains",
+            labels={"method": "{method}", "seed": "{seed}", "figure": "share of each slice"},
+        ),
+    log:
+        "<results>/logs/plot_composition/{method}.seed-{seed}.log",
+    conda:
+        "../../envs/figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000, 20),
+        runtime=30,
+    params:
+        truth=config["truth"],
+    message:
+        "Drawing the composition of the slices by {wildcards.method}, seed {wildcards.seed}"
+    script:
+        "../../scripts/plot_composition.py"
+
+
+rule plot_markers:
+    """Show the features of a modality that mark the domains."""
+    input:
+        profile="<results>/{method}/seed-{seed}/markers/{modality}.profile.tsv",
+        domains="<results>/{method}/seed-{seed}/domains.tsv",
+        reduced=collect("<results>/reduced/{modality}.h5ad", modality=SHEET.modalities),
+        library=library("plot_markers"),
+    output:
+        svg=ensure("<results>/{method}/seed-{seed}/figures/markers.{modality}.svg", non_empty=True),
+        png=report(
+            ensure("<results>/{method}/seed-{seed}/figures/markers.{modality}.png", non_empty=True),
+            caption="../report/markers.rst",
+            category="3 Domains",
+            labels={"method": "{method}", "seed": "{seed}", "figure": "markers, {modality}"},
+        ),
+    log:
+        "<results>/logs/plot_markers/{method}.seed-{seed}.{modality}.log",
+    conda:
+        "../../envs/figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000, 20),
+        runtime=30,
+    params:
+        truth=config["truth"],
+    message:
+        "Drawing the {wildcards.modality} markers of {wildcards.method}, seed {wildcards.seed}"
+    script:
+        "../../scripts/plot_markers.py"
 
 
 rule plot_n_domains:
@@ -211,6 +274,7 @@ rule plot_confidence:
         runtime=30,
     params:
         slices=SHEET.slices,
+        um_per_unit=config["um_per_unit"],
     message:
         "Drawing the confidence of {wildcards.method}"
     script:
@@ -239,6 +303,8 @@ rule plot_imputed:
     resources:
         mem_mb=memory(1000, 20),
         runtime=30,
+    params:
+        um_per_unit=config["um_per_unit"],
     message:
         "Drawing {wildcards.modality} imputed in {wildcards.slice}"
     script:

@@ -15,7 +15,7 @@ from matplotlib.colors import same_color, to_hex, to_rgb
 from matplotlib.image import imread
 from matplotlib.text import Text
 
-from mosaic import plots
+from mosaic import charts, drawing, maps, tables
 from mosaic.errors import InputError
 
 NASTY = ["s1", "_a_slice_with_a_very_long_name", "$E_{1}$ <b>&amp;</b> ΩЖ\x07 µm", "cost $5 or $6", "W" * 30]
@@ -77,27 +77,50 @@ class Run:
             columns=["metric", "scope", "value", "direction", "method", "seed"],
         )
 
-    def imputed(self):
+        self.composition = pd.crosstab(pd.Series(self.domain, name="domain"), self.slice, normalize="columns")
+        self.domain_colours = drawing.palette(self.domain)
+        features = [f"{'A_GENE_WITH_A_LONG_NAME-' if i % 2 else '$x$'}{i}" for i in range(40)]
+        self.profile = pd.DataFrame(
+            [
+                (domain, feature, random.random(), random.random(), list(self.domain_colours)[i % n_domains])
+                for domain in self.domain_colours
+                for i, feature in enumerate(features)
+            ],
+            columns=["domain", "feature", "mean", "share", "marker_of"],
+        )
+
+    def imputed(self, **more):
         first, second = self.coords[self.slices[0]], self.coords[self.slices[-1]]
         features = ["CD3", "chr1:1000000-$1000500_a_long_name", "B", "C", "D", "E"][: len(self.slices)]
         random = np.random.default_rng(0)
         imputed = random.gamma(2, 3, (len(first), len(features)))
         measured = random.poisson(20000, (len(second), len(features)))
-        return plots.imputed_on_tissue(first, imputed, features, second, measured, (self.slices[0], self.slices[-1]))
+        return maps.imputed_on_tissue(
+            first, imputed, features, second, measured, (self.slices[0], self.slices[-1]), **more
+        )
 
 
 FIGURES = {
-    "qc": lambda run: plots.qc_distributions(run.metrics, run.thresholds),
-    "qc without metrics": lambda run: plots.qc_distributions(run.metrics[["slice", "kept"]], {}),
-    "features": lambda run: plots.features_umap(run.umap, run.umap * 2, run.slice),
-    "features without Harmony": lambda run: plots.features_umap(run.umap, None, run.slice),
-    "latent": lambda run: plots.latent_umap(run.umap, run.slice, run.modality, run.domain),
-    "tissue": lambda run: plots.domains_on_tissue(run.coords, run.domains),
-    "tissue and truth": lambda run: plots.domains_on_tissue(run.coords, run.domains, run.truth),
-    "number of domains": lambda run: plots.n_domains_curve(run.curve),
-    "training": lambda run: plots.training_curves(run.history),
+    "qc": lambda run: charts.qc_distributions(run.metrics, run.thresholds),
+    "qc without metrics": lambda run: charts.qc_distributions(run.metrics[["slice", "kept"]], {}),
+    "features": lambda run: maps.features_umap(run.umap, run.umap * 2, run.slice),
+    "features without Harmony": lambda run: maps.features_umap(run.umap, None, run.slice),
+    "latent": lambda run: maps.latent_umap(run.umap, run.slice, run.modality, run.domain),
+    "tissue": lambda run: maps.domains_on_tissue(run.coords, run.domains),
+    "tissue and truth": lambda run: maps.domains_on_tissue(run.coords, run.domains, run.truth),
+    "tissue and scale": lambda run: maps.domains_on_tissue(run.coords, run.domains, run.truth, um_per_unit=0.5),
+    "confidence": lambda run: maps.confidence_on_tissue(
+        run.coords, {name: np.linspace(0, 1, len(own)) for name, own in run.coords.items()}, "share of seeds " * 5
+    ),
+    "composition": lambda run: charts.domain_composition(run.composition, run.domain_colours),
+    "markers": lambda run: charts.marker_dots(run.profile, run.domain_colours),
+    "number of domains": lambda run: charts.n_domains_curve(run.curve),
+    "training": lambda run: charts.training_curves(run.history),
     "imputed": Run.imputed,
-    "metrics": lambda run: plots.metrics_table(run.scores),
+    "imputed, checked": lambda run: run.imputed(
+        notes=["hidden spots: r = -0.12, no better than the mean"] * 6, um_per_unit=7
+    ),
+    "metrics": lambda run: tables.metrics_table(run.scores),
 }
 
 
@@ -178,14 +201,14 @@ def test_a_long_legend_is_broken_into_columns():
 # ---------------------------------------------------------------------------------------------------------- colours
 def test_palette_is_in_natural_order_and_the_same_for_the_same_labels():
     labels = ["10", "2", "1", None, "2", np.nan]
-    assert list(plots.palette(labels)) == ["1", "2", "10"]
-    assert plots.palette(labels) == plots.palette(reversed(labels)) == plots.palette([1, 2, 10])
-    assert plots.palette(pd.Categorical(["b", "a"])) == {"a": "#0072B2", "b": "#E69F00"}
+    assert list(drawing.palette(labels)) == ["1", "2", "10"]
+    assert drawing.palette(labels) == drawing.palette(reversed(labels)) == drawing.palette([1, 2, 10])
+    assert drawing.palette(pd.Categorical(["b", "a"])) == {"a": "#0072B2", "b": "#E69F00"}
 
 
 @pytest.mark.parametrize("count", [1, 2, 8, 9, 30, 45])
 def test_palette_colours_differ(count):
-    colours = plots.palette(range(count)).values()
+    colours = drawing.palette(range(count)).values()
     assert len({to_hex(colour) for colour in colours}) == count
 
 
@@ -196,7 +219,7 @@ def test_palette_can_be_told_apart_by_colour_blind_eyes():
         "protan": [[0.1124, 0.8876, 0], [0.1124, 0.8876, 0], [0.0040, -0.0040, 1]],
         "deutan": [[0.2927, 0.7073, 0], [0.2927, 0.7073, 0], [-0.0223, 0.0223, 1]],
     }
-    rgb = np.array([to_rgb(colour) for colour in plots.palette(range(30)).values()])
+    rgb = np.array([to_rgb(colour) for colour in drawing.palette(range(30)).values()])
     for eyes, matrix in seen_by.items():
         seen = np.clip(rgb**2.2 @ np.transpose(matrix), 0, 1)
         # CIE L*a*b* with D65, from its definition.
@@ -212,8 +235,8 @@ def test_matched_palette_by_hand():
     # 1 and 3 are mostly b, but 1 has more of it; 2 is all a; 4 is where the truth is unknown.
     domains = [1, 1, 1, 3, 3, 2, 2, 2, 2, 4]
     truth = ["b", "b", "b", "b", "b", "a", "a", "a", "a", None]
-    colours, true_colours = plots.matched_palette(domains, truth)
-    assert true_colours == plots.palette(["a", "b"])
+    colours, true_colours = drawing.matched_palette(domains, truth)
+    assert true_colours == drawing.palette(["a", "b"])
     assert (colours["1"], colours["2"]) == (true_colours["b"], true_colours["a"])
     assert list(colours) == ["1", "2", "3", "4"]
     assert len(set(colours.values())) == 4
@@ -223,32 +246,32 @@ def test_matched_palette_maximises_the_overlap_as_a_whole():
     # Greedy would pair 1 with a (6 spots) and leave 2 with b (0); together 1-b and 2-a share 5 + 5.
     domains = np.repeat([1, 1, 2], [6, 5, 5])
     truth = np.repeat(["a", "b", "a"], [6, 5, 5])
-    colours, true_colours = plots.matched_palette(domains, truth)
+    colours, true_colours = drawing.matched_palette(domains, truth)
     assert colours == {"1": true_colours["b"], "2": true_colours["a"]}
 
 
 def test_domains_without_any_truth_get_plain_colours():
-    colours, true_colours = plots.matched_palette(["1", "2"], [None, None])
-    assert colours == plots.palette(["1", "2"])
+    colours, true_colours = drawing.matched_palette(["1", "2"], [None, None])
+    assert colours == drawing.palette(["1", "2"])
     assert true_colours == {}
 
 
 def test_one_slice_has_one_colour_in_all_figures():
-    colours = plots.palette(["s1", "s2", "s3"])
-    umap = plots.features_umap(np.zeros((2, 2)), None, ["s3", "s3"], colours=colours)
+    colours = drawing.palette(["s1", "s2", "s3"])
+    umap = maps.features_umap(np.zeros((2, 2)), None, ["s3", "s3"], colours=colours)
     assert same_color(points(umap)[0].get_facecolor()[0], colours["s3"])
     metrics = pd.DataFrame({"slice": ["s3"] * 9, "total_counts": range(9), "kept": True})
-    violin = plots.qc_distributions(metrics, {}, colours=colours).axes[0].collections[0]
+    violin = charts.qc_distributions(metrics, {}, colours=colours).axes[0].collections[0]
     assert same_color(violin.get_facecolor()[0, :3], colours["s3"])
     with pytest.raises(InputError, match="no colour for s4"):
-        plots.features_umap(np.zeros((2, 2)), None, ["s3", "s4"], colours=colours)
+        maps.features_umap(np.zeros((2, 2)), None, ["s3", "s4"], colours=colours)
 
 
 # ----------------------------------------------------------------------------------------------------------- tissue
 @pytest.mark.parametrize("aspect", [0.25, 1, 4])
 def test_tissue_has_equal_aspect_points_down_and_spots_that_nearly_touch(aspect):
     coords = grid(60, aspect, pitch=7.3) + 1000
-    figure = plots.domains_on_tissue({"s": coords}, {"s": np.ones(len(coords))})
+    figure = maps.domains_on_tissue({"s": coords}, {"s": np.ones(len(coords))})
     figure.savefig(io.BytesIO(), dpi=72)  # one pixel is one point
     figure.set_dpi(72)
     (axes,) = figure.axes
@@ -270,7 +293,7 @@ def test_tissue_draws_each_spot_in_the_colour_of_its_domain_and_truth():
     coords = {"s2": grid(4), "s10": grid(4), "s1": grid(3)}
     domains = {"s2": ["1", "1", "2", "2"], "s10": ["1", "2", "2", None], "s1": ["1", "1", "2"]}
     truth = {"s2": ["b", "b", "a", "a"], "s10": ["b", "a", None, "a"]}
-    figure = plots.domains_on_tissue(coords, domains, truth)
+    figure = maps.domains_on_tissue(coords, domains, truth)
     one, two, missing = "#E69F00", "#0072B2", "#D9D9D9"  # a is first, and 2 matches it
     expected = [
         [one, one, two],  # domains of s1, s2, s10
@@ -289,7 +312,7 @@ def test_tissue_draws_each_spot_in_the_colour_of_its_domain_and_truth():
 
 @pytest.mark.parametrize("coords", [[[3.0, 4.0]], [[3.0, 4.0], [3.0, 4.0]], [[0.0, 0.0], [0.0, 5.0]]])
 def test_tissue_of_hardly_any_spots(coords):
-    figure = plots.domains_on_tissue({"s": coords}, {"s": ["1"] * len(coords)})
+    figure = maps.domains_on_tissue({"s": coords}, {"s": ["1"] * len(coords)})
     figure.savefig(io.BytesIO())
     assert np.isfinite(points(figure)[0].get_sizes()).all()
 
@@ -297,19 +320,19 @@ def test_tissue_of_hardly_any_spots(coords):
 @pytest.mark.parametrize(
     "fault",
     [
-        lambda: plots.domains_on_tissue({}, {}),
-        lambda: plots.domains_on_tissue({"s": grid(3)}, {"s": ["1"] * 4}),
-        lambda: plots.features_umap(np.zeros((3, 2)), np.zeros((4, 2)), ["s"] * 3),
-        lambda: plots.features_umap(np.zeros((3, 1)), None, ["s"] * 3),
-        lambda: plots.latent_umap(np.zeros((0, 2)), [], [], []),
-        lambda: plots.imputed_on_tissue(grid(3), np.ones((3, 1)), ["a"], grid(4), np.ones((4, 2)), ("s", "t")),
-        lambda: plots.imputed_on_tissue(grid(3), np.ones((3, 0)), [], grid(4), np.ones((4, 0)), ("s", "t")),
-        lambda: plots.n_domains_curve(Run(1, 2).curve.assign(chosen=False)),
-        lambda: plots.training_curves({1: pd.DataFrame({"epoch": [], "loss": []})}),
-        lambda: plots.qc_distributions(pd.DataFrame({"slice": [], "kept": []}), {}),
-        lambda: plots.metrics_table(Run(1, 2).scores.iloc[:0]),
-        lambda: plots.metrics_table(Run(1, 2).scores.assign(direction="sideways")),
-        lambda: plots.metrics_table(pd.concat([Run(1, 2).scores] * 2)),
+        lambda: maps.domains_on_tissue({}, {}),
+        lambda: maps.domains_on_tissue({"s": grid(3)}, {"s": ["1"] * 4}),
+        lambda: maps.features_umap(np.zeros((3, 2)), np.zeros((4, 2)), ["s"] * 3),
+        lambda: maps.features_umap(np.zeros((3, 1)), None, ["s"] * 3),
+        lambda: maps.latent_umap(np.zeros((0, 2)), [], [], []),
+        lambda: maps.imputed_on_tissue(grid(3), np.ones((3, 1)), ["a"], grid(4), np.ones((4, 2)), ("s", "t")),
+        lambda: maps.imputed_on_tissue(grid(3), np.ones((3, 0)), [], grid(4), np.ones((4, 0)), ("s", "t")),
+        lambda: charts.n_domains_curve(Run(1, 2).curve.assign(chosen=False)),
+        lambda: charts.training_curves({1: pd.DataFrame({"epoch": [], "loss": []})}),
+        lambda: charts.qc_distributions(pd.DataFrame({"slice": [], "kept": []}), {}),
+        lambda: tables.metrics_table(Run(1, 2).scores.iloc[:0]),
+        lambda: tables.metrics_table(Run(1, 2).scores.assign(direction="sideways")),
+        lambda: tables.metrics_table(pd.concat([Run(1, 2).scores] * 2)),
     ],
 )
 def test_what_cannot_be_drawn_is_an_input_error(fault):
@@ -326,7 +349,7 @@ def test_umap_panels():
     assert [legend.get_title().get_text() for legend in figure.legends] == ["slice", "measured", "domain"]
     assert texts(figure).count("UMAP1") == texts(figure).count("UMAP2") == 3
     for panel, labels in zip(points(figure), (run.slice, run.modality, run.domain), strict=True):
-        colours = plots.palette(labels)
+        colours = drawing.palette(labels)
         expected = {(*xy, to_hex(colours[label])) for xy, label in zip(run.umap, labels, strict=True)}
         found = zip(panel.get_offsets(), map(to_hex, panel.get_facecolor()), strict=True)
         assert {(*xy, colour) for xy, colour in found} == expected
@@ -354,7 +377,7 @@ def test_thresholds_are_drawn_where_they_are():
         }
     )
     thresholds = {"s2": {"total_counts": (100, 1500.5), "mito_percent": (None, 25)}, "s10": {"n_features": (0, None)}}
-    figure = plots.qc_distributions(metrics, thresholds)
+    figure = charts.qc_distributions(metrics, thresholds)
     # s2 comes before s10
     assert qc_lines(figure) == {(0, 0, 100), (0, 0, 1500.5), (2, 0, 25), (1, 1, 0)}
     for axes in figure.axes:
@@ -369,7 +392,7 @@ def test_qc_panels_follow_what_was_measured():
     run = Run(2, 2)
     labels = [axes.get_xlabel() for axes in FIGURES["qc"](run).axes]
     assert labels == ["counts per spot", "features per spot", "mitochondrial counts (%)"]
-    assert len(plots.qc_distributions(run.metrics.assign(mito_percent=np.nan), {}).axes) == 2
+    assert len(charts.qc_distributions(run.metrics.assign(mito_percent=np.nan), {}).axes) == 2
     (axes,) = FIGURES["qc without metrics"](run).axes
     kept = run.metrics.groupby("slice", sort=False)["kept"].sum()
     widths = [bar.get_width() for bar in axes.patches[2:]]
@@ -381,7 +404,7 @@ def test_qc_panels_follow_what_was_measured():
 )
 def test_qc_axis_has_readable_ticks(values, drawn):
     metrics = pd.DataFrame({"slice": "s", "total_counts": values, "n_features": values, "kept": True})
-    figure = plots.qc_distributions(metrics, {})
+    figure = charts.qc_distributions(metrics, {})
     found = drawn(figure)
     ticks = set(figure.axes[0].get_xticklabels()) & {text for text, _ in found}
     assert 2 <= len(ticks) <= 8
@@ -391,7 +414,7 @@ def test_qc_axis_has_readable_ticks(values, drawn):
 # ---------------------------------------------------------------------------------------------------------- the rest
 def test_training_curves():
     table = pd.DataFrame({"epoch": [1, 2], "loss": [3.0, 1.0], "contrastive": [2.0, 0.5], "reconstruction": np.nan})
-    figure = plots.training_curves({10: table, 2: table * 2})
+    figure = charts.training_curves({10: table, 2: table * 2})
     assert [axes.get_title() for axes in figure.axes] == ["loss", "contrastive loss"]
     np.testing.assert_array_equal([line.get_ydata() for line in figure.axes[0].lines], [[6, 2], [3, 1]])
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["2", "10"]
@@ -406,7 +429,7 @@ def test_n_domains_curve_marks_the_choice_and_what_was_as_good():
             "chosen": [False, False, True],
         }
     )
-    (axes,) = plots.n_domains_curve(curve).axes
+    (axes,) = charts.n_domains_curve(curve).axes
     assert axes.get_title() == "4 domains"
     line, bound, choice = axes.lines
     np.testing.assert_array_equal(line.get_xydata(), curve[["n_domains", "silhouette"]])
@@ -417,7 +440,7 @@ def test_n_domains_curve_marks_the_choice_and_what_was_as_good():
 def test_imputed_and_measured_share_their_scale():
     imputed = np.column_stack([np.linspace(0, 50, 40), np.zeros(40)])
     measured = np.column_stack([np.linspace(0, 99, 61), np.zeros(61)])
-    figure = plots.imputed_on_tissue(grid(40), imputed, ["a", "b"], grid(61), measured, ("s1", "s2"))
+    figure = maps.imputed_on_tissue(grid(40), imputed, ["a", "b"], grid(61), measured, ("s1", "s2"))
     first, second, third, fourth = points(figure)
     pooled = np.sort(np.concatenate([imputed[:, 0], measured[:, 0]]))
     # 101 values: the percentiles are the second lowest and the second highest.
@@ -439,8 +462,8 @@ def test_metrics_table_says_each_value_once():
     )
     note = "↑ higher is better, ↓ lower is better"
     written = ["spamosaic, seed 0", "scope", "ARI ↑", "PAS ↓", "all", "0.123", "s1", "n/a", "1,234", note]
-    assert texts(plots.metrics_table(scores)) == written
-    several = texts(plots.metrics_table(pd.concat([scores, scores.assign(seed=1)])))
+    assert texts(tables.metrics_table(scores)) == written
+    several = texts(tables.metrics_table(pd.concat([scores, scores.assign(seed=1)])))
     assert several[:4] == ["spamosaic", "seed", "scope", "ARI ↑"]
     assert several.count("0.123") == 2
 
@@ -450,7 +473,7 @@ def test_metrics_table_says_each_value_once():
 def test_files_are_well_formed_the_same_twice_and_hold_names_as_text(name, tmp_path):
     run = Run(4, 3, per_slice=30)
     for turn in "ab":
-        plots.save(FIGURES[name](run), tmp_path / f"{turn}.svg", tmp_path / f"{turn}.png")
+        drawing.save(FIGURES[name](run), tmp_path / f"{turn}.svg", tmp_path / f"{turn}.png")
     for kind in ("svg", "png"):
         assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()
     root = ET.parse(tmp_path / "a.svg").getroot()
@@ -470,14 +493,14 @@ def test_files_are_well_formed_the_same_twice_and_hold_names_as_text(name, tmp_p
 def test_png_has_150_dots_to_the_inch_and_saving_releases_the_figure(tmp_path):
     figure = FIGURES["tissue"](Run(1, 2))
     inches = figure.get_size_inches()
-    plots.save(figure, tmp_path / "a.svg", tmp_path / "a.png")
+    drawing.save(figure, tmp_path / "a.svg", tmp_path / "a.png")
     np.testing.assert_allclose(imread(tmp_path / "a.png").shape[1::-1], inches * 150, atol=1)
     assert not figure.axes
 
 
 def test_nothing_global_changes(tmp_path):
     before = dict(mpl.rcParams)  # which settles on a backend
-    plots.save(FIGURES["qc"](Run(1, 2)), tmp_path / "a.svg", tmp_path / "a.png")
+    drawing.save(FIGURES["qc"](Run(1, 2)), tmp_path / "a.svg", tmp_path / "a.png")
     assert dict(mpl.rcParams) == before
 
 
@@ -485,14 +508,14 @@ def test_a_hundred_thousand_spots_take_seconds(tmp_path):
     run = Run(2, 12, per_slice=50_000)
     for name in ("tissue", "qc"):
         start = time.process_time()
-        plots.save(FIGURES[name](run), tmp_path / "a.svg", tmp_path / "a.png")
+        drawing.save(FIGURES[name](run), tmp_path / "a.svg", tmp_path / "a.png")
         assert time.process_time() - start < 10, name
         assert (tmp_path / "a.svg").stat().st_size < 5e6, name
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "W" * 100_000, "$" * 1000, "i" * 150])
 def test_a_name_of_any_length_fits(name):
-    short = plots._fit(name)
+    short = drawing.fit(name)
     assert "…" in short
-    assert plots._width(short.replace(r"\$", "$"), plots.SMALL) <= plots.NAME
+    assert drawing.width_of(short.replace(r"\$", "$"), drawing.SMALL) <= drawing.NAME
     assert not is_math_text(short)

@@ -1,0 +1,13 @@
+"""End the run where a check failed on which it is to end."""
+
+from mosaic.logs import job
+
+with job(snakemake.log[0]):
+    from pathlib import Path
+
+    import pandas as pd
+
+    from mosaic import verdict
+
+    verdict.stop_on(pd.read_csv(snakemake.input.checks, sep="\t"), snakemake.params.fail_on)
+    Path(snakemake.output[0]).touch()

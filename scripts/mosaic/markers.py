@@ -1,0 +1,123 @@
+"""What domains are made of: features that mark a domain in each slice, and their profile over the domains."""
+
+import logging
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import scanpy as sc
+
+from mosaic.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+_FEWEST_SPOTS = 10  # of a domain in a slice: fewer say nothing
+_LEAST_SCORE = 1.96  # in the slice where a feature marks its domain least
+_MOST_LISTED = 50  # features per domain and slice in the table
+
+
+class Markers(NamedTuple):
+    """Features that tell the domains apart.
+
+    Attributes
+    ----------
+    table
+        Per ``slice`` and ``domain`` the first 50 features by ``score``: the z-score of Wilcoxon's rank sum of the
+        domain's spots against all others of the slice, corrected for ties; ``difference`` of the means on the
+        normalised (logarithmic) scale; ``pval_adj`` (Benjamini and Hochberg) and the shares of spots with a count,
+        ``share_inside`` and ``share_outside``. The p-values take the domains for given; they were found in the same
+        counts, so read them as an order, not as a test.
+    profile
+        Per ``domain`` and ``feature`` of those that mark any domain best: ``mean`` normalised value and ``share`` of
+        spots with a count, each the mean over the slices; ``marker_of`` is the domain that the feature marks: the one
+        with its highest mean score, which must be above 1.96 in every slice.
+    """
+
+    table: pd.DataFrame
+    profile: pd.DataFrame
+
+
+def rank_markers(slices: Sequence[ad.AnnData], domains: pd.Series, *, most: int = 40) -> Markers:
+    """Rank the features of one modality by how well they mark each domain, slice by slice.
+
+    Slices are ranked one at a time, so that a batch effect is not taken for a marker; a feature marks a domain well if
+    the mean of its scores over the slices is high.
+
+    Parameters
+    ----------
+    slices
+        Normalised slices of the modality (log or centred log ratio), with ``layers["counts"]``.
+    domains
+        Domain of each spot, by name; spots of other slices may be among them.
+    most
+        Features in the profile, at most; no domain gets more than its part of them.
+
+    Raises
+    ------
+    InputError
+        If no slice has two domains of ten spots or more.
+    """
+    tables, means, shares = [], {}, {}
+    for adata in slices:
+        name = str(adata.obs["slice"].iloc[0])
+        own = domains[adata.obs_names].astype(str).to_numpy()
+        sizes = pd.Series(own).value_counts()
+        large = sizes.index[sizes >= _FEWEST_SPOTS]
+        for domain in large:
+            rows = own == domain
+            means[name, domain] = pd.Series(np.asarray(adata.X[rows].mean(axis=0)).ravel(), adata.var_names)
+            there = (adata.layers["counts"][rows] > 0).mean(axis=0)
+            shares[name, domain] = pd.Series(np.asarray(there).ravel(), adata.var_names)
+        if len(large) < 2:
+            logger.warning("%s has one domain only: no markers", name)
+            continue
+        tables += _ranked(adata, own, name, large)
+    if not tables:
+        raise InputError(
+            f"no slice has two domains of {_FEWEST_SPOTS} spots or more, so nothing can mark one",
+            hint="ask for fewer domains",
+        )
+    each = pd.concat(tables, ignore_index=True)
+    profile = _profile(each, means, shares, most)
+    each["place"] = each.groupby(["slice", "domain"]).cumcount()
+    return Markers(each[each.pop("place") < _MOST_LISTED].reset_index(drop=True), profile)
+
+
+def _ranked(adata: ad.AnnData, domains: np.ndarray, name: str, large: Sequence[str]) -> list[pd.DataFrame]:
+    """All features of a slice, best first, for each of its larger domains."""
+    work = ad.AnnData(adata.X, obs=pd.DataFrame({"domain": pd.Categorical(domains)}, adata.obs_names), var=adata.var)
+    work.obs_names = adata.obs_names
+    large = sorted(large)
+    sc.tl.rank_genes_groups(work, "domain", groups=large, method="wilcoxon", tie_correct=True, pts=True)
+    tables = []
+    for domain in large:
+        found = sc.get.rank_genes_groups_df(work, domain)
+        rows = domains == domain
+        difference = np.asarray(adata.X[rows].mean(axis=0) - adata.X[~rows].mean(axis=0)).ravel()
+        table = found[["names", "scores", "pvals_adj", "pct_nz_group", "pct_nz_reference"]]
+        table.columns = ["feature", "score", "pval_adj", "share_inside", "share_outside"]
+        table.insert(2, "difference", pd.Series(difference, adata.var_names)[table["feature"]].to_numpy())
+        table.insert(0, "domain", domain)
+        table.insert(0, "slice", name)
+        tables.append(table)
+    return tables
+
+
+def _profile(each: pd.DataFrame, means: dict, shares: dict, most: int) -> pd.DataFrame:
+    score = each.groupby(["feature", "domain"])["score"].agg(["mean", "min"]).unstack("domain")
+    best = score["mean"].idxmax(axis=1)
+    surest = pd.Series({feature: score["min"].loc[feature, domain] for feature, domain in best.items()})
+    chosen = score["mean"].max(axis=1)[surest > _LEAST_SCORE].sort_values(ascending=False, kind="stable")
+    per_domain = max(most // best.nunique(), 1)
+    marker_of = {}
+    for domain in sorted(best.unique(), key=int):
+        marker_of |= dict.fromkeys(chosen.index[best[chosen.index] == domain][:per_domain], domain)
+    rows = []
+    for domain in sorted({domain for _, domain in means}, key=int):
+        over = [[table[key] for key in table if key[1] == domain] for table in (means, shares)]
+        for feature, marked in marker_of.items():
+            values = [np.mean([series[feature] for series in table if feature in series]) for table in over]
+            rows.append((domain, feature, *values, marked))
+    return pd.DataFrame(rows, columns=["domain", "feature", "mean", "share", "marker_of"])

@@ -1,0 +1,14 @@
+"""Draw the features that mark the domains."""
+
+from mosaic.logs import job
+
+with job(snakemake.log[0]):
+    import pandas as pd
+
+    from mosaic import charts, drawing, spots
+
+    domains = spots.read_table(snakemake.input.domains)["domain"]
+    truth = spots.truth(snakemake.input.reduced, domains.index, snakemake.params.truth)
+    profile = pd.read_csv(snakemake.input.profile, sep="\t")
+    figure = charts.marker_dots(profile, drawing.domain_colours(domains, truth))
+    drawing.save(figure, snakemake.output.svg, snakemake.output.png)

@@ -1,0 +1,12 @@
+"""Rank the features of one modality by how well they mark each domain."""
+
+from mosaic.logs import job
+
+with job(snakemake.log[0]):
+    from mosaic import files, markers, normalize, spots
+
+    domains = spots.read_table(snakemake.input.domains)["domain"]
+    slices = (spots.read(path) for path in snakemake.input.slices)
+    found = markers.rank_markers([normalize.normalize_slice(own, snakemake.params.scale) for own in slices], domains)
+    files.write_table(found.table, snakemake.output.table, index=False, float_format="%.6g")
+    files.write_table(found.profile, snakemake.output.profile, index=False, float_format="%.6g")
