@@ -71,6 +71,27 @@ def fit_embed(graphs: Mapping[str, ad.AnnData], *, seed: int = 1234, **changed: 
     return training.embed(graphs, encoders, {key: changed.get(key, value) for key, value in propagation.items()})
 
 
+def changed(design: Mapping, changes: Mapping) -> dict:
+    """A design with some of its settings changed, key by key at every depth; an empty mapping empties."""
+    merged = dict(design)
+    for key, value in changes.items():
+        deep = isinstance(value, Mapping) and value and isinstance(merged.get(key), Mapping)
+        merged[key] = changed(merged[key], value) if deep else value
+    return merged
+
+
+def as_file(adata: ad.AnnData) -> ad.AnnData:
+    """A slice as a user's file holds it: bare barcodes, counts in X."""
+    names = adata.obs["barcode"].astype(str).to_numpy()
+    obs = adata.obs[["domain"]].set_axis(names) if "domain" in adata.obs else None
+    return ad.AnnData(
+        adata.layers["counts"],
+        obs=obs,
+        var=adata.var[[]],
+        obsm={"spatial": adata.obsm["spatial"]},
+    )
+
+
 def simulated(
     design: Mapping,
     kinds: Mapping[str, str],

@@ -4,20 +4,22 @@ import ast
 from pathlib import Path
 
 
-def reached(script: str | Path) -> tuple[list[str], set[str]]:
+def reached(script: str | Path, scripts: str | Path | None = None) -> tuple[list[str], set[str]]:
     """Follow a script's imports through the library that lies beside it, without running anything.
 
     Parameters
     ----------
     script
-        A Python file beside the package ``mosaic``.
+        A Python file.
+    scripts
+        The folder with the package ``mosaic``; None: that of the script.
 
     Returns
     -------
     Paths of the library's modules that the script reaches, sorted, and the top-level names of all other modules that
     it or they import.
     """
-    package = Path(script).parent / "mosaic"
+    package = (Path(script).parent if scripts is None else Path(scripts)) / "mosaic"
     modules, foreign, waiting = {package / "__init__.py"}, set(), [Path(script)]
     while waiting:
         for name in _imported(waiting.pop()):

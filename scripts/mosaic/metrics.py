@@ -217,9 +217,9 @@ def evaluate(embedding: md.MuData, domains: np.ndarray, truth: pd.Series | None,
     rng = np.random.default_rng(seed)
     slices = embedding.obs["slice"].to_numpy(dtype=str)
     members = {name: slices == name for name in slice_names(embedding.obs)}
-    rows = []
+    rows, tables = [], []
     if truth is not None:
-        rows += _against_truth(domains, truth, members)
+        tables.append(against_truth(domains, truth, slices))
     latent = embedding.obsm[LATENT]
     sample = _sample(len(latent), _MOST_LISI, rng, "iLISI")
     rows.append(("iLISI", "all", ilisi(latent[sample], slices[sample]), "up"))
@@ -229,10 +229,33 @@ def evaluate(embedding: md.MuData, domains: np.ndarray, truth: pd.Series | None,
         rows += [
             (name, scope, value, "down") for scope, value in ({"all": np.mean([*values.values()])} | values).items()
         ]
+    return pd.concat([*tables, _tidy(rows)], ignore_index=True)
+
+
+def _tidy(rows: list[tuple]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["metric", "scope", "value", "direction"])
 
 
-def _against_truth(domains: np.ndarray, truth: pd.Series, members: dict[str, np.ndarray]) -> Iterator[tuple]:
+def against_truth(domains: np.ndarray, truth: pd.Series, slices: np.ndarray) -> pd.DataFrame:
+    """Agreement of domains with the truth, pooled and per slice: ARI and NMI.
+
+    Parameters
+    ----------
+    domains, truth
+        As for ``evaluate``.
+    slices
+        Each spot's slice.
+
+    Returns
+    -------
+    As of ``evaluate``.
+
+    Raises
+    ------
+    InputError
+        If no spot has a true domain.
+    """
+    members = {name: slices == name for name in dict.fromkeys(slices)}
     known = truth.notna().to_numpy()
     if not known.any():
         raise InputError("no spot has a true domain", where="config key truth", hint="set truth to null")
@@ -247,11 +270,14 @@ def _against_truth(domains: np.ndarray, truth: pd.Series, members: dict[str, np.
                 name,
                 ", ".join(sorted(labels - others)),
             )
+    rows = []
     for metric, score in (("ARI", adjusted_rand_score), ("NMI", normalized_mutual_info_score)):
-        yield metric, "all", score(truth[known], domains[known]), "up"
+        rows.append((metric, "all", score(truth[known], domains[known]), "up"))
         for name, own in members.items():
             own = own & known
-            yield metric, f"slice:{name}", score(truth[own], domains[own]) if own.any() else np.nan, "up"
+            value = score(truth[own], domains[own]) if own.any() else np.nan
+            rows.append((metric, f"slice:{name}", value, "up"))
+    return _tidy(rows)
 
 
 def _alignment(embedding: md.MuData, truth: pd.Series | None, rng: np.random.Generator) -> Iterator[tuple]:

@@ -187,7 +187,8 @@ def load(
     modalities = config.get("modalities") if isinstance(config.get("modalities"), Mapping) else {}
     sheet = Sheet()
     if isinstance(sheet_path, str):
-        rows, sheet_faults = _read_sheet(sheet_path, sheet_schema, modalities, made)
+        there = config.get("check_files", True)
+        rows, sheet_faults = _read_sheet(sheet_path, sheet_schema, modalities, made if there else None)
         sheet = Sheet(rows)
         faults += sheet_faults
     for name in sorted(set(config.get("qc", {})) - set(modalities)) if not faults else ():
@@ -268,7 +269,7 @@ def _is_number(text: str) -> bool:
 
 
 def _read_sheet(
-    path: str, schema: Mapping, modalities: Mapping, made: Collection[str]
+    path: str, schema: Mapping, modalities: Mapping, made: Collection[str] | None
 ) -> tuple[list[Row], list[InputError]]:
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
@@ -327,7 +328,7 @@ def _read_sheet(
             problem = f"the same file as in line {first_path[row.path]}"
             faults.append(InputError(problem, where=where, hint="each modality of each slice has its own file"))
         first_path.setdefault(row.path, number)
-        if row.path and row.path not in made and not os.path.isfile(row.path):
+        if row.path and made is not None and row.path not in made and not os.path.isfile(row.path):
             problem = f"{row.path} is {'a folder' if os.path.isdir(row.path) else 'not there'}"
             hint = f"give the path of an h5ad file, relative to {Path.cwd()}"
             faults.append(InputError(problem, where=where, hint=hint))

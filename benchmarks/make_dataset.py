@@ -1,0 +1,24 @@
+"""Write the slices of one data set of the benchmark as a user's files, and apart from them what is hidden."""
+
+from pathlib import Path
+
+import datasets  # also finds the library
+from mosaic.logs import job
+
+with job(snakemake.log[0]):
+    from mosaic import simulate, spots
+
+    spec = snakemake.params.dataset
+    if "simulate" in spec:
+        design = datasets.changed(simulate.read_design(snakemake.input.design), spec["simulate"])
+        design["slices"] = {name: [*own, *spec["hidden"].get(name, [])] for name, own in spec["slices"].items()}
+        made = simulate.simulate_mosaic(design, seed=1234)
+    else:
+        mosaic = getattr(datasets, spec["published"])(Path(snakemake.params.data), **spec["arguments"])
+        made = {key: datasets.as_file(adata) for key, adata in mosaic.slices.items()}
+        if mosaic.hidden:
+            made[mosaic.hidden] = datasets.as_file(mosaic.measured)
+    for part in ("slices", "hidden"):
+        for path in snakemake.output[part]:
+            name, modality, _ = Path(path).name.split(".")
+            spots.write(made[name, modality], path)

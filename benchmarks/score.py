@@ -1,0 +1,43 @@
+"""Score one run of the benchmark: the same clusterers and imputers for every method."""
+
+import datasets  # noqa: F401  finds the library
+from mosaic.logs import job
+
+with job(snakemake.log[0]):
+    from itertools import product
+
+    import pandas as pd
+
+    from mosaic import cluster, files, impute, metrics, spots
+
+    embedding = spots.read(snakemake.input.embedding)
+    truth = spots.truth(snakemake.input.reduced, embedding.obs_names, "domain")
+    latent, seed = embedding.obsm[spots.LATENT], snakemake.params.seed
+    slices = embedding.obs["slice"].to_numpy(dtype=str)
+    numbers = {"given": snakemake.params.n_domains, "chosen": cluster.choose_n_domains(latent, seed=seed)[0]}
+    tables = []
+    for method, (how, number) in product(("mixture", "kmeans"), numbers.items()):
+        labels = cluster.cluster_domains(latent, method, n_domains=number, seed=seed).labels
+        if (method, how) == ("mixture", "given"):
+            table = metrics.evaluate(embedding, labels, truth, seed=seed)
+        else:
+            table = metrics.against_truth(labels, truth, slices)
+        clustered = table["metric"].isin(["ARI", "NMI", "PAS", "CHAOS"])
+        tables.append(table.assign(by=clustered.map({True: f"{method}, {how} number", False: ""})))
+    chosen = {"metric": "number of domains", "scope": "all", "value": numbers["chosen"], "by": "chosen number"}
+    tables.append(pd.DataFrame([chosen]))
+
+    counts = spots.read_slices(snakemake.input.counts)
+    imputers = {"matching": {}, "10 nearest": {"method": "nearest", "n_neighbors": 10}}
+    for (name, modality), path in zip(snakemake.params.hidden, snakemake.input.hidden, strict=True):
+        measured = spots.read_slice(path, name, snakemake.params.kinds[modality])
+        for by, settings in imputers.items():
+            imputed = impute.impute_modality(embedding, name, modality, counts, **settings)
+            both = imputed.obs_names[imputed.obs_names.isin(measured.obs_names)]
+            features = imputed.var_names[imputed.var_names.isin(measured.var_names)]
+            pair = (imputed[both, features].layers["imputed"], measured[both, features].layers["counts"])
+            scores = metrics.imputation_scores(*map(impute.dense, pair))
+            up = {key: "up" if key.startswith("pearson") else "down" for key in scores}
+            rows = [(f"imputation {key}", f"{name}:{modality}", value, up[key], by) for key, value in scores.items()]
+            tables.append(pd.DataFrame(rows, columns=["metric", "scope", "value", "direction", "by"]))
+    files.write_table(pd.concat(tables), snakemake.output[0], index=False, na_rep="NA", float_format="%.6g")
