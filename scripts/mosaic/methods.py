@@ -1,7 +1,7 @@
 """The peers: other methods that a run may integrate with, and the designs that each can do.
 
-Each has a script, ``scripts/embed_{script}.py``, and an environment, ``envs/{env}.yaml``; docs/adding_a_method.md has the
-contract. What peers cannot do was found by trying the versions that their environments pin.
+Each has a script, ``scripts/embed_{script}.py``, and an environment, ``envs/{env}.yaml``; docs/adding_a_method.md has
+the contract. What peers cannot do was found by trying the versions that their environments pin.
 """
 
 from collections.abc import Callable, Mapping

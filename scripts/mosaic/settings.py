@@ -166,7 +166,7 @@ def load(
     sheet_schema: Mapping,
     *,
     made: Collection[str] = (),
-    conda: bool = True,
+    with_conda: bool = True,
 ) -> tuple[dict, Sheet]:
     """Check the configuration and the sheet it names, and complete them.
 
@@ -178,7 +178,7 @@ def load(
         JSON Schemas (2020-12) of the config and of a row of the sheet.
     made
         Paths that the workflow makes itself, so that they need not exist.
-    conda
+    with_conda
         Whether conda makes the environments of the rules; if not, a peer needs an interpreter that the config names.
 
     Returns
@@ -204,7 +204,7 @@ def load(
     if not faults:
         complete = _complete(config, config_schema, sheet)
         faults += _config_faults(complete, sheet)
-        faults += _method_faults(complete, sheet, conda=conda)
+        faults += _method_faults(complete, sheet, with_conda=with_conda)
         faults += design_faults(sheet, sheet_path)
     if faults:
         raise InputError.of_all(faults, "the configuration")
@@ -437,7 +437,7 @@ def _config_faults(config: Mapping, sheet: Sheet) -> Iterator[InputError]:
         )
 
 
-def _method_faults(config: Mapping, sheet: Sheet, *, conda: bool) -> Iterator[InputError]:
+def _method_faults(config: Mapping, sheet: Sheet, *, with_conda: bool) -> Iterator[InputError]:
     """Peers that can't integrate this design, or that nothing can run."""
     kinds = {name: modality["kind"] for name, modality in config["modalities"].items()}
     for method in config["methods"]:
@@ -449,7 +449,7 @@ def _method_faults(config: Mapping, sheet: Sheet, *, conda: bool) -> Iterator[In
             hint = f"make it with `make peers`, or name another Python, relative to {Path.cwd()}"
             yield InputError(f"{_shown(python)} is no program", where=_key("interpreters", method), hint=hint)
     for method in config["methods"]:
-        if method in PEERS and PEERS[method].separate and not conda and method not in config["interpreters"]:
+        if method in PEERS and PEERS[method].separate and not with_conda and method not in config["interpreters"]:
             folder = f".venv-{PEERS[method].env}"
             yield InputError(
                 f"{method} needs an environment of its own, and neither conda nor an interpreter is given",

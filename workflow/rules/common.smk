@@ -33,7 +33,7 @@ try:
         read_yaml("workflow/schemas/config.schema.yaml"),
         read_yaml("workflow/schemas/slices.schema.yaml"),
         made=DEMO_FILES,
-        conda=WITH_CONDA,
+        with_conda=WITH_CONDA,
     )
 except InputError as error:
     raise WorkflowError(str(error))
