@@ -4,8 +4,9 @@ CORES ?= 2
 VENV ?= .venv
 BIN := $(VENV)/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
+PEERS := published mofa scvi scmomat
 
-.PHONY: demo test lint envs speed clean
+.PHONY: demo test lint envs peers speed clean
 
 # Snakemake 9.27 warns of a coroutine of its own when a report is made of jobs whose memory depends on their input.
 demo: $(VENV)/.run-ready
@@ -29,13 +30,18 @@ lint: $(VENV)/.test-ready
 envs:
 	$(PYTHON) tests/environments.py
 
+# The environments of the peers, methods of others that the config may list: config/README.md, "Peers".
+peers: $(PEERS:%=$(VENV)-%)
+
+$(PEERS:%=$(VENV)-%): $(VENV)-%: $(VENV)-%/.ready
+
 # This implementation beside the published package, in under an hour; with QUICK=1 small sizes, in under five minutes.
 speed: $(VENV)/.run-ready $(VENV)-published/.ready
 	$(BIN)/python benchmarks/speed.py benchmarks/speed.tsv benchmarks/speed.svg \
 	  --published $(VENV)-published/bin/python $(if $(QUICK),--quick)
 
 clean:
-	rm -rf $(VENV) $(VENV)-published .snakemake results data
+	rm -rf $(VENV) $(PEERS:%=$(VENV)-%) .snakemake results data
 
 # torch comes first and alone: a later package would pull a build of its own choice.
 $(VENV)/.run-ready: requirements.lock
@@ -46,10 +52,8 @@ $(VENV)/.run-ready: requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
 	touch $@
 
-$(VENV)-published/.ready: benchmarks/requirements-published.txt requirements.lock
-	$(PYTHON) -m venv $(VENV)-published
-	$(VENV)-published/bin/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
-	$(VENV)-published/bin/pip install --quiet --disable-pip-version-check --requirement $<
+$(VENV)-%/.ready: envs/%.yaml envs/make_venv.py
+	$(PYTHON) envs/make_venv.py $< $(VENV)-$*
 	touch $@
 
 $(VENV)/.test-ready: $(VENV)/.run-ready requirements-test.lock

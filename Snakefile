@@ -18,6 +18,13 @@ report: "workflow/report/workflow.rst"
 include: "workflow/rules/common.smk"
 include: "workflow/rules/prepare.smk"
 include: "workflow/rules/integrate.smk"
+
+
+if PEERS:
+
+    include: "workflow/rules/methods.smk"
+
+
 include: "workflow/rules/analyse.smk"
 include: "workflow/rules/check.smk"
 include: "workflow/rules/figures.smk"

@@ -12,26 +12,40 @@ import subprocess
 import sys
 import tempfile
 import time
-import venv
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "envs"))
+from make_venv import install, make, pins
+
 from mosaic.imports import reached
+from mosaic.methods import PEERS
 
 REPOSITORY = Path(__file__).parents[1]
 RULES = sorted((REPOSITORY / "workflow" / "rules").glob("*.smk"))
+# What `make envs` proves: the peers' environments are heavy, and their pins are their own.
+OWN_RULES = [path for path in RULES if path.name != "methods.smk"]
 
 
-def pins(text: str) -> dict[str, str]:
-    return dict(re.findall(r"^\s*(?:- )?([\w.-]+)==([\w.+-]+)\s*$", text, flags=re.MULTILINE))
+def peer_scripts_by_env() -> dict[Path, list[Path]]:
+    """Of the peers that need an environment of their own."""
+    by_env = {}
+    for peer in PEERS.values():
+        if peer.separate:
+            path = REPOSITORY / "envs" / f"{peer.env}.yaml"
+            by_env.setdefault(path, []).append(REPOSITORY / "scripts" / f"embed_{peer.script}.py")
+    return by_env
 
 
 def scripts_by_env() -> dict[Path, list[Path]]:
     by_env = {}
-    for path in RULES:
+    for path in OWN_RULES:
         for rule in re.split(r"^rule ", path.read_text(), flags=re.MULTILINE)[1:]:
             env, script = (re.search(rf'{key}:\s*"([^"]+)"', rule).group(1) for key in ("conda", "script"))
             by_env.setdefault((path.parent / env).resolve(), []).append((path.parent / script).resolve())
+    for peer in PEERS.values():
+        if not peer.separate:
+            by_env[REPOSITORY / "envs" / f"{peer.env}.yaml"].append(REPOSITORY / "scripts" / f"embed_{peer.script}.py")
     return by_env
 
 
@@ -48,17 +62,10 @@ def needed(scripts: list[Path]) -> tuple[set[str], list[Path]]:
 
 def prove(env: Path, scripts: list[Path], folder: Path) -> None:
     """Make ``env`` in ``folder`` and run the tests in it; raises CalledProcessError at what fails."""
-    text = env.read_text()
-    version = re.search(r"^  - python=(\S+)$", text, flags=re.MULTILINE).group(1)
-    if version != f"{sys.version_info.major}.{sys.version_info.minor}":
-        sys.exit(f"{env.name} is for Python {version}: run this with it, as in make PYTHON=python{version} envs")
-    venv.create(folder, with_pip=True)
-    pip = re.search(r"^  - pip=(\S+)$", text, flags=re.MULTILINE).group(1)
-    declared = [f"{name}=={pinned}" for name, pinned in pins(text).items()]
-    tester = pins((REPOSITORY / "requirements-test.lock").read_text())["pytest"]
     # All at once, as conda does.
-    for wanted in ([f"pip=={pip}"], declared, [f"pytest=={tester}"]):
-        _python(folder, "-m", "pip", "install", "-qq", "--disable-pip-version-check", *wanted)
+    make(env, folder, torch_first=False)
+    tester = pins((REPOSITORY / "requirements-test.lock").read_text())["pytest"]
+    install(folder, f"pytest=={tester}")
     imported, tests = needed(scripts)
     _python(folder, "-c", f"import {', '.join(sorted(imported))}")
     _python(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", *map(str, tests))

@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.validators import extend
 
 from mosaic.errors import InputError
+from mosaic.methods import PEERS, cannot
 
 # Defaults of a modality by its kind.
 KIND_DEFAULTS = {
@@ -160,7 +161,12 @@ class Sheet(tuple[Row, ...]):
 
 
 def load(
-    config: Mapping, config_schema: Mapping, sheet_schema: Mapping, *, made: Collection[str] = ()
+    config: Mapping,
+    config_schema: Mapping,
+    sheet_schema: Mapping,
+    *,
+    made: Collection[str] = (),
+    with_conda: bool = True,
 ) -> tuple[dict, Sheet]:
     """Check the configuration and the sheet it names, and complete them.
 
@@ -172,6 +178,8 @@ def load(
         JSON Schemas (2020-12) of the config and of a row of the sheet.
     made
         Paths that the workflow makes itself, so that they need not exist.
+    with_conda
+        Whether conda makes the environments of the rules; if not, a peer needs an interpreter that the config names.
 
     Returns
     -------
@@ -197,6 +205,7 @@ def load(
     if not faults:
         complete = _complete(config, config_schema, sheet)
         faults += _config_faults(complete, sheet)
+        faults += _method_faults(complete, sheet, with_conda=with_conda)
         faults += design_faults(sheet, sheet_path)
     if faults:
         raise InputError.of_all(faults, "the configuration")
@@ -427,6 +436,28 @@ def _config_faults(config: Mapping, sheet: Sheet) -> Iterator[InputError]:
             where=_key("cluster", "n_domains_range"),
             hint="first the smallest number, then the largest, such as [2, 15]",
         )
+
+
+def _method_faults(config: Mapping, sheet: Sheet, *, with_conda: bool) -> Iterator[InputError]:
+    """Peers that can't integrate this design, or that nothing can run."""
+    kinds = {name: modality["kind"] for name, modality in config["modalities"].items()}
+    for method in config["methods"]:
+        if reason := cannot(method, sheet, kinds):
+            hint = "leave it out, or change the sheet"
+            yield InputError(f"{method} can't integrate these slices: {reason}", where=_key("methods"), hint=hint)
+    for method, python in config["interpreters"].items():
+        if method in config["methods"] and not os.access(python, os.X_OK):
+            hint = f"make it with `make peers`, or name another Python, relative to {Path.cwd()}"
+            yield InputError(f"{_shown(python)} is no program", where=_key("interpreters", method), hint=hint)
+    for method in config["methods"]:
+        if method in PEERS and PEERS[method].separate and not with_conda and method not in config["interpreters"]:
+            folder = f".venv-{PEERS[method].env}"
+            yield InputError(
+                f"{method} needs an environment of its own, and neither conda nor an interpreter is given",
+                where=_key("methods"),
+                hint=f"make it with `make {folder}` (`make peers` makes all) and set interpreters: "
+                f"{{{method}: {folder}/bin/python}}, or run with --sdm conda",
+            )
 
 
 def design_faults(sheet: Sheet, path: str) -> Iterator[InputError]:

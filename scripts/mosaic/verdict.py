@@ -66,7 +66,7 @@ CHECKS = (
             "less, and see whether a larger train.T helps.",
             "fail": "Modalities of one spot are hardly nearer than those of others. Do the barcodes of the two files "
             "name the same spots? Does each modality show the tissue at all?",
-            "not checked": "No bridge slice, or checks.imputation is off.",
+            "not checked": "No bridge slice, checks.imputation is off, or not this workflow's own method.",
         },
     ),
     Check(
@@ -79,7 +79,7 @@ CHECKS = (
             "warn": "Most features are imputed no better than by their mean: use those with better_than_mean in var.",
             "fail": "Hardly any feature can be imputed: don't use imputed counts. Does the modality vary over the "
             "tissue, and was it measured deep enough?",
-            "not checked": "No bridge slice, or checks.imputation is off.",
+            "not checked": "No bridge slice, checks.imputation is off, or not this workflow's own method.",
         },
     ),
 )

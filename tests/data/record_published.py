@@ -1,6 +1,6 @@
 """Record what the published implementation makes of a corner of its own simulation, as vectors for the parity tests.
 
-Needs the environment of benchmarks/requirements-published.txt (`make speed` builds it), and as arguments features that
+Needs the environment of envs/published.yaml (`make speed` builds it), and as arguments features that
 the package made of the simulation (`inputs.npz`) and the folder of its counts (`s1_rna.h5ad`, ...):
 
     .venv-published/bin/python tests/data/record_published.py inputs.npz simulation/replicate1 tests/data/published.npz

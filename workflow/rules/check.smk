@@ -66,8 +66,8 @@ rule check:
     input:
         metrics="<results>/{method}/seed-{seed}/metrics.tsv",
         domains="<results>/{method}/seed-{seed}/domains.tsv",
-        features=collect("<results>/check/features.{modality}.tsv", modality=CHECKED),
-        foscttm=collect("<results>/check/foscttm.{modality}.tsv", modality=CHECKED),
+        features=check_results("features"),
+        foscttm=check_results("foscttm"),
         library=library("check"),
     output:
         checks=ensure("<results>/{method}/seed-{seed}/checks.tsv", non_empty=True),

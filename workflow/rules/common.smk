@@ -6,13 +6,14 @@ from pathlib import Path
 import yaml
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
+from snakemake.settings.types import DeploymentMethod
 
 # The package lies beside the scripts, so the workflow runs from a clone, also as a module of another workflow.
 ROOT = Path(workflow.current_basedir).parents[1]
 SCRIPTS = ROOT / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from mosaic import settings
+from mosaic import methods, settings
 from mosaic.errors import InputError
 from mosaic.imports import reached
 
@@ -24,6 +25,7 @@ def read_yaml(path):
 
 DEMO = read_yaml("resources/demo.yaml")
 DEMO_FILES = [f"data/demo/{name}.{modality}.h5ad" for name, own in DEMO["slices"].items() for modality in own]
+WITH_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
 
 try:
     complete, SHEET = settings.load(
@@ -31,6 +33,7 @@ try:
         read_yaml("workflow/schemas/config.schema.yaml"),
         read_yaml("workflow/schemas/slices.schema.yaml"),
         made=DEMO_FILES,
+        with_conda=WITH_CONDA,
     )
 except InputError as error:
     raise WorkflowError(str(error))
@@ -42,8 +45,11 @@ config.clear()
 config.update(complete)
 
 
-# What the self-check hides, in turn.
-FOLDS = SHEET.folds(config["checks"]["n_folds"]) if config["checks"]["imputation"] else []
+# Methods of others that the config lists.
+PEERS = [name for name in config["methods"] if name in methods.PEERS]
+# What the self-check hides, in turn: it is about this workflow's own method.
+CHECKS_ITSELF = config["checks"]["imputation"] and "spamosaic" in config["methods"]
+FOLDS = SHEET.folds(config["checks"]["n_folds"]) if CHECKS_ITSELF else []
 CHECKED = sorted({modality for _, modality, _ in FOLDS})
 
 
@@ -122,8 +128,15 @@ def folds_of(wildcards):
 
 
 def held_out_scores(wildcards):
-    """The modality's table of held-out scores, where the run makes one."""
-    return "<results>/check/features.{modality}.tsv" if wildcards.modality in CHECKED else []
+    """The modality's table of held-out scores, where the run makes one of this method."""
+    made = wildcards.method == "spamosaic" and wildcards.modality in CHECKED
+    return "<results>/check/features.{modality}.tsv" if made else []
+
+
+def check_results(table):
+    """An input function: a table of the self-check for each modality, where it is of the wildcard's method."""
+    pattern = f"<results>/check/{table}.{{modality}}.tsv"
+    return lambda wildcards: collect(pattern, modality=CHECKED if wildcards.method == "spamosaic" else [])
 
 
 def n_domains_curve():

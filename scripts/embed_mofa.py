@@ -1,0 +1,45 @@
+"""Embed with MOFA+: a view per modality, a group per slice, ten factors; views that a slice lacks are missing."""
+
+from mosaic.peers import program
+
+with program(__doc__) as task:
+    import tempfile
+
+    import anndata as ad
+    import mudata as md
+    import muon as mu
+    import numpy as np
+    import pandas as pd
+    from scipy import sparse
+
+    from mosaic import spots
+
+    # Views are dense in MOFA+: of chromatin, this many peaks that vary most.
+    most_peaks = 5000
+
+    def view(adata: ad.AnnData, *, kind: str, scale: bool) -> ad.AnnData:
+        """A modality's normalised features; of chromatin log shares."""
+        X = sparse.csr_matrix(adata.X)
+        if kind == "epigenome":
+            X = (X * 1e4).log1p()
+            variance = np.asarray(X.multiply(X).mean(axis=0) - np.square(X.mean(axis=0))).ravel()
+            X = X[:, np.sort(np.argsort(-variance)[:most_peaks])]
+        X = X.toarray()
+        X = X[:, X.std(axis=0) > 0]
+        return ad.AnnData(X / X.std(axis=0) if scale else X, obs=adata.obs[["slice"]])
+
+    graphs = task.selected()
+    modalities = task.settings["modalities"]
+    mdata = md.MuData(
+        {
+            name: view(graph, **{key: modalities[name][key] for key in ("kind", "scale")})
+            for name, graph in graphs.items()
+        }
+    )
+    index = spots.union({name: graph.obs for name, graph in graphs.items()})
+    mdata = mdata[index.index].copy()
+    mdata.obs = index
+    with tempfile.TemporaryDirectory() as folder:
+        options = {"groups_label": "slice", "use_obs": "union", "use_var": None, "save_metadata": False}
+        mu.tl.mofa(mdata, **options, seed=task.seed, outfile=f"{folder}/model.hdf5", quiet=False)
+    task.write_joint(graphs, pd.DataFrame(mdata.obsm["X_mofa"], mdata.obs_names))

@@ -1,0 +1,40 @@
+"""Embed with MultiVI: counts of RNA and chromatin, zero where a spot lacks one; a batch per slice.
+
+Each modality has the coordinates of its own encoder, which training aligns; their mean is MultiVI's joint space.
+"""
+
+from mosaic.peers import program
+
+with program(__doc__) as task:
+    import anndata as ad
+    import mudata as md
+    import scvi
+    import torch
+
+    from mosaic import spots
+    from mosaic.peers import spread
+
+    torch.set_num_threads(task.asked.threads)
+    scvi.settings.seed = task.seed
+    graphs = task.selected()
+    index = spots.union({name: graph.obs for name, graph in graphs.items()})
+    layers = {"rna_layer": task.of_kind("rna"), "atac_layer": task.of_kind("epigenome")}
+    counts = {
+        name: ad.AnnData(
+            spread(graphs[name].layers["counts"], graphs[name].obs_names, index.index),
+            obs=index[[]],
+            var=graphs[name].var[[]],
+        )
+        for name in layers.values()
+    }
+    mdata = md.MuData(counts)
+    mdata.obs["slice"] = index["slice"].astype(str)
+    scvi.model.MULTIVI.setup_mudata(mdata, batch_key="slice", modalities=layers)
+    model = scvi.model.MULTIVI(mdata)
+    model.train(accelerator="auto" if task.gpu else "cpu", enable_progress_bar=False)
+    latent = {}
+    for layer, encoder in (("rna_layer", "expression"), ("atac_layer", "accessibility")):
+        graph = graphs[layers[layer]]
+        values = model.get_latent_representation(modality=encoder)
+        latent[layers[layer]] = values[index.index.get_indexer(graph.obs_names)]
+    task.write(graphs, {name: latent[name] for name in graphs})

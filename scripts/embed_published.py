@@ -1,0 +1,34 @@
+"""Embed with the published package as it is, from counts, with its own preprocessing and the config's settings.
+
+It pairs the spots of a bridge slice by their order. Those that only one modality kept are left out of training, and
+embedded with the trained encoders amid all others.
+"""
+
+from mosaic.peers import program
+
+with program(__doc__) as task:
+    from mosaic import published, spots
+
+    slices, train = task.slices(), task.settings["train"]
+    for name, parts in slices.items():
+        published.preprocess(parts, **task.settings["modalities"][name])
+    names = list(dict.fromkeys(adata.obs["slice"].iloc[0] for parts in slices.values() for adata in parts))
+    everything = published.by_slice(slices, names)
+    model = published.model(
+        published.pairs_only(everything),
+        names,
+        task.settings["graph"],
+        seed=task.seed,
+        device="cuda:0" if task.gpu else "cpu",
+    )
+    model.train(
+        "wlgcn",
+        lr=train["lr"],
+        T=train["T"],
+        n_epochs=train["n_epochs"] or 100,
+        w_rec_g=train["w_rec_g"],
+        use_mini_thr=train["full_batch_max"],
+        mini_batch_size=train["batch_size"],
+    )
+    latent = published.embed(model, everything)
+    task.write({name: spots.stack(parts, name) for name, parts in slices.items()}, latent)

@@ -1,0 +1,27 @@
+"""Embed with totalVI: counts of RNA, and of proteins where a slice measured them; a batch per slice."""
+
+from mosaic.peers import program
+
+with program(__doc__) as task:
+    import anndata as ad
+    import pandas as pd
+    import scvi
+    import torch
+
+    from mosaic.peers import spread
+
+    torch.set_num_threads(task.asked.threads)
+    scvi.settings.seed = task.seed
+    graphs = task.selected()
+    rna, protein = graphs[task.of_kind("rna")], graphs[task.of_kind("protein")]
+    adata = ad.AnnData(rna.layers["counts"].copy(), obs=rna.obs[["slice"]].astype(str), var=rna.var[[]])
+    both = adata.obs_names.isin(protein.obs_names)
+    # Proteins that are zero in all of a batch are missing to totalVI: spots without, in a bridge slice, are one.
+    adata.obs["batch"] = adata.obs["slice"].where(both, adata.obs["slice"] + " without proteins")
+    measured = protein[protein.obs_names.isin(adata.obs_names)]
+    counts = spread(measured.layers["counts"], measured.obs_names, adata.obs_names).toarray()
+    adata.obsm["proteins"] = pd.DataFrame(counts, adata.obs_names, protein.var_names)
+    scvi.model.TOTALVI.setup_anndata(adata, protein_expression_obsm_key="proteins", batch_key="batch")
+    model = scvi.model.TOTALVI(adata)
+    model.train(accelerator="auto" if task.gpu else "cpu", enable_progress_bar=False)
+    task.write_joint(graphs, pd.DataFrame(model.get_latent_representation(), adata.obs_names))

@@ -1,0 +1,194 @@
+"""What the scripts of the peers share: their command line, reading slices, and writing embedding.h5mu.
+
+A peer's script runs with an interpreter of its own, so Snakemake's ``script:`` is not at its hand. Import nothing heavy
+before ``program`` has set the threads.
+"""
+
+import argparse
+import json
+import logging
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from mosaic.errors import InputError
+from mosaic.logs import job
+
+if TYPE_CHECKING:
+    import anndata as ad
+    import numpy as np
+    import pandas as pd
+    from scipy import sparse
+
+logger = logging.getLogger(__name__)
+
+# A spot that lacks what a method needs is put amid so many of its slice; more than this share of them is an error.
+_AMID = 5
+_MOST_LACKING = 0.1
+
+
+def parse(arguments: Sequence[str] | None = None, description: str | None = None) -> argparse.Namespace:
+    """The command line of every peer's script; None: this process's own arguments."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--slices", nargs="*", default=[], help="files named {slice}.{modality}.h5ad")
+    parser.add_argument("--reduced", nargs="*", default=[], help="files named {modality}.h5ad")
+    parser.add_argument("--settings", type=json.loads, required=True, help="JSON: modalities and what the peer follows")
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--log", required=True)
+    parser.add_argument("--output", required=True, help="embedding.h5mu")
+    return parser.parse_args(arguments)
+
+
+class Task:
+    """What a peer's script was asked to do.
+
+    Parameters
+    ----------
+    asked
+        As ``parse`` gives it.
+    """
+
+    def __init__(self, asked: argparse.Namespace):
+        self.asked = asked
+        self.seed = asked.seed
+        self.settings = asked.settings
+        self.kinds = {name: modality["kind"] for name, modality in asked.settings["modalities"].items()}
+
+    @property
+    def gpu(self) -> bool:
+        """Whether a GPU may be used, if there is one."""
+        return self.settings["device"] != "cpu"
+
+    def slices(self) -> "dict[str, list[ad.AnnData]]":
+        """The slices of each modality, in the order of the config's modalities."""
+        from mosaic import spots
+
+        found = spots.read_slices(self.asked.slices)
+        return {name: found[name] for name in self.kinds}
+
+    def reduced(self) -> "dict[str, ad.AnnData]":
+        """What ``reduce`` made of each modality; its ``var`` has the features that were selected."""
+        from mosaic import spots
+
+        return {name: spots.read(path) for name, path in zip(self.kinds, self.asked.reduced, strict=True)}
+
+    def selected(self) -> "dict[str, ad.AnnData]":
+        """Each modality's slices, stacked, with the features that the config's ``feature_selection`` selects."""
+        from mosaic import spots
+
+        reduced = self.reduced()
+        stacked = {name: spots.stack(slices, name) for name, slices in self.slices().items()}
+        return {name: adata[:, reduced[name].var_names].copy() for name, adata in stacked.items()}
+
+    def of_kind(self, kind: str) -> str:
+        """The modality of a kind that has one."""
+        return next(name for name, own in self.kinds.items() if own == kind)
+
+    def write(self, graphs: "Mapping[str, ad.AnnData]", latent: "Mapping[str, np.ndarray]") -> None:
+        """Write the latent spaces of the modalities; as for ``spots.collect_embeddings``."""
+        import numpy as np
+
+        from mosaic import spots
+
+        for name, values in latent.items():
+            if not np.isfinite(values).all():
+                hint = "the method's own numbers: try another seed, or leave it out of methods"
+                raise InputError("the method gave coordinates that are not finite", where=f"modality {name}", hint=hint)
+        spots.write(spots.collect_embeddings(graphs, latent), self.asked.output)
+
+    def write_joint(self, graphs: "Mapping[str, ad.AnnData]", latent: "pd.DataFrame") -> None:
+        """Write one joint latent space: each modality has the same coordinates of a spot.
+
+        Parameters
+        ----------
+        graphs
+            Per modality all slices, with ``obs`` and ``obsm["spatial"]``.
+        latent
+            Coordinates, indexed by spot. What lacks here is put amid its neighbours, see ``amid``.
+        """
+        latent = amid(graphs, latent)
+        self.write(graphs, {name: latent.loc[graph.obs_names].to_numpy() for name, graph in graphs.items()})
+
+
+@contextmanager
+def program(description: str | None) -> Iterator[Task]:
+    """A peer's script: its command line, its log, its threads, and the seeds of Python and numpy."""
+    asked = parse(description=description)
+    with job(asked.log, threads=asked.threads):
+        import numpy as np
+
+        random.seed(asked.seed)
+        np.random.seed(asked.seed)
+        yield Task(asked)
+
+
+def amid(graphs: "Mapping[str, ad.AnnData]", latent: "pd.DataFrame") -> "pd.DataFrame":
+    """Give each spot that a method could not embed the mean of the 5 nearest on the tissue that it could.
+
+    Quality control drops a few spots of one modality only, so nearly every bridge slice has some that lack what a
+    method needs of each.
+
+    Parameters
+    ----------
+    graphs
+        Per modality all slices, with ``obs`` and ``obsm["spatial"]``.
+    latent
+        Coordinates of the others, indexed by spot.
+
+    Returns
+    -------
+    Coordinates of all spots.
+
+    Raises
+    ------
+    InputError
+        If more than a tenth of a slice's spots lack them.
+    """
+    import numpy as np
+    import pandas as pd
+    from scipy.spatial import KDTree
+
+    rows = {name: graph.obs[["slice"]].assign(row=range(graph.n_obs)) for name, graph in graphs.items()}
+    places = pd.concat(
+        [
+            table.assign(x=graphs[name].obsm["spatial"][:, 0], y=graphs[name].obsm["spatial"][:, 1])
+            for name, table in rows.items()
+        ]
+    )
+    places = places[~places.index.duplicated()]
+    parts = [latent]
+    for name, own in places.groupby(places["slice"].astype(str)):
+        known = own.index.isin(latent.index)
+        if known.all():
+            continue
+        if (~known).mean() > _MOST_LACKING:
+            raise InputError(
+                f"the method can't embed {(~known).sum()} of {len(own)} spots, as they lack a modality that it needs",
+                where=f"slice {name}",
+                hint="loosen the thresholds of that modality under qc, or leave the method out of methods",
+            )
+        logger.warning(
+            "%s: %d of %d spots lack a modality that the method needs: placed amid their nearest on the tissue",
+            name,
+            (~known).sum(),
+            len(own),
+        )
+        tree = KDTree(own.loc[known, ["x", "y"]])
+        nearest = tree.query(own.loc[~known, ["x", "y"]], k=min(_AMID, known.sum()))[1].reshape((~known).sum(), -1)
+        values = latent.loc[own.index[known]].to_numpy()[nearest].mean(axis=1)
+        parts.append(pd.DataFrame(np.asarray(values), own.index[~known], latent.columns))
+    return pd.concat(parts)
+
+
+def spread(matrix: "sparse.csr_matrix", names: "pd.Index", index: "pd.Index") -> "sparse.csr_matrix":
+    """Rows of a matrix over all spots of a run: zeros where a spot was not measured (spots x features)."""
+    import numpy as np
+    from scipy import sparse
+
+    where = index.get_indexer(names)
+    place = sparse.csr_matrix(
+        (np.ones(len(names), np.float32), (where, np.arange(len(names)))), (len(index), len(names))
+    )
+    return sparse.csr_matrix(place @ matrix)
