@@ -49,7 +49,7 @@ class Column:
 OVERVIEW = (
     Column("ARI", "mixture, given number", "ARI\nmixture", 0, 1),
     Column("ARI", "kmeans, given number", "ARI\nk-means", 0, 1),
-    Column("ARI", "mixture, chosen number", "ARI, number\nchosen", 0, 1),
+    Column("ARI", "mixture, chosen number", "ARI, chosen\nnumber", 0, 1),
     Column("NMI", "mixture, given number", "NMI\nmixture", 0, 1),
     Column("iLISI", "", "iLISI", 0, 1),
     Column("FOSCTTM", "", "FOSCTTM", 0.5, 0),
@@ -171,7 +171,7 @@ def overview(summary: pd.DataFrame, cannot: pd.DataFrame, labels: Mapping[str, s
         Each method's name, in order.
     """
     sets = list(dict.fromkeys(summary["dataset"]))
-    line, cell = 0.155, 0.62
+    line, cell = 0.155, 0.66
     left = MARGIN + max(width_of(label, SMALL) for label in labels.values()) * 1.05 + 0.15
     page = left + cell * len(OVERVIEW) + MARGIN
     notes = {}
@@ -180,14 +180,14 @@ def overview(summary: pd.DataFrame, cannot: pd.DataFrame, labels: Mapping[str, s
         text = "; ".join(f"{labels[row.method]}: {row.cannot}" for row in reasons.itertuples())
         notes[dataset] = textwrap.wrap(f"Not done. {text}.", 125) if text else []
     heights = [line * (len(_methods(summary, name, labels)) + len(notes[name]) + 1.9) for name in sets]
-    head = 3 * LINE
+    head = 3.4 * LINE
     figure = Figure(figsize=(page, MARGIN + head + sum(heights) + MARGIN))
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, page), ylim=(figure.get_size_inches()[1], 0))
     axes.set_axis_off()
     for number, column in enumerate(OVERVIEW):
         x = left + cell * (number + 0.5)
         arrow = "↑" if column.high > column.low else "↓"
-        axes.text(x, MARGIN + head - 0.08, f"{column.heading} {arrow}", ha="center", va="bottom", size=SMALL)
+        axes.text(x, MARGIN + head - 0.08, f"{column.heading}\n{arrow}", ha="center", va="bottom", size=SMALL)
     tables = [_wide(summary, column) for column in OVERVIEW]
     colours = mpl.colormaps["viridis_r"]
     top = MARGIN + head
@@ -239,7 +239,7 @@ def quality_and_time(summary: pd.DataFrame, labels: Mapping[str, str]) -> Figure
     block = head + side + foot
     figure.set_size_inches(legend_left + width + MARGIN, max(rows * block, height) + 2 * MARGIN)
     place_legend(legend, legend_left, MARGIN + head)
-    low, high = seconds.min(axis=None) / 1.5, seconds.max(axis=None) * 1.5
+    low, high = seconds.min(axis=None) / 2, seconds.max(axis=None) * 2
     for number, dataset in enumerate(sets):
         row, column = divmod(number, columns)
         place = MARGIN + axis + column * (axis + side + GAP), MARGIN + row * block + head
@@ -256,6 +256,7 @@ def quality_and_time(summary: pd.DataFrame, labels: Mapping[str, str]) -> Figure
             axes.set_ylabel("ARI")
         if number + columns >= len(sets):
             axes.set_xlabel("seconds from counts to embedding")
+        axes.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 3)))
         axes.xaxis.set_major_formatter(mpl.ticker.StrMethodFormatter("{x:g}"))
         axes.minorticks_off()
     return figure
