@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 PEERS := published mofa scvi scmomat
 
-.PHONY: demo test lint envs peers speed clean
+.PHONY: demo test lint envs peers benchmark speed clean
 
 # Snakemake 9.27 warns of a coroutine of its own when a report is made of jobs whose memory depends on their input.
 demo: $(VENV)/.run-ready
@@ -34,6 +34,12 @@ envs:
 peers: $(PEERS:%=$(VENV)-%)
 
 $(PEERS:%=$(VENV)-%): $(VENV)-%: $(VENV)-%/.ready
+
+# Data sets x methods x seeds x metrics: docs/benchmark.md. With DATA=folder also the published data sets that lie there.
+benchmark: $(VENV)/.run-ready peers
+	$(SNAKEMAKE) -s workflow/benchmark.smk --configfile config/benchmark.yaml $(if $(DATA),--config data=$(DATA))
+	@echo
+	@echo "The tables: results/benchmark/scores.tsv, summary.tsv, summary.md; the figures: overview.svg, time.svg"
 
 # This implementation beside the published package, in under an hour; with QUICK=1 small sizes, in under five minutes.
 speed: $(VENV)/.run-ready $(VENV)-published/.ready

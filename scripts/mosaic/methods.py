@@ -93,7 +93,7 @@ PEERS = {
 
 def label(method: str) -> str:
     """A method's name for figures."""
-    return PEERS[method].label if method in PEERS else method
+    return PEERS[method].label if method in PEERS else "this workflow"
 
 
 def cannot(method: str, sheet: "Sheet", kinds: Mapping[str, str]) -> str | None:

@@ -293,6 +293,8 @@ def test_a_file_that_the_workflow_makes_need_not_exist(load, tmp_path):
     settings.load(config, CONFIG_SCHEMA, SHEET_SCHEMA, made=["s1.rna.h5ad"])
     with pytest.raises(InputError, match=r"s1\.rna\.h5ad is not there"):
         settings.load(config, CONFIG_SCHEMA, SHEET_SCHEMA)
+    config["check_files"] = False
+    assert settings.load(config, CONFIG_SCHEMA, SHEET_SCHEMA)[0]["check_files"] is False
 
 
 def test_names_that_look_like_something_else_stay_names(load):

@@ -1,0 +1,110 @@
+"""The benchmark: its jobs, and the same table again from a second run."""
+
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import yaml
+from running import REPOSITORY, jobs_per_rule
+
+SNAKEFILE = REPOSITORY / "workflow" / "benchmark.smk"
+CONFIG = REPOSITORY / "config" / "benchmark.yaml"
+TINY = {
+    "data": None,
+    "seeds": [0, 1],
+    "methods": ["spamosaic", "harmony"],
+    "interpreters": {},
+    "datasets": {
+        "tiny": {
+            "simulate": {"grid": {"rows": 16, "columns": 15}},
+            "slices": {"s1": ["rna", "adt"], "s2": ["rna"]},
+            "hidden": {"s2": ["adt"]},
+            "config": {
+                "modalities": {"rna": {"kind": "rna"}, "adt": {"kind": "protein"}},
+                "train": {"T": 0.1, "n_epochs": 10, "threads": 1},
+                "cluster": {"n_domains": 5},
+            },
+        },
+        "no_shared_modality": {
+            "simulate": {},
+            "slices": {"s1": ["rna", "adt"], "s2": ["rna"], "s3": ["adt"]},
+            "config": {"modalities": {"rna": {"kind": "rna"}, "adt": {"kind": "protein"}}, "cluster": {"n_domains": 5}},
+        },
+    },
+}
+
+
+@pytest.fixture(autouse=True)
+def _stay_here(monkeypatch):
+    """Snakemake changes the working directory of this process."""
+    monkeypatch.chdir(REPOSITORY)
+
+
+def interpreters(folder) -> dict:
+    """Pythons that a dry run finds, under the names of the config."""
+    named = yaml.safe_load(CONFIG.read_text())["interpreters"]
+    for path in named.values():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).touch(mode=0o755)
+    return named
+
+
+@pytest.mark.parametrize("data", [None, "published"])
+def test_jobs_of_the_shipped_config(tmp_path, data):
+    config = yaml.safe_load(CONFIG.read_text()) | {"data": data, "interpreters": interpreters(tmp_path)}
+    (tmp_path / "benchmark.yaml").write_text(yaml.safe_dump(config))
+    jobs = jobs_per_rule(tmp_path, tmp_path / "benchmark.yaml", snakefile=SNAKEFILE)
+    n_sets = sum("simulate" in own or data is not None for own in config["datasets"].values())
+    assert sum(count for rule, count in jobs.items() if rule.startswith("make_")) == n_sets
+    assert sum(count for rule, count in jobs.items() if rule.endswith("_train")) == n_sets * len(config["seeds"])
+    peers = sum(count for rule, count in jobs.items() if rule.endswith("_embed_peer"))
+    assert jobs["score"] == n_sets * len(config["seeds"]) + peers
+    # Only where RNA is everywhere can totalVI and Harmony do it.
+    assert jobs["rna_everywhere_embed_peer"] == 5 * len(config["seeds"])
+    assert jobs["demo_embed_peer"] == 3 * len(config["seeds"])
+    # Nothing of a single run that the table does not need.
+    assert not any(rule.endswith(("_export", "_plot_domains", "_simulate_demo")) for rule in jobs)
+
+
+def test_unknown_key_is_told(tmp_path):
+    (tmp_path / "benchmark.yaml").write_text(yaml.safe_dump(TINY | {"dataset": {}}))
+    command = [sys.executable, "-m", "snakemake", "-n", "-s", SNAKEFILE, "--configfile", tmp_path / "benchmark.yaml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "lacks or does not know: dataset" in done.stdout + done.stderr
+
+
+def test_a_rerun_gives_the_same_table(tmp_path):
+    config = TINY | {"datasets": {"tiny": TINY["datasets"]["tiny"]}}
+    tables = []
+    for cores in ("2", "1"):
+        folder = tmp_path / cores
+        folder.mkdir()
+        (folder / "benchmark.yaml").write_text(yaml.safe_dump(config))
+        command = [sys.executable, "-m", "snakemake", "--cores", cores, "-s", SNAKEFILE]
+        command += ["--configfile", folder / "benchmark.yaml"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        tables.append(pd.read_csv(folder / "results/benchmark/scores.tsv", sep="\t", dtype=str))
+        for name in ("overview", "time"):
+            assert (folder / f"results/benchmark/{name}.svg").stat().st_size > 2000
+    cost = tables[0]["metric"].str.endswith((" (s)", " (MiB)"))
+    assert cost.sum() == 3 * 2 * 2  # of each method and seed
+    pd.testing.assert_frame_equal(tables[0][~cost], tables[1][~cost])
+    found = set(tables[0]["metric"])
+    assert {"ARI", "NMI", "iLISI", "FOSCTTM", "imputation pearson_feature", "number of domains"} <= found
+    own = tables[0].set_index(["method", "seed", "metric", "by", "scope"])["value"]
+    assert (
+        own["spamosaic", "0", "imputation pearson_feature", "matching", "s2:adt"]
+        != own["harmony", "0", "imputation pearson_feature", "matching", "s2:adt"]
+    )
+
+
+def test_what_a_method_cannot_do_is_in_the_table(tmp_path):
+    """Of a run that has its scores already, the summary alone."""
+    (tmp_path / "benchmark.yaml").write_text(yaml.safe_dump(TINY))
+    jobs = jobs_per_rule(tmp_path, tmp_path / "benchmark.yaml", snakefile=SNAKEFILE)
+    assert jobs["tiny_embed_peer"] == 2
+    assert jobs["no_shared_modality_embed_peer"] == 0
+    assert jobs["score"] == 6
