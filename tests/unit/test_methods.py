@@ -24,7 +24,7 @@ READY = sheet(s1=["rna", "ready"], s2=["ready"])
 THREE = sheet(s1=["rna", "adt", "atac"], s2=["rna"])
 # Per method the designs that it can integrate; of the others, what the reason names.
 CAN = {
-    "spamosaic-published": ([MOSAIC, RNA_ATAC, RNA_EVERYWHERE, READY, THREE], {"bridge": ONE_MODALITY}),
+    "spamosaic-published": ([MOSAIC, RNA_ATAC, RNA_EVERYWHERE, ONE_MODALITY, READY, THREE], {}),
     "mofa": ([MOSAIC, RNA_ATAC, RNA_EVERYWHERE, ONE_MODALITY, READY, THREE], {}),
     "totalvi": ([RNA_EVERYWHERE], {"s3 did not measure": MOSAIC, "kind protein": RNA_ATAC, "no other": THREE}),
     "multivi": ([RNA_ATAC], {"epigenome": MOSAIC, "no other": THREE, "one of kind epigenome": ONE_MODALITY}),
