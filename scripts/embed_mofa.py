@@ -11,31 +11,31 @@ with program(__doc__) as task:
     import numpy as np
     import pandas as pd
     from scipy import sparse
+    from sklearn.preprocessing import normalize
 
     from mosaic import spots
 
     # Views are dense in MOFA+: of chromatin, this many peaks that vary most.
     most_peaks = 5000
 
-    def view(adata: ad.AnnData, *, kind: str, scale: bool) -> ad.AnnData:
-        """A modality's normalised features; of chromatin log shares."""
+    def view(adata: ad.AnnData, *, kind: str, normalization: str, scale: bool) -> ad.AnnData:
+        """A modality's normalised features: log shares of chromatin, and of counts that the config left as they are."""
         X = sparse.csr_matrix(adata.X)
+        if kind == "epigenome" or (normalization == "none" and kind != "features"):
+            X = (normalize(X, norm="l1") * 1e4).log1p()
         if kind == "epigenome":
-            X = (X * 1e4).log1p()
-            variance = np.asarray(X.multiply(X).mean(axis=0) - np.square(X.mean(axis=0))).ravel()
-            X = X[:, np.sort(np.argsort(-variance)[:most_peaks])]
+            variance = X.power(2).mean(axis=0) - np.square(X.mean(axis=0))
+            X = X[:, np.sort(np.argsort(-np.ravel(variance))[:most_peaks])]
         X = X.toarray()
         X = X[:, X.std(axis=0) > 0]
         return ad.AnnData(X / X.std(axis=0) if scale else X, obs=adata.obs[["slice"]])
 
     graphs = task.selected()
-    modalities = task.settings["modalities"]
-    mdata = md.MuData(
-        {
-            name: view(graph, **{key: modalities[name][key] for key in ("kind", "scale")})
-            for name, graph in graphs.items()
-        }
-    )
+    chosen = {
+        name: {key: own[key] for key in ("kind", "normalization", "scale")}
+        for name, own in task.settings["modalities"].items()
+    }
+    mdata = md.MuData({name: view(graph, **chosen[name]) for name, graph in graphs.items()})
     index = spots.union({name: graph.obs for name, graph in graphs.items()})
     mdata = mdata[index.index].copy()
     mdata.obs = index

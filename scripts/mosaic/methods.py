@@ -125,10 +125,6 @@ def _counted(sheet: "Sheet", kinds: Mapping[str, str]) -> str | None:
     return f"it models counts, and {' and '.join(ready)} of kind features has none" if ready else None
 
 
-def _published(sheet: "Sheet", kinds: Mapping[str, str]) -> str | None:
-    return None if sheet.bridges else "it trains on bridge slices, and no slice measured two modalities"
-
-
 def _totalvi(sheet: "Sheet", kinds: Mapping[str, str]) -> str | None:
     if sorted(kinds[name] for name in sheet.modalities) != ["protein", "rna"]:
         return "it models one modality of kind rna and one of kind protein, and no other"
@@ -148,7 +144,6 @@ def _harmony(sheet: "Sheet", kinds: Mapping[str, str]) -> str | None:
 
 
 _LIMITS: dict[str, Callable[["Sheet", Mapping[str, str]], str | None]] = {
-    "spamosaic-published": _published,
     "totalvi": _totalvi,
     "multivi": _multivi,
     "scmomat": _counted,

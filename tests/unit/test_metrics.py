@@ -304,3 +304,21 @@ def test_imputation_scores_written_out():
     perfect = metrics.imputation_scores(measured, measured)
     assert (perfect["cmd_feature"], perfect["cmd_spot"]) == pytest.approx((0, 0))
     assert (perfect["pearson_feature"], perfect["pearson_spot"]) == pytest.approx((1, 1))
+
+
+def test_alignment_has_no_meaning_where_modalities_share_one_latent_space():
+    rng = np.random.default_rng(0)
+    names = [f"s1:B{number}" for number in range(40)]
+    obs = pd.DataFrame({"slice": pd.Categorical(["s1"] * 40), "barcode": [name[3:] for name in names]}, index=names)
+    places = np.column_stack(np.divmod(np.arange(40), 8)).astype(float)
+    graphs = {name: ad.AnnData(obs=obs, obsm={"spatial": places}) for name in ("rna", "adt")}
+    joint = rng.normal(size=(40, 3))
+    truth = pd.Series(np.repeat(["a", "b"], 20), index=names)
+
+    def values(adt):
+        mdata = spots.collect_embeddings(graphs, {"rna": joint, "adt": adt})
+        table = metrics.evaluate(mdata, np.repeat([0, 1], 20), truth).set_index("metric")["value"]
+        return table.loc[["FOSCTTM", "matching score", "label transfer F1"]]
+
+    assert values(joint).isna().all()
+    assert values(joint + 0.1 * rng.normal(size=(40, 3))).notna().all()

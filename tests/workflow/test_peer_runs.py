@@ -1,0 +1,126 @@
+"""Peers in the workflow: their jobs, what is told where they cannot run, and runs where their environments are."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from running import REPOSITORY, jobs_per_rule
+
+from mosaic import methods, spots
+
+SHAPES = {
+    "rna": {"kind": "rna", "n_features": 120, "depth": 800, "markers": 12, "marker_fold": 5.0},
+    "adt": {"kind": "protein", "n_features": 20, "depth": 1500, "markers": 3, "marker_fold": 5.0},
+    "atac": {"kind": "epigenome", "n_features": 600, "depth": 1500, "markers": 50, "marker_fold": 8.0},
+}
+MOSAIC = {"s1": ["rna", "adt"], "s2": ["rna"], "s3": ["adt"]}
+DESIGNS = {
+    "spamosaic-published": MOSAIC,
+    "mofa": MOSAIC,
+    "totalvi": {"s1": ["rna", "adt"], "s2": ["rna"]},
+    "multivi": {"s1": ["rna", "atac"], "s2": ["rna"], "s3": ["atac"]},
+    "scmomat": MOSAIC,
+    "harmony": {"s1": ["rna", "adt"], "s2": ["rna"]},
+}
+
+
+@pytest.fixture(autouse=True)
+def _stay_here():
+    here = Path.cwd()
+    yield
+    os.chdir(here)
+
+
+def dry_jobs(folder, text):
+    shutil.copytree(REPOSITORY / "config", folder / "config")
+    path = folder / "config/config.yaml"
+    path.write_text(path.read_text() + text)
+    return jobs_per_rule(folder, path)
+
+
+def python_in(folder):
+    (folder / "bin").mkdir()
+    shutil.copy("/bin/true", folder / "bin/python")
+    return folder / "bin/python"
+
+
+def test_peers_multiply_what_follows(tmp_path):
+    python = python_in(tmp_path)
+    text = (
+        f"\nmethods: [spamosaic, mofa, scmomat]\ninterpreters: {{mofa: {python}, scmomat: {python}}}\nseeds: [0, 1]\n"
+    )
+    jobs = dry_jobs(tmp_path, text)
+    assert jobs["embed_peer"] == 4
+    assert jobs["embed"] == jobs["train"] == 2
+    assert jobs["cluster"] == jobs["evaluate"] == jobs["plot_domains"] == jobs["check"] == 6
+    assert jobs["consensus"] == 3
+    assert jobs["check_fold"] == 6
+
+
+def test_a_peer_alone_needs_nothing_of_the_own_method(tmp_path):
+    jobs = dry_jobs(tmp_path, f"\nmethods: [mofa]\ninterpreters: {{mofa: {python_in(tmp_path)}}}\n")
+    assert jobs["embed_peer"] == jobs["cluster"] == jobs["check"] == jobs["export"] == 1
+    assert not {"train", "embed", "build_graph", "check_fold", "plot_training"} & set(+jobs)
+
+
+def test_own_method_alone_has_no_rule_for_peers(tmp_path):
+    assert "embed_peer" not in dry_jobs(tmp_path, "")
+
+
+def test_all_that_is_wrong_is_told_at_once(checkout):
+    config = checkout.folder / "config/config.yaml"
+    extra = "\nmethods: [mofa, totalvi, scmomat]\ninterpreters: {scmomat: nowhere/python}\n"
+    config.write_text(config.read_text() + extra)
+    done = checkout.snakemake("--dry-run")
+    assert done.returncode == 1
+    text = done.stdout + done.stderr
+    for words in (
+        "totalvi can't integrate these slices: it needs rna in every slice, and s3 did not measure it",
+        "mofa needs an environment of its own",
+        "make .venv-mofa",
+        "'nowhere/python' is no program",
+        "make peers",
+    ):
+        assert words in text
+
+
+@pytest.mark.parametrize("method", methods.PEERS)
+def test_run(checkout, method):
+    peer = methods.PEERS[method]
+    python = REPOSITORY / f".venv-{peer.env}" / "bin" / "python"
+    if peer.separate and not python.exists():
+        pytest.skip(f"the environment of {method} is not there: make .venv-{peer.env}")
+    slices = DESIGNS[method]
+    names = list(dict.fromkeys(name for own in slices.values() for name in own))
+    design = {
+        "grid": {"rows": 14, "columns": 14, "pitch": 100},
+        "domains": {"a": 1, "b": 1, "c": 1},
+        "slices": slices,
+        "modalities": {name: SHAPES[name] for name in names},
+    }
+    config = {
+        "modalities": {name: {"kind": SHAPES[name]["kind"], "n_comps": 10} for name in names},
+        "cluster": {"n_domains": 3},
+        "methods": [method],
+        "seeds": [0],
+        "truth": "domain",
+        "interpreters": {method: str(python)} if peer.separate else {},
+    }
+    checkout.simulate(design, yaml.safe_dump(config))
+    done = checkout.snakemake("results/integrated.h5mu", f"results/{method}/seed-0/metrics.tsv")
+    assert done.returncode == 0, done.stdout + done.stderr
+    made = spots.read(checkout.folder / f"results/{method}/seed-0/embedding.h5mu")
+    kept = {path: spots.read(path).obs_names for path in (checkout.folder / "results/qc").glob("*.h5ad")}
+    assert set(made.obs_names) == set().union(*kept.values())
+    assert np.isfinite(made.obsm[spots.LATENT]).all()
+    table = pd.read_csv(checkout.folder / f"results/{method}/seed-0/metrics.tsv", sep="\t")
+    separate = method in {"spamosaic-published", "multivi"}
+    assert table.loc[table["metric"] == "FOSCTTM", "value"].notna().all() == separate
+    ari = table.loc[(table["metric"] == "ARI") & (table["scope"] == "all"), "value"].item()
+    print(f"{method}: ARI {ari:.3f}")
+    # Better than chance; what each method is worth is no matter of so few spots.
+    assert ari > 0.1
