@@ -22,6 +22,8 @@ with job(snakemake.log[0]):
     # By their kind: a figure of one modality has that in its name, too.
     figures = {Path(path).name.split(".")[0]: path for path in snakemake.input.figures}
     versions = landing.installed() | snakemake.params.versions
-    with whole_file(snakemake.output[0]) as unfinished:
-        page = landing.overview(counts, checks, domains, figures, snakemake.params.config, versions)
-        unfinished.write_text(page, encoding="utf-8")
+    # Inside the report, browsers show no page of more than 2 MB: there it comes without figures.
+    for output, shown in ((snakemake.output.page, {}), (snakemake.output.landing, figures)):
+        with whole_file(output) as unfinished:
+            page = landing.overview(counts, checks, domains, shown, snakemake.config, versions)
+            unfinished.write_text(page, encoding="utf-8")

@@ -58,10 +58,12 @@ div:has(> div > div > .prose .mosaic-overview) { align-items: flex-start; }
 .mosaic-overview h2 { font-size: 17px; font-weight: 700; margin: 26px 0 6px; }
 .mosaic-overview h3 { font-size: 14px; font-weight: 700; margin: 16px 0 2px; }
 .mosaic-overview p { margin: 0 0 6px; }
+.mosaic-overview ul { list-style: disc; margin: 0 0 6px 18px; padding: 0; }
 .mosaic-overview table { border-collapse: collapse; }
 .mosaic-overview th, .mosaic-overview td { padding: 5px 12px 5px 6px; text-align: left; vertical-align: top;
   border-bottom: 1px solid #DDD; }
 .mosaic-overview th { font-weight: 700; }
+.mosaic-overview th small { font-weight: 400; }
 .mosaic-overview small { color: #666; font-size: 12px; }
 .mosaic-overview td.measured { background: #E1EEF7; }
 .mosaic-overview td.lacking { background: #F6F6F6; color: #666; font-style: italic; }
@@ -94,7 +96,7 @@ def overview(
     domains
         ``domain`` of each spot, of the first run.
     figures
-        PNG files by their names in ``FIGURES``, of the first run.
+        PNG files by their names in ``FIGURES``, of the first run; may be none.
     config
         The configuration with all defaults.
     versions
@@ -128,8 +130,8 @@ def overview(
             "<p>Spots kept by quality control, by slice and modality.</p>",
             _grid(counts, slices, modalities, config),
             "<h2>What came out</h2>",
-            *(f"<p>– {escape(line)}</p>" for line in out),
-            "<h2>Figures to look at</h2>",
+            f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in out)}</ul>",
+            *(["<h2>Figures to look at</h2>"] if figures else []),
             *(_figure(name, path) for name, path in figures.items()),
             "<h2>Settings and versions</h2>",
             _settings(config, versions),
@@ -153,7 +155,7 @@ def _lights(checks: Mapping[tuple[str, int], pd.DataFrame]) -> str:
     """A row per check, with a light and a number for each run."""
     runs = {run: table.set_index("check") for run, table in checks.items()}
     several = len(runs) > 1
-    rows = [["Check", *(f"{method}, seed {seed}" if several else "" for method, seed in runs), "What it says"]]
+    rows = [["Check", *(f"{method}, seed {seed}" if several else "Result" for method, seed in runs), "What it says"]]
     rows[0] = [f"<th>{escape(cell)}</th>" for cell in rows[0]]
     for check in next(iter(runs.values())).index:
         results = [table.loc[check] for table in runs.values()]
@@ -173,7 +175,9 @@ def _grid(
     counts: Mapping[tuple[str, str], Mapping], slices: Sequence[str], modalities: Sequence[str], config: Mapping
 ) -> str:
     """Slices x modalities: spots kept of those that the file had."""
-    kinds = (f"{escape(name)}<br><small>{escape(config['modalities'][name]['kind'])}</small>" for name in modalities)
+    kinds = (
+        f"{escape(name)}<br><small>kind {escape(config['modalities'][name]['kind'])}</small>" for name in modalities
+    )
     rows = [["<th>Slice</th>", *(f"<th>{kind}</th>" for kind in kinds)]]
     for name in slices:
         cells = [f"<td><b>{escape(name)}</b></td>"]

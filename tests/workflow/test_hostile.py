@@ -46,12 +46,14 @@ CONFIG = {
     "cluster": {"n_domains": 2},
     "checks": {"imputation": False},
     "truth": "a/b `$x$' \" &amp;",
+    "qc": {"rna": {"mito_prefix": SCRIPT}},
 }
 
 
 # The result, and all that shows names other than those of slices and modalities.
 TARGETS = (
     "results/integrated.h5mu",
+    "results/overview.html",
     "results/spamosaic/seed-1234/metrics.tsv",
     "results/spamosaic/seed-1234/figures/domains.png",
     "results/spamosaic/seed-1234/figures/imputed.NA.adt.png",

@@ -1,4 +1,6 @@
 # What all rules share: the checked configuration, the sheet of slices, and helpers for inputs and resources.
+import hashlib
+import json
 import re
 import sys
 from pathlib import Path
@@ -166,6 +168,11 @@ def labels(figure, method="{method}", seed="{seed}"):
         **({"method": method} if several["methods"] else {}),
         **({"seed": str(seed)} if several["seeds"] else {}),
     }
+
+
+def digest(settings):
+    """A number that changes with the settings and holds nothing of theirs."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 def counted():

@@ -406,7 +406,9 @@ rule overview:
         figures=main_figures(),
         library=library("overview"),
     output:
-        report(
+        # With its figures, for workflow.rst, which finds it beside the other.
+        landing=ensure("<results>/landing.html", non_empty=True),
+        page=report(
             ensure("<results>/overview.html", non_empty=True),
             caption="../report/overview.rst",
             category="0 Overview",
@@ -421,7 +423,9 @@ rule overview:
         mem_mb=memory(1000, 20),
         runtime=30,
     params:
-        config=config,
+        # The report holds params in a script, unescaped, so that texts of the user's must not be among them: the page
+        # reads the configuration itself, and this makes it anew when that changes.
+        settings=digest(config),
         versions={"Snakemake": snakemake_version},
     message:
         "Writing the report's first page"
