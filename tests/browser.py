@@ -49,9 +49,10 @@ class Reader:
         entries = []
         for category, subcategories in self.page.evaluate("categories").items():
             self._place = category
-            self.page.evaluate("name => app.showCategory(name)", category)
-            self.page.get_by_text(category).first.wait_for()
-            for path in sum(subcategories.values(), []):
+            # By way of the menu, as a reader goes: a category keeps its list while it is on the page.
+            self.page.evaluate("app.setView({navbarMode: 'menu'})")
+            self.page.get_by_text(category, exact=True).first.click()
+            for path in (path for paths in subcategories.values() for path in paths):
                 self._place = path
                 self.page.evaluate("path => app.showResultInfo(path)", path)
                 self.page.get_by_text("Description").wait_for()
@@ -94,5 +95,5 @@ def opened(report: Path) -> Iterator[Reader]:
     path = chromium_or_skip()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=list(QUIET))
-        yield Reader(browser.new_page(viewport={"width": 1500, "height": 950}), report)
+        yield Reader(browser.new_page(viewport={"width": 1500, "height": 950}), report.resolve())
         browser.close()

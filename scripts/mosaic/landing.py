@@ -42,8 +42,8 @@ FIGURES = {
     ),
     "metrics": (
         "Metrics",
-        "Good: iLISI near 1, FOSCTTM near 0. Bad: FOSCTTM near 0.5, which is chance, or iLISI near 0: slices lie "
-        "apart.",
+        "Good: iLISI well above 0, FOSCTTM near 0 and, where the truth is known, ARI near 1. Bad: iLISI near 0, as "
+        "slices lie apart, or FOSCTTM near 0.5, which is chance.",
     ),
 }
 
@@ -59,7 +59,7 @@ div:has(> div > div > .prose .mosaic-overview) { align-items: flex-start; }
 .mosaic-overview h3 { font-size: 14px; font-weight: 700; margin: 16px 0 2px; }
 .mosaic-overview p { margin: 0 0 6px; }
 .mosaic-overview ul { list-style: disc; margin: 0 0 6px 18px; padding: 0; }
-.mosaic-overview table { border-collapse: collapse; }
+.mosaic-overview table { border-collapse: collapse; font-size: inherit; color: inherit; }
 .mosaic-overview th, .mosaic-overview td { padding: 5px 12px 5px 6px; text-align: left; vertical-align: top;
   border-bottom: 1px solid #DDD; }
 .mosaic-overview th { font-weight: 700; }

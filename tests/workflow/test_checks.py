@@ -1,4 +1,4 @@
-"""A run that is not to be believed ends with an error where the config asks for it, and its verdict stays to be read."""
+"""A run that is not to be believed ends with an error where the config asks for it, and its verdict stays."""
 
 import anndata as ad
 import numpy as np
