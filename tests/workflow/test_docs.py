@@ -54,8 +54,7 @@ def commands() -> list[Command]:
         page = str(path.relative_to(REPOSITORY))
         for token in tokens(path):
             if token.type in ("fence", "code_block"):
-                language = token.info.strip() or ("python" if is_python(token.content) else "sh")
-                if language in ("sh", "bash", "console"):
+                if language_of(token) in ("sh", "bash", "console"):
                     lines = token.content.replace("\\\n", " ").splitlines()
                     found += [Command(page, line) for line in lines if shlex.split(line, comments=True)]
             elif token.type == "code_inline" and re.match(r"(\S*/)?(make|snakemake|pip|python) ", token.content):
@@ -64,18 +63,22 @@ def commands() -> list[Command]:
 
 
 def blocks() -> list[tuple[str, str, str]]:
-    """Page, language and content of all blocks that are no commands; Python is known without its name."""
+    """Page, language and content of all blocks that are no commands."""
     found = []
     for path in COMMANDED:
         for token in tokens(path):
             if token.type in ("fence", "code_block"):
-                language = token.info.strip() or ("python" if is_python(token.content) else "sh")
-                found.append((str(path.relative_to(REPOSITORY)), language, token.content))
+                found.append((str(path.relative_to(REPOSITORY)), language_of(token), token.content))
     return [block for block in found if block[1] not in ("sh", "bash", "console")]
 
 
-def is_python(text: str) -> bool:
-    return text.lstrip().startswith(("import ", "from "))
+def language_of(token) -> str:
+    """As the page says; without a word, Python begins with an import, settings with a key, and all else is typed."""
+    if token.info.strip():
+        return token.info.strip()
+    if token.content.lstrip().startswith(("import ", "from ")):
+        return "python"
+    return "yaml" if re.match(r"\s*[\w-]+:(\s|$)", token.content) else "sh"
 
 
 @pytest.mark.parametrize("command", commands(), ids=lambda command: f"{command.page}: {command.text[:60]}")
@@ -199,7 +202,8 @@ def test_links_lead_somewhere(path):
 def leaves(schema: dict, path: str = ""):
     """Dotted names of the keys of a schema that hold a value; * stands for names that are the user's."""
     inner = {f"{path}{key}": rule for key, rule in schema.get("properties", {}).items()}
-    if isinstance(schema.get("additionalProperties"), dict):
+    # Names of the user's own, each with settings; where each has one value, they are part of the key's.
+    if schema.get("additionalProperties", False) and schema["additionalProperties"].get("type") == "object":
         inner[f"{path}*"] = schema["additionalProperties"]
     for name, rule in inner.items():
         below = list(leaves(rule, f"{name}.")) if rule.get("type") == "object" else []

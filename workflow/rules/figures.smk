@@ -412,7 +412,7 @@ rule overview:
             ensure("<results>/overview.html", non_empty=True),
             caption="../report/overview.rst",
             category="0 Overview",
-            labels=labels("overview", method="all", seed="all"),
+            labels=labels("at a glance", method="all", seed="all"),
         ),
     log:
         "<results>/logs/overview.log",
