@@ -34,6 +34,7 @@ rule all:
     default_target: True
     input:
         "<results>/integrated.h5mu",
+        "<results>/overview.html",
         collect(
             "<results>/{method}/seed-{seed}/{table}.tsv",
             method=config["methods"],

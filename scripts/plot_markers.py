@@ -3,12 +3,11 @@
 from mosaic.logs import job
 
 with job(snakemake.log[0]):
-    import pandas as pd
-
     from mosaic import charts, drawing, spots
 
     domains = spots.read_table(snakemake.input.domains)["domain"]
     truth = spots.truth(snakemake.input.reduced, domains.index, snakemake.params.truth)
-    profile = pd.read_csv(snakemake.input.profile, sep="\t")
+    # A feature may be called NA.
+    profile = spots.read_table(snakemake.input.profile, index="feature").reset_index()
     figure = charts.marker_dots(profile, drawing.domain_colours(domains, truth))
     drawing.save(figure, snakemake.output.svg, snakemake.output.png)

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from debian import install_or_skip
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
 # Snakemake's plug-in drops SLURM_CONF on its way into a job, so the configuration must lie where SLURM looks by itself.
@@ -156,13 +157,7 @@ def installed_or_skip() -> None:
     if os.geteuid() != 0:
         pytest.skip("a SLURM of one node needs root")
     if shutil.which("slurmctld") is None or shutil.which("munged") is None:
-        if shutil.which("apt-get") is None:
-            pytest.skip("SLURM is not installed, and there is no apt-get to install it with")
-        quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for command in (["update", "-qq"], ["install", "-qq", "--yes", "--no-install-recommends", *PACKAGES]):
-            done = subprocess.run(["apt-get", *command], env=quiet, capture_output=True, text=True, check=False)
-            if done.returncode != 0:
-                pytest.skip(f"apt-get {command[0]} failed: {(done.stdout + done.stderr).strip().splitlines()[-1]}")
+        install_or_skip("SLURM", *PACKAGES)
     found = ETC / "slurm.conf"
     if found.exists():
         if not found.read_text().startswith(MARK):

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 
+import browser
 import mudata as md
 import numpy as np
 import pandas as pd
@@ -152,13 +153,44 @@ def test_an_edited_module_below_another_reruns_too(demo, edited):
     assert not {"build_graph", "qc"} & would
 
 
-def test_the_report_holds_every_figure(demo):
+@pytest.fixture(scope="module")
+def report(demo):
     done = demo.snakemake("--report", "report.html")
     assert done.returncode == 0, done.stdout + done.stderr
-    text = (demo.folder / "report.html").read_text()
-    for name in ("1 Input", "2 Integration", "3 Domains", "4 Imputation", "5 Metrics"):
+    return demo.folder / "report.html"
+
+
+def test_the_report_holds_every_figure(demo, report):
+    text = report.read_text()
+    for name in ("0 Overview", "1 Input", "2 Integration", "3 Domains", "4 Imputation", "5 Metrics"):
         assert name in text
     assert len(text) < 25e6
+    assert all(str(path.relative_to(demo.folder)) in text for path in (demo.folder / "results").rglob("figures/*.png"))
+
+
+def test_a_browser_shows_the_first_page_and_every_entry(demo, report):
+    with browser.opened(report) as reader:
+        assert reader.faults == []
+        first_page = reader.text()
+        entries = reader.read_all()
+    assert reader.faults == []
+    figures = {str(path.relative_to(demo.folder)) for path in (demo.folder / "results").rglob("figures/*.png")}
+    assert set(entries) == figures | {"results/overview.html"}
+    checks = pd.read_csv(demo.folder / "results/spamosaic/seed-1234/checks.tsv", sep="\t")
+    for part in (
+        *checks["check"],
+        *(f"{value:.2f}" for value in checks["value"]),
+        "3,568 spots of 3 slices, rna, adt: 5 domains",
+        "1,184 of 1,519, 319 of which lie beside the tissue",
+        "not measured, imputed",
+        "Domains on tissue",
+        "Latent space",
+        "Markers of the domains",
+        "Metrics",
+        "n_domains 5",
+        "torch ",
+    ):
+        assert part in first_page, part
 
 
 def test_the_same_bits_with_one_core(demo, make_checkout):

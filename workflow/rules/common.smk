@@ -1,9 +1,12 @@
 # What all rules share: the checked configuration, the sheet of slices, and helpers for inputs and resources.
+import hashlib
+import json
 import re
 import sys
 from pathlib import Path
 
 import yaml
+from snakemake import __version__ as snakemake_version
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
@@ -65,6 +68,8 @@ wildcard_constraints:
 PROPAGATION = ("K", "w_g", "symmetric")
 # Whether spots know how sure they are of their domain: by the vote of several seeds, or by the mixture's posterior.
 CONFIDENT = len(config["seeds"]) > 1 or config["cluster"]["method"] == "mixture"
+# The run that the report's first page shows.
+FIRST_RUN = f"<results>/{config['methods'][0]}/seed-{config['seeds'][0]}"
 # What `training.fit` takes.
 TRAINING = {key: value for key, value in config["train"].items() if key != "threads"}
 TRAINING |= {key: config["graph"][key] for key in PROPAGATION}
@@ -168,14 +173,39 @@ def enforced():
     return collect(path, method=config["methods"], seed=config["seeds"]) if config["checks"]["fail_on"] else []
 
 
+def labels(figure, method="{method}", seed="{seed}"):
+    """What the report calls a figure; by method and seed only where there are several."""
+    several = {key: len(config[key]) > 1 for key in ("methods", "seeds")}
+    return {
+        "figure": figure,
+        **({"method": method} if several["methods"] else {}),
+        **({"seed": str(seed)} if several["seeds"] else {}),
+    }
+
+
+def digest(settings):
+    """A number that changes with the settings and holds nothing of theirs."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def counted():
+    """Modalities with counts, which quality control and markers need."""
+    return [name for name, modality in config["modalities"].items() if modality["kind"] != "features"]
+
+
+def main_figures():
+    """The figures of the first run that the report's first page shows."""
+    features = [f"markers.{name}" for name in counted()[:1]] or [f"imputed.{s}.{m}" for s, m in SHEET.missing[:1]]
+    return [f"{FIRST_RUN}/figures/{name}.png" for name in ("domains", "latent", *features, "metrics")]
+
+
 def figures():
     """Every figure of the run, as PNG; the SVG lies beside it."""
-    counted = [name for name, modality in config["modalities"].items() if modality["kind"] != "features"]
     run = "<results>/{method}/seed-{seed}/figures/"
     chosen = ["n_domains"] if n_domains_curve() else []
     per_run = [f"{run}{name}.png" for name in ("checks", "latent", "domains", "composition", "metrics", *chosen)]
     return [
-        *collect("<results>/figures/qc.{modality}.png", modality=counted),
+        *collect("<results>/figures/qc.{modality}.png", modality=counted()),
         *collect("<results>/figures/features.{modality}.png", modality=SHEET.modalities),
         *collect("<results>/figures/check.{modality}.png", modality=CHECKED),
         *(collect("<results>/{method}/figures/confidence.png", method=config["methods"]) if CONFIDENT else []),
@@ -183,7 +213,7 @@ def figures():
         *collect(
             [
                 *per_run,
-                *(f"{run}markers.{modality}.png" for modality in counted),
+                *(f"{run}markers.{modality}.png" for modality in counted()),
                 *missing(f"{run}imputed.{{slice}}.{{modality}}.png"),
             ],
             method=config["methods"],

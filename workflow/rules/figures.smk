@@ -15,7 +15,7 @@ rule plot_qc:
             caption="../report/qc.rst",
             category="1 Input",
             subcategory="Quality control",
-            labels={"modality": "{modality}", "figure": "counts, features, mitochondria"},
+            labels={"figure": "quality of {modality}"},
         ),
     log:
         "<results>/logs/plot_qc/{modality}.log",
@@ -45,7 +45,7 @@ rule plot_features:
             caption="../report/features.rst",
             category="1 Input",
             subcategory="Features by slice",
-            labels={"modality": "{modality}", "figure": "UMAP before and after Harmony"},
+            labels={"figure": "{modality} before and after Harmony"},
         ),
     log:
         "<results>/logs/plot_features/{modality}.log",
@@ -108,7 +108,7 @@ rule plot_latent:
             caption="../report/latent.rst",
             category="2 Integration",
             subcategory="Latent space",
-            labels={"method": "{method}", "seed": "{seed}", "figure": "UMAP of the latent space"},
+            labels=labels("UMAP of the latent space"),
         ),
     log:
         "<results>/logs/plot_latent/{method}.seed-{seed}.log",
@@ -140,7 +140,7 @@ rule plot_domains:
             ensure("<results>/{method}/seed-{seed}/figures/domains.png", non_empty=True),
             caption="../report/domains.rst",
             category="3 Domains",
-            labels={"method": "{method}", "seed": "{seed}", "figure": "domains on tissue"},
+            labels=labels("domains on tissue"),
         ),
     log:
         "<results>/logs/plot_domains/{method}.seed-{seed}.log",
@@ -173,7 +173,7 @@ rule plot_composition:
             ensure("<results>/{method}/seed-{seed}/figures/composition.png", non_empty=True),
             caption="../report/composition.rst",
             category="3 Domains",
-            labels={"method": "{method}", "seed": "{seed}", "figure": "share of each slice"},
+            labels=labels("share of each slice"),
         ),
     log:
         "<results>/logs/plot_composition/{method}.seed-{seed}.log",
@@ -204,7 +204,7 @@ rule plot_markers:
             ensure("<results>/{method}/seed-{seed}/figures/markers.{modality}.png", non_empty=True),
             caption="../report/markers.rst",
             category="3 Domains",
-            labels={"method": "{method}", "seed": "{seed}", "figure": "markers, {modality}"},
+            labels=labels("markers, {modality}"),
         ),
     log:
         "<results>/logs/plot_markers/{method}.seed-{seed}.{modality}.log",
@@ -233,7 +233,7 @@ rule plot_n_domains:
             ensure("<results>/{method}/seed-{seed}/figures/n_domains.png", non_empty=True),
             caption="../report/n_domains.rst",
             category="3 Domains",
-            labels={"method": "{method}", "seed": "{seed}", "figure": "number of domains"},
+            labels=labels("number of domains"),
         ),
     log:
         "<results>/logs/plot_n_domains/{method}.seed-{seed}.log",
@@ -262,7 +262,7 @@ rule plot_confidence:
             ensure("<results>/{method}/figures/confidence.png", non_empty=True),
             caption="../report/confidence.rst",
             category="3 Domains",
-            labels={"method": "{method}", "seed": "all", "figure": "confidence on tissue"},
+            labels=labels("confidence on tissue", seed="all"),
         ),
     log:
         "<results>/logs/plot_confidence/{method}.log",
@@ -293,7 +293,7 @@ rule plot_imputed:
             ensure("<results>/{method}/seed-{seed}/figures/imputed.{slice}.{modality}.png", non_empty=True),
             caption="../report/imputed.rst",
             category="4 Imputation",
-            labels={"method": "{method}", "seed": "{seed}", "slice": "{slice}", "modality": "{modality}"},
+            labels=labels("{modality} imputed in {slice}"),
         ),
     log:
         "<results>/logs/plot_imputed/{method}.seed-{seed}.{slice}.{modality}.log",
@@ -322,7 +322,7 @@ rule plot_metrics:
             ensure("<results>/{method}/seed-{seed}/figures/metrics.png", non_empty=True),
             caption="../report/metrics.rst",
             category="5 Metrics",
-            labels={"method": "{method}", "seed": "{seed}", "figure": "metrics"},
+            labels=labels("metrics"),
         ),
     log:
         "<results>/logs/plot_metrics/{method}.seed-{seed}.log",
@@ -348,8 +348,8 @@ rule plot_checks:
         png=report(
             ensure("<results>/{method}/seed-{seed}/figures/checks.png", non_empty=True),
             caption="../report/checks.rst",
-            category="0 Verdict",
-            labels={"method": "{method}", "seed": "{seed}", "figure": "checks"},
+            category="0 Overview",
+            labels=labels("checks"),
         ),
     log:
         "<results>/logs/plot_checks/{method}.seed-{seed}.log",
@@ -376,8 +376,8 @@ rule plot_imputation_check:
         png=report(
             ensure("<results>/figures/check.{modality}.png", non_empty=True),
             caption="../report/imputation_check.rst",
-            category="0 Verdict",
-            labels={"modality": "{modality}", "figure": "hidden counts, imputed"},
+            category="0 Overview",
+            labels=labels("hidden {modality}, imputed", method="spamosaic", seed=config["seeds"][0]),
         ),
     log:
         "<results>/logs/plot_imputation_check/{modality}.log",
@@ -391,3 +391,43 @@ rule plot_imputation_check:
         "Drawing the check of imputed {wildcards.modality}"
     script:
         "../../scripts/plot_imputation_check.py"
+
+
+rule overview:
+    """Write the page that the report opens with: input, verdict, the figures that matter, settings and versions."""
+    input:
+        summaries=measured("<results>/qc/{slice}.{modality}.json"),
+        checks=collect(
+            "<results>/{method}/seed-{seed}/checks.tsv",
+            method=config["methods"],
+            seed=config["seeds"],
+        ),
+        domains=f"{FIRST_RUN}/domains.tsv",
+        figures=main_figures(),
+        library=library("overview"),
+    output:
+        # With its figures, for workflow.rst, which finds it beside the other.
+        landing=ensure("<results>/landing.html", non_empty=True),
+        page=report(
+            ensure("<results>/overview.html", non_empty=True),
+            caption="../report/overview.rst",
+            category="0 Overview",
+            labels=labels("at a glance", method="all", seed="all"),
+        ),
+    log:
+        "<results>/logs/overview.log",
+    conda:
+        "../../envs/figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000, 20),
+        runtime=30,
+    params:
+        # The report holds params in a script, unescaped, so that texts of the user's must not be among them: the page
+        # reads the configuration itself, and this makes it anew when that changes.
+        settings=digest(config),
+        versions={"Snakemake": snakemake_version},
+    message:
+        "Writing the report's first page"
+    script:
+        "../../scripts/overview.py"

@@ -1,0 +1,29 @@
+"""Write the page that the report opens with."""
+
+from mosaic.logs import job
+
+with job(snakemake.log[0]):
+    import json
+    from pathlib import Path
+
+    import pandas as pd
+
+    from mosaic import landing
+    from mosaic.files import whole_file
+
+    counts, checks = {}, {}
+    for path in map(Path, snakemake.input.summaries):
+        slice_name, modality, _ = path.name.split(".")
+        counts[slice_name, modality] = json.loads(path.read_text())
+    for path in map(Path, snakemake.input.checks):
+        run = path.parent.parent.name, int(path.parent.name.removeprefix("seed-"))
+        checks[run] = pd.read_csv(path, sep="\t")
+    domains = pd.read_csv(snakemake.input.domains, sep="\t", usecols=["domain"])
+    # By their kind: a figure of one modality has that in its name, too.
+    figures = {Path(path).name.split(".")[0]: path for path in snakemake.input.figures}
+    versions = landing.installed() | snakemake.params.versions
+    # Inside the report, browsers show no page of more than 2 MB: there it comes without figures.
+    for output, shown in ((snakemake.output.page, {}), (snakemake.output.landing, figures)):
+        with whole_file(output) as unfinished:
+            page = landing.overview(counts, checks, domains, shown, snakemake.config, versions)
+            unfinished.write_text(page, encoding="utf-8")
