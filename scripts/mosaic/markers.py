@@ -24,15 +24,16 @@ class Markers(NamedTuple):
     Attributes
     ----------
     table
-        Per ``slice`` and ``domain`` the first 50 features by ``score``: the z-score of Wilcoxon's rank sum of the
-        domain's spots against all others of the slice, corrected for ties; ``difference`` of the means on the
-        normalised (logarithmic) scale; ``pval_adj`` (Benjamini and Hochberg) and the shares of spots with a count,
-        ``share_inside`` and ``share_outside``. The p-values take the domains for given; they were found in the same
-        counts, so read them as an order, not as a test.
+        Per ``slice`` and ``domain`` the first 50 features by ``auroc``: the chance that a spot of the domain has more
+        of the feature than another of the slice, which unlike a p-value does not grow with the domain; ``score``, the
+        z-score of Wilcoxon's rank sum (not corrected for ties, and so on the safe side), and its ``pval_adj``
+        (Benjamini and Hochberg); ``difference`` of the means on the normalised (logarithmic) scale; the shares of spots
+        with a count, ``share_inside`` and ``share_outside``. The p-values take the domains for given; they were found
+        in the same counts, so read them as an order, not as a test.
     profile
         Per ``domain`` and ``feature`` of those that mark any domain best: ``mean`` normalised value and ``share`` of
         spots with a count, each the mean over the slices; ``marker_of`` is the domain that the feature marks: the one
-        with its highest mean score, which must be above 1.96 in every slice.
+        with its highest mean AUROC, and its score must be above 1.96 in every slice.
     """
 
     table: pd.DataFrame
@@ -43,7 +44,7 @@ def rank_markers(slices: Sequence[ad.AnnData], domains: pd.Series, *, most: int 
     """Rank the features of one modality by how well they mark each domain, slice by slice.
 
     Slices are ranked one at a time, so that a batch effect is not taken for a marker; a feature marks a domain well if
-    the mean of its scores over the slices is high.
+    the mean of its AUROC over the slices is high.
 
     Parameters
     ----------
@@ -90,7 +91,7 @@ def _ranked(adata: ad.AnnData, domains: np.ndarray, name: str, large: Sequence[s
     work = ad.AnnData(adata.X, obs=pd.DataFrame({"domain": pd.Categorical(domains)}, adata.obs_names), var=adata.var)
     work.obs_names = adata.obs_names
     large = sorted(large)
-    sc.tl.rank_genes_groups(work, "domain", groups=large, method="wilcoxon", tie_correct=True, pts=True)
+    sc.tl.rank_genes_groups(work, "domain", groups=large, method="wilcoxon", pts=True)
     tables = []
     for domain in large:
         found = sc.get.rank_genes_groups_df(work, domain)
@@ -98,7 +99,11 @@ def _ranked(adata: ad.AnnData, domains: np.ndarray, name: str, large: Sequence[s
         difference = np.asarray(adata.X[rows].mean(axis=0) - adata.X[~rows].mean(axis=0)).ravel()
         table = found[["names", "scores", "pvals_adj", "pct_nz_group", "pct_nz_reference"]]
         table.columns = ["feature", "score", "pval_adj", "share_inside", "share_outside"]
-        table.insert(2, "difference", pd.Series(difference, adata.var_names)[table["feature"]].to_numpy())
+        n_inside = int(rows.sum())
+        # Wilcoxon's z is linear in its rank sum, and that in the AUROC.
+        spread = np.sqrt((len(rows) + 1) / (12 * n_inside * (len(rows) - n_inside)))
+        table.insert(1, "auroc", 0.5 + table["score"] * spread)
+        table.insert(3, "difference", pd.Series(difference, adata.var_names)[table["feature"]].to_numpy())
         table.insert(0, "domain", domain)
         table.insert(0, "slice", name)
         tables.append(table)
@@ -106,10 +111,10 @@ def _ranked(adata: ad.AnnData, domains: np.ndarray, name: str, large: Sequence[s
 
 
 def _profile(each: pd.DataFrame, means: dict, shares: dict, most: int) -> pd.DataFrame:
-    score = each.groupby(["feature", "domain"])["score"].agg(["mean", "min"]).unstack("domain")
-    best = score["mean"].idxmax(axis=1)
-    surest = pd.Series({feature: score["min"].loc[feature, domain] for feature, domain in best.items()})
-    chosen = score["mean"].max(axis=1)[surest > _LEAST_SCORE].sort_values(ascending=False, kind="stable")
+    over = each.groupby(["feature", "domain"]).agg(auroc=("auroc", "mean"), score=("score", "min")).unstack("domain")
+    best = over["auroc"].idxmax(axis=1)
+    surest = pd.Series({feature: over["score"].loc[feature, domain] for feature, domain in best.items()})
+    chosen = over["auroc"].max(axis=1)[surest > _LEAST_SCORE].sort_values(ascending=False, kind="stable")
     per_domain = max(most // best.nunique(), 1)
     marker_of = {}
     for domain in sorted(best.unique(), key=int):

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
+from sklearn.metrics import roc_auc_score
 
 from mosaic import markers, normalize
 from mosaic.errors import InputError
@@ -55,6 +56,7 @@ def test_numbers_are_those_of_independent_arithmetic(two_slices):
     assert row["difference"] == pytest.approx(x[inside].mean() - x[~inside].mean(), rel=1e-5)
     assert row["share_outside"] == pytest.approx((x[~inside] > 0).mean())
     assert row["pval_adj"] < 1e-10
+    assert row["auroc"] == pytest.approx(roc_auc_score(inside, x), abs=1e-6)
 
 
 def test_small_domains_are_left_out_and_one_domain_is_an_error(two_slices):
