@@ -5,17 +5,16 @@
 (``s1_adt.h5ad``, ``s2_adt.h5ad``).
 """
 
-import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import anndata as ad
+import library  # noqa: F401
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
-from mosaic import graph, normalize, qc, reduce, simulate, spots, training
+from mosaic import simulate, spots
 from mosaic.settings import KIND_DEFAULTS, Row, Sheet
 
 SEEDS = (1234, 0, 1, 2, 3)
@@ -42,6 +41,9 @@ class Mosaic(NamedTuple):
 
     def reduced(self, **changed: object) -> dict[str, ad.AnnData]:
         """Features of each modality, with the defaults of its kind unless changed."""
+        # Here and below, so that slices can be written where only they can be read.
+        from mosaic import normalize, qc, reduce
+
         made = {}
         for modality in self.sheet.modalities:
             known = KIND_DEFAULTS[self.kinds[modality]] | self.preprocessing
@@ -56,6 +58,8 @@ class Mosaic(NamedTuple):
 
     def graphs(self, reduced: Mapping[str, ad.AnnData], **changed: object) -> dict[str, ad.AnnData]:
         """The graph of each modality, with the truth in ``obs`` where a file has it."""
+        from mosaic import graph
+
         made = {}
         for modality, adata in reduced.items():
             features = adata.obsm[adata.uns["features_key"]]
@@ -66,6 +70,8 @@ class Mosaic(NamedTuple):
 
 def fit_embed(graphs: Mapping[str, ad.AnnData], *, seed: int = 1234, **changed: object):
     """Train on one CPU and embed; settings as of ``training.fit``."""
+    from mosaic import training
+
     encoders, _ = training.fit(graphs, seed=seed, device="cpu", **changed)
     propagation = {"K": 2, "w_g": 0.8, "symmetric": True}
     return training.embed(graphs, encoders, {key: changed.get(key, value) for key, value in propagation.items()})

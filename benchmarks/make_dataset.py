@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
-import datasets  # also finds the library
+import library  # noqa: F401
+
 from mosaic.logs import job
 
 with job(snakemake.log[0]):
+    import datasets
     from mosaic import simulate, spots
 
     spec = snakemake.params.dataset

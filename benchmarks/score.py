@@ -1,6 +1,7 @@
 """Score one run of the benchmark: the same clusterers and imputers for every method."""
 
-import datasets  # noqa: F401  finds the library
+import library  # noqa: F401
+
 from mosaic.logs import job
 
 with job(snakemake.log[0]):

@@ -1,6 +1,7 @@
 """Put all scores of the benchmark into one table, with what they cost, sum them up, and draw the summary."""
 
-import datasets  # noqa: F401  finds the library
+import library  # noqa: F401
+
 from mosaic.logs import job
 
 with job(snakemake.log[0]):

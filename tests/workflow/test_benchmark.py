@@ -61,8 +61,8 @@ def test_jobs_of_the_shipped_config(tmp_path, data):
     peers = sum(count for rule, count in jobs.items() if rule.endswith("_embed_peer"))
     assert jobs["score"] == n_sets * len(config["seeds"]) + peers
     # Only where RNA is everywhere can totalVI and Harmony do it.
-    assert jobs["rna_everywhere_embed_peer"] == 5 * len(config["seeds"])
-    assert jobs["demo_embed_peer"] == 3 * len(config["seeds"])
+    assert jobs["rna_everywhere_embed_peer"] == 4 * len(config["seeds"])
+    assert jobs["demo_embed_peer"] == 2 * len(config["seeds"])
     # Nothing of a single run that the table does not need.
     assert not any(rule.endswith(("_export", "_plot_domains", "_simulate_demo")) for rule in jobs)
 
