@@ -143,7 +143,7 @@ def markdown(summary: pd.DataFrame, cannot: pd.DataFrame, labels: Mapping[str, s
                 cells.append("" if pd.isna(mean) else f"{mean:.{digits}f} ± {sd:.{digits}f}")
             lines.append(f"| {labels[method]} | {' | '.join(cells)} |")
         for row in cannot[cannot["dataset"] == dataset].itertuples():
-            lines.append(f"| {labels[row.method]} | can't: {row.cannot} |" + " |" * (len(shown) - 1))
+            lines.append(f"| {labels[row.method]} | not done: {row.cannot} |" + " |" * (len(shown) - 1))
         lines.append("")
     return "\n".join(lines)
 

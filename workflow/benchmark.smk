@@ -28,7 +28,7 @@ if UNKNOWN:
         "Hint: --configfile config/benchmark.yaml, or a file with the same keys."
     )
 DATASETS = {
-    name: {"hidden": {}, "arguments": {}} | own
+    name: {"hidden": {}, "arguments": {}, "leave_out": {}} | own
     for name, own in config["datasets"].items()
     if "simulate" in own or config["data"]
 }
@@ -50,7 +50,9 @@ def kinds(dataset):
 
 
 def cannot(dataset, method):
-    """Why a method can't do a data set; None where it can."""
+    """Why a method does not do a data set; None where it does."""
+    if method in DATASETS[dataset]["leave_out"]:
+        return f"left out: {DATASETS[dataset]['leave_out'][method]}"
     return methods.cannot(method, Sheet(Row(*pair, "") for pair in rows(dataset, "slices")), kinds(dataset))
 
 
@@ -149,7 +151,7 @@ for dataset in DATASETS:
             mem_mb=4000,
             runtime=30,
         params:
-            dataset={key: value for key, value in DATASETS[dataset].items() if key != "config"},
+            dataset={key: value for key, value in DATASETS[dataset].items() if key not in ("config", "leave_out")},
             data=config["data"],
         message:
             f"Making the slices of {dataset}"

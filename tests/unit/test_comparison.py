@@ -70,7 +70,7 @@ def test_times_add_up_and_the_largest_job_sets_the_memory():
 
 def test_markdown_says_what_cannot_be_done(table, cannot):
     text = comparison.markdown(comparison.summarise(table), cannot, LABELS)
-    assert "| Third | can't: it needs rna in every slice" in text
+    assert "| Third | not done: it needs rna in every slice" in text
     widths = {line.count("|") for line in text.split("\n\n")[1].splitlines()}
     assert len(widths) == 1
 
