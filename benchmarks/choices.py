@@ -28,6 +28,8 @@ CHOICES = {
     "K 1": {"K": 1},
     "K 3": {"K": 3},
     "K 4": {"K": 4},
+    "smoothed search": {"smooth_search": True},
+    "smoothed search, 20 neighbours": {"smooth_search": True, "inter_knn_base": 20},
     "approximate neighbours": {"search": "annoy"},
     "first component dropped after z-scores": {"drop_first": "after_zscore"},
     "published": PUBLISHED["graph"]
@@ -82,7 +84,8 @@ def measure(name: str, mosaic) -> list[dict]:
             continue
         graph.mutual_nearest_neighbors = annoy_neighbors if changed.pop("search", None) else exact
         reduced = mosaic.reduced(drop_first=changed.pop("drop_first", "before_zscore"))
-        graphs = mosaic.graphs(reduced)
+        of_search = {key: changed.pop(key) for key in ("smooth_search", "inter_knn_base") if key in changed}
+        graphs = mosaic.graphs(reduced, **of_search)
         for seed in SEEDS:
             begun = time.monotonic()
             mdata = fit_embed(graphs, seed=seed, T=mosaic.T, **changed)

@@ -192,6 +192,7 @@ def build_graph(
     inter_auto_thr: float = 0.8,
     smooth_input: bool = False,
     smooth_L: int = 1,
+    smooth_search: bool = False,
     rmv_outlier: bool = False,
     contamination: float | str = "auto",
 ) -> ad.AnnData:
@@ -215,6 +216,9 @@ def build_graph(
     smooth_input, smooth_L
         Put the features' first ``smooth_L`` propagations over the spatial edges beside them before all else: (L + 1) d
         features.
+    smooth_search
+        Search mutual nearest neighbours with each spot's features averaged over itself and its spatial neighbours;
+        the features themselves stay as they are.
     rmv_outlier, contamination
         See ``spatially_consistent``.
 
@@ -244,6 +248,9 @@ def build_graph(
         alone = sparse.csr_matrix(spatial.shape, dtype=np.float32)
         features = hops(features, propagation_operator(spatial, alone, w_g=0, symmetric=False), smooth_L)
     searched = features if searched is None else searched
+    if smooth_search:
+        around = spatial + sparse.eye_array(adata.n_obs, dtype=np.float32)
+        searched = (around @ searched) / np.asarray(around.sum(axis=1)).reshape(-1, 1)
     links = []
     for first, second in pairs:
         one, other = members[first], members[second]

@@ -159,3 +159,18 @@ def test_smoothed_input_stands_beside_the_features(rng):
     found = graph.mutual_nearest_neighbors(smoothed.X[:30], smoothed.X[30:], 10)
     assert smoothed.obsp["mutual_nearest_neighbors"].nnz == 2 * len(found)
     assert plain.obsp["mutual_nearest_neighbors"].nnz != 2 * len(found)
+
+
+def test_smoothed_search_sees_means_over_the_tissue_and_leaves_the_features(rng):
+    slices = np.repeat(["s1", "s2"], 30)
+    places, features = rng.normal(size=(60, 2)), rng.normal(size=(60, 4)).astype(np.float32)
+    made = graph.build_graph(
+        stacked(places, slices), features, [("s1", "s2")], intra_knns=5, inter_knn_base=3, smooth_search=True
+    )
+    np.testing.assert_array_equal(made.X, features)
+    around = made.obsp["spatial_connectivities"].toarray() + np.eye(60)
+    means = around @ features / around.sum(axis=1, keepdims=True)
+    pairs = graph.mutual_nearest_neighbors(means[:30], means[30:], 3)
+    expected = np.zeros((60, 60), dtype=bool)
+    expected[pairs[:, 0], pairs[:, 1] + 30] = True
+    np.testing.assert_array_equal(made.obsp["mutual_nearest_neighbors"].toarray() > 0, expected | expected.T)
