@@ -25,6 +25,8 @@ lint: $(VENV)/.test-ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakemake --lint
+	@# Of this workflow alone, as the peers' environments may not be there.
+	$(BIN)/snakemake -s workflow/benchmark.smk --configfile config/benchmark.yaml --config 'methods=[spamosaic]' --lint
 
 # Each file in envs/ as an environment of its own, in which the tests of what its scripts reach pass. Needs no $(VENV).
 envs:

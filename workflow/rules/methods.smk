@@ -1,36 +1,6 @@
 # Peers: from counts to embedding.h5mu with methods of others. Needs <results>/qc and, for some, normalized and reduced;
 # included where the config lists one. Each runs with a Python of its own: that of its environment in envs/, or the one
 # that the config names under `interpreters`.
-import json
-
-
-def peer_slices(wildcards):
-    """The files of each slice that a peer reads."""
-    folder = methods.PEERS[wildcards.method].slices
-    return measured(f"<results>/{folder}/{{slice}}.{{modality}}.h5ad") if folder else []
-
-
-def peer_reduced(wildcards):
-    """What `reduce` made of each modality, in the order of the config, for a peer that reads it."""
-    wanted = methods.PEERS[wildcards.method].reduced
-    return collect("<results>/reduced/{modality}.h5ad", modality=SHEET.modalities) if wanted else []
-
-
-def peer_script(wildcards):
-    """The script of a peer, and the library's modules that it reaches."""
-    return SCRIPTS / f"embed_{methods.PEERS[wildcards.method].script}.py"
-
-
-def peer_settings(wildcards):
-    """What a peer follows of the config, as JSON."""
-    sections = ("modalities", *methods.PEERS[wildcards.method].settings)
-    return json.dumps({key: config[key] for key in sections} | {"device": config["train"]["device"]})
-
-
-def peer_python(wildcards):
-    """The Python that runs a peer's script."""
-    ready = "python" if WITH_CONDA or methods.PEERS[wildcards.method].separate else sys.executable
-    return config["interpreters"].get(wildcards.method, ready)
 
 
 rule embed_peer:
