@@ -97,7 +97,7 @@ rule score:
 rule summarise:
     """Put all scores into one table, with what they cost; means, intervals, paired differences and ranks; and figures."""
     input:
-        scores=runs(f"{RESULTS}/{{dataset}}/{{method}}/seed-{{seed}}/scores.tsv"),
+        scores=[f"{RESULTS}/{dataset}/{method}/seed-{seed}/scores.tsv" for dataset, method, seed in runs()],
         library=library("summarise"),
     output:
         scores=ensure(f"{RESULTS}/scores.tsv", non_empty=True),
@@ -114,12 +114,7 @@ rule summarise:
         mem_mb=2000,
         runtime=10,
     params:
-        runs=[
-            (dataset, method, seed, cost(dataset, method, seed))
-            for dataset in DATASETS
-            for method in able(dataset)
-            for seed in config["seeds"]
-        ],
+        runs=[(*run, cost(*run)) for run in runs()],
         labels={method: methods.label(method) for method in config["methods"]},
         cannot=[
             (dataset, method, cannot(dataset, method))

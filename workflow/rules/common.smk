@@ -157,7 +157,7 @@ def peer_reduced(wildcards):
 
 
 def peer_script(wildcards):
-    """The script of a peer, and the library's modules that it reaches."""
+    """The script of a peer."""
     return SCRIPTS / f"embed_{methods.PEERS[wildcards.method].script}.py"
 
 

@@ -13,7 +13,6 @@ from mosaic.imports import reached
 from mosaic.settings import Row, Sheet
 
 RESULTS = "results/benchmark"
-FIRST = "spamosaic"  # what the others are compared with
 UNKNOWN = {"data", "seeds", "methods", "interpreters", "datasets"} ^ set(config)
 
 if UNKNOWN:
@@ -82,21 +81,16 @@ def library(script):
     return sorted(modules | set(map(str, own)))
 
 
-def runs(pattern):
-    """The pattern for each data set, method that can do it, and seed."""
-    return [
-        pattern.format(dataset=dataset, method=method, seed=seed)
-        for dataset in DATASETS
-        for method in able(dataset)
-        for seed in config["seeds"]
-    ]
+def runs():
+    """Each data set, method that can do it, and seed."""
+    return [(dataset, method, seed) for dataset in DATASETS for method in able(dataset) for seed in config["seeds"]]
 
 
 def cost(dataset, method, seed):
     """Where Snakemake noted time and memory of what a method does with a data set, from counts to embedding."""
     folder = f"{RESULTS}/{dataset}/benchmarks"
     reduced = [f"{folder}/reduce/{modality}.tsv" for modality in kinds(dataset)]
-    if method == FIRST:
+    if method not in methods.PEERS:
         graphs = [f"{folder}/build_graph/{modality}.tsv" for modality in kinds(dataset)]
         return [*reduced, *graphs, f"{folder}/train/seed-{seed}.tsv"]
     own = f"{folder}/embed_peer/{method}.seed-{seed}.tsv"
