@@ -16,9 +16,9 @@ import torch
 from sklearn.metrics import adjusted_rand_score
 from sklearn.preprocessing import normalize
 
-from datasets import SEEDS, fit_embed, with_truth
+from datasets import PUBLISHED_GRAPH, PUBLISHED_TRAINING, SEEDS, fit_embed, with_truth
 from mosaic import cluster, graph, metrics, spots
-from mosaic.settings import PUBLISHED, PUBLISHED_KINDS
+from mosaic.settings import PUBLISHED_KINDS
 
 # What differs from the defaults: in reduction, graph search and training.
 CHOICES = {
@@ -28,12 +28,13 @@ CHOICES = {
     "K 1": {"K": 1},
     "K 3": {"K": 3},
     "K 4": {"K": 4},
-    "smoothed search": {"smooth_search": True},
-    "smoothed search, 20 neighbours": {"smooth_search": True, "inter_knn_base": 20},
+    "pairs searched once": {"smooth_search": False},
+    "pairs weigh the same": {"weigh_pairs": False},
+    "pairs searched once, weigh the same": {"smooth_search": False, "weigh_pairs": False},
     "approximate neighbours": {"search": "annoy"},
     "first component dropped after z-scores": {"drop_first": "after_zscore"},
-    "published": PUBLISHED["graph"]
-    | PUBLISHED["train"]
+    "published": PUBLISHED_GRAPH
+    | PUBLISHED_TRAINING
     | {"drop_first": PUBLISHED_KINDS["epigenome"]["drop_first"], "search": "annoy"},
 }
 METRICS = ("ARI", "ARI, k-means", "ARI, unit rows", "iLISI", "FOSCTTM")
@@ -84,7 +85,7 @@ def measure(name: str, mosaic) -> list[dict]:
             continue
         graph.mutual_nearest_neighbors = annoy_neighbors if changed.pop("search", None) else exact
         reduced = mosaic.reduced(drop_first=changed.pop("drop_first", "before_zscore"))
-        of_search = {key: changed.pop(key) for key in ("smooth_search", "inter_knn_base") if key in changed}
+        of_search = {key: changed.pop(key) for key in PUBLISHED_GRAPH if key in changed}
         graphs = mosaic.graphs(reduced, **of_search)
         for seed in SEEDS:
             begun = time.monotonic()

@@ -5,19 +5,19 @@ import pytest
 from chain import truth_of
 from sklearn.metrics import adjusted_rand_score
 
-from datasets import cortex, fit_embed, simulation, split_lymph_node
+from datasets import PUBLISHED_GRAPH, PUBLISHED_TRAINING, cortex, fit_embed, simulation, split_lymph_node
 from mosaic import cluster, impute, metrics, spots
-from mosaic.settings import PUBLISHED
-
-PUBLISHED_TRAINING = PUBLISHED["graph"] | PUBLISHED["train"]
 
 
 @pytest.mark.parametrize("replicate", ["replicate1", "replicate2"])
-@pytest.mark.parametrize(("settings", "least"), [(PUBLISHED_TRAINING, (0.89, 0.82, 0.79)), ({}, (0.895, 0.82, 0.79))])
-def test_simulation(shared_data, replicate, settings, least):
+@pytest.mark.parametrize(
+    ("built", "trained", "least"),
+    [(PUBLISHED_GRAPH, PUBLISHED_TRAINING, (0.89, 0.82, 0.79)), ({}, {}, (0.895, 0.82, 0.79))],
+)
+def test_simulation(shared_data, replicate, built, trained, least):
     mosaic = simulation(shared_data, replicate)
-    graphs = mosaic.graphs(mosaic.reduced())
-    mdata = fit_embed(graphs, T=mosaic.T, **settings)
+    graphs = mosaic.graphs(mosaic.reduced(), **built)
+    mdata = fit_embed(graphs, T=mosaic.T, **trained)
     truth, latent = truth_of(graphs, mdata), mdata.obsm[spots.LATENT]
     for n_domains, bound in zip((5, 6, 7), least, strict=True):
         labels = cluster.cluster_domains(latent, "mixture", n_domains=n_domains, seed=1234).labels

@@ -257,6 +257,8 @@ class SpaMosaic:
                 inter_auto_thr=inter_auto_thr,
                 smooth_input=smooth_input,
                 smooth_L=smooth_L,
+                smooth_search=PUBLISHED["graph"]["smooth_search"],
+                weigh_pairs=PUBLISHED["graph"]["weigh_pairs"],
                 rmv_outlier=rmv_outlier,
                 contamination=contamination,
             )
@@ -341,7 +343,8 @@ class SpaMosaic:
         if self.encoders is None:
             raise InputError("the model is not trained", where="infer_emb", hint="call train first")
         self._check_same(modBatch_dict)
-        embedding = embed(self.graphs, self.encoders, {"K": 2, "w_g": self.w_g, **PUBLISHED["graph"]})
+        propagation = {"K": 2, "w_g": self.w_g, "symmetric": PUBLISHED["graph"]["symmetric"]}
+        embedding = embed(self.graphs, self.encoders, propagation)
         merged = []
         for number, name in enumerate(self.slices):
             adatas = {key: rows[number] for key, rows in modBatch_dict.items() if rows[number] is not None}

@@ -6,6 +6,7 @@ Import this before the package, which imports torch-scatter; that would have to 
 import sys
 import types
 from collections.abc import Mapping, Sequence
+from unittest import mock
 
 import anndata as ad
 import numpy as np
@@ -20,7 +21,8 @@ def scatter_add(values: torch.Tensor, index: torch.Tensor, dim: int = 0, dim_siz
 
 
 sys.modules.setdefault("torch_scatter", types.SimpleNamespace(scatter_add=scatter_add))
-from spamosaic.framework import SpaMosaic  # noqa: E402 - after the stand-in
+from spamosaic import preprocessing  # noqa: E402 - after the stand-in
+from spamosaic.framework import SpaMosaic  # noqa: E402
 from spamosaic.preprocessing import ADT_preprocess, Epigenome_preprocess, RNA_preprocess  # noqa: E402
 
 
@@ -68,7 +70,15 @@ def preprocess(
         favor = "clr" if normalization == "clr" else "lognorm"
         ADT_preprocess(slices, favor=favor, lognorm=lognorm, scale=scale, **common)
     else:
-        Epigenome_preprocess(slices, n_peak=most, **common)
+        # Its search for variable peaks fails on sparse ones (a singular loess), and where all are kept it says nothing.
+        search = every_feature if most == n_shared else preprocessing.sc.pp.highly_variable_genes
+        with mock.patch.object(preprocessing.sc.pp, "highly_variable_genes", search):
+            Epigenome_preprocess(slices, n_peak=most, **common)
+
+
+def every_feature(adata: ad.AnnData, **_: object) -> None:
+    """Call all features variable, in the stead of ``scanpy.pp.highly_variable_genes``."""
+    adata.var["highly_variable"] = True
 
 
 def by_slice(slices: Mapping[str, Sequence[ad.AnnData]], names: Sequence[str]) -> dict[str, list[ad.AnnData | None]]:

@@ -61,10 +61,13 @@ KIND_DEFAULTS = {
 # docs/method.md says what each choice is worth.
 PUBLISHED_KINDS = {"epigenome": {"feature_selection": "seurat_v3", "drop_first": "after_zscore"}}
 PUBLISHED = {
-    "graph": {"symmetric": False},
+    "graph": {"symmetric": False, "smooth_search": False, "weigh_pairs": False},
     "train": {"reconstruct": "queries"},
     "impute": {"method": "nearest", "n_neighbors": 10},
 }
+
+# Keys of `graph` that act when features travel over the graph; the others act when it is built.
+PROPAGATION = ("K", "w_g", "symmetric")
 
 # What makes sense together, by kind.
 _ALLOWED = {

@@ -112,9 +112,20 @@ def test_the_start_of_highest_likelihood_wins(monkeypatch, round_groups):
     for order in ((truth, bad), (bad, truth)):
         starts = [start(labels) for labels in order]
         monkeypatch.setattr(cluster, "_STARTS", len(starts))
-        monkeypatch.setattr(cluster, "_hierarchical_start", lambda *_, starts=starts: starts.pop(0))
+        monkeypatch.setattr(cluster, "_start_from", lambda *_, starts=starts: starts.pop(0))
         labels, _ = cluster.mixture_domains(embedding, 3, seed=0)
         assert adjusted_rand_score(truth, labels) == 1
+
+
+def test_domains_that_overlap_count_less_than_their_likelihood(round_groups):
+    """Two domains on one place tell nothing apart, which costs log 2; domains far apart cost nothing."""
+    white = cluster._whitened(round_groups[0])
+    apart = cluster._fit_mixture(white, cluster._start_from(white, round_groups[1]), 1e-5)
+    assert cluster._classification_likelihood(apart, white) == pytest.approx(apart.score(white), abs=1e-3)
+    halves = cluster._fit_mixture(white, cluster._start_from(white, np.arange(len(white)) % 2), 1e-5)
+    halves.means_[:] = white.mean(axis=0)
+    halves.weights_[:] = 0.5
+    assert cluster._classification_likelihood(halves, white) == pytest.approx(halves.score(white) - np.log(2))
 
 
 def test_leiden_finds_separate_groups_and_is_seeded(round_groups):

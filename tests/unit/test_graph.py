@@ -76,7 +76,9 @@ def test_mutual_neighbours_by_brute_force(rng):
 def test_no_spatial_edge_joins_slices_and_expression_edges_only_the_linked(rng):
     slices = np.repeat(["s1", "s2", "s3"], 30)
     features, places = rng.normal(size=(90, 4)), rng.normal(size=(90, 2))
-    built = graph.build_graph(stacked(places, slices), features, [("s1", "s3")], intra_knns=5, inter_knn_base=5)
+    built = graph.build_graph(
+        stacked(places, slices), features, [("s1", "s3")], intra_knns=5, inter_knn_base=5, smooth_search=False
+    )
     mutual = built.obsp["mutual_nearest_neighbors"]
     edges = built.obsp["spatial_connectivities"].tocoo()
     assert (slices[edges.row] == slices[edges.col]).all()
@@ -85,6 +87,7 @@ def test_no_spatial_edge_joins_slices_and_expression_edges_only_the_linked(rng):
     assert (mutual != mutual.T).nnz == 0
     pairs = graph.mutual_nearest_neighbors(features[:30], features[60:], 5)
     assert links.nnz == 2 * len(pairs)
+    assert links.data.mean() == pytest.approx(1)
 
 
 def test_isolation_names_the_slice():
@@ -150,7 +153,13 @@ def test_smoothed_input_stands_beside_the_features(rng):
     places, features = rng.normal(size=(60, 2)), rng.normal(size=(60, 4)).astype(np.float32)
     plain = graph.build_graph(stacked(places, slices), features, [("s1", "s2")], intra_knns=5)
     smoothed = graph.build_graph(
-        stacked(places, slices), features, [("s1", "s2")], intra_knns=5, smooth_input=True, smooth_L=2
+        stacked(places, slices),
+        features,
+        [("s1", "s2")],
+        intra_knns=5,
+        smooth_input=True,
+        smooth_L=2,
+        smooth_search=False,
     )
     assert smoothed.shape == (60, 12)
     A = plain.obsp["spatial_connectivities"].toarray() + np.eye(60)
@@ -161,16 +170,48 @@ def test_smoothed_input_stands_beside_the_features(rng):
     assert plain.obsp["mutual_nearest_neighbors"].nnz != 2 * len(found)
 
 
-def test_smoothed_search_sees_means_over_the_tissue_and_leaves_the_features(rng):
+def test_the_second_search_sees_means_over_the_tissue_and_leaves_the_features(rng):
     slices = np.repeat(["s1", "s2"], 30)
     places, features = rng.normal(size=(60, 2)), rng.normal(size=(60, 4)).astype(np.float32)
     made = graph.build_graph(
-        stacked(places, slices), features, [("s1", "s2")], intra_knns=5, inter_knn_base=3, smooth_search=True
+        stacked(places, slices), features, [("s1", "s2")], intra_knns=5, inter_knn_base=3, weigh_pairs=False
     )
     np.testing.assert_array_equal(made.X, features)
     around = made.obsp["spatial_connectivities"].toarray() + np.eye(60)
     means = around @ features / around.sum(axis=1, keepdims=True)
-    pairs = graph.mutual_nearest_neighbors(means[:30], means[30:], 3)
-    expected = np.zeros((60, 60), dtype=bool)
-    expected[pairs[:, 0], pairs[:, 1] + 30] = True
-    np.testing.assert_array_equal(made.obsp["mutual_nearest_neighbors"].toarray() > 0, expected | expected.T)
+    expected = np.zeros((60, 60))
+    for searched in (features, means):
+        pairs = graph.mutual_nearest_neighbors(searched[:30], searched[30:], 3)
+        expected[pairs[:, 0], pairs[:, 1] + 30] = 1
+    np.testing.assert_array_equal(made.obsp["mutual_nearest_neighbors"].toarray(), np.maximum(expected, expected.T))
+
+
+def test_support_of_a_pair_by_counting(rng):
+    near = [sparse.csr_matrix(np.triu(rng.random((n, n)) < 0.2, 1)) for n in (30, 25)]
+    near = [(matrix + matrix.T).astype(np.float32) for matrix in near]
+    pairs = np.argwhere(rng.random((30, 25)) < 0.1)
+    joined = [matrix.toarray() > 0 for matrix in near]
+    counted = [sum(joined[0][i, k] and joined[1][j, n] for k, n in pairs) for i, j in pairs]
+    assert max(counted) > 1
+    for block in (7, 1000):
+        np.testing.assert_array_equal(graph.tissue_support(pairs, *near, block=block), counted)
+    assert graph.tissue_support(pairs[:0], *near).shape == (0,)
+
+
+def test_pairs_beside_others_weigh_more_than_chance_pairs(rng):
+    """Two slices of one tissue, with features that follow the place, and noise on one spot in ten."""
+    places = rng.uniform(size=(400, 2))
+    features = np.hstack([places, 1 - places])
+    noisy = rng.random(400) < 0.1
+    other = np.where(noisy[:, None], rng.permutation(features), features)
+    made = graph.build_graph(
+        stacked(np.vstack([places, places]), np.repeat(["s1", "s2"], 400)),
+        np.vstack([features, other]),
+        [("s1", "s2")],
+        smooth_search=False,
+    )
+    links = sparse.triu(made.obsp["mutual_nearest_neighbors"]).tocoo()
+    assert links.data.mean() == pytest.approx(1)
+    far = np.linalg.norm(places[links.row] - places[links.col - 400], axis=1) > 0.3
+    assert far.sum() > 20
+    assert links.data[far].mean() < 0.2 * links.data[~far].mean()

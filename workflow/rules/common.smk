@@ -64,15 +64,13 @@ wildcard_constraints:
     part=r"\d+",
 
 
-# Settings under `graph` that act when features travel over the graph, not when it is built.
-PROPAGATION = ("K", "w_g", "symmetric")
 # Whether spots know how sure they are of their domain: by the vote of several seeds, or by the mixture's posterior.
 CONFIDENT = len(config["seeds"]) > 1 or config["cluster"]["method"] == "mixture"
 # The run that the report's first page shows.
 FIRST_RUN = f"<results>/{config['methods'][0]}/seed-{config['seeds'][0]}"
 # What `training.fit` takes.
 TRAINING = {key: value for key, value in config["train"].items() if key != "threads"}
-TRAINING |= {key: config["graph"][key] for key in PROPAGATION}
+TRAINING |= {key: config["graph"][key] for key in settings.PROPAGATION}
 
 
 def library(script):

@@ -21,7 +21,7 @@ rule build_graph:
         runtime=120,
     params:
         linked=linked_slices,
-        settings={key: value for key, value in config["graph"].items() if key not in PROPAGATION},
+        settings={key: value for key, value in config["graph"].items() if key not in settings.PROPAGATION},
     message:
         "Building the graph of {wildcards.modality}"
     script:
