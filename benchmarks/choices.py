@@ -28,9 +28,8 @@ CHOICES = {
     "K 1": {"K": 1},
     "K 3": {"K": 3},
     "K 4": {"K": 4},
-    "pairs searched once": {"smooth_search": False},
     "pairs weigh the same": {"weigh_pairs": False},
-    "pairs searched once, weigh the same": {"smooth_search": False, "weigh_pairs": False},
+    "pairs searched twice": {"smooth_search": True},
     "approximate neighbours": {"search": "annoy"},
     "first component dropped after z-scores": {"drop_first": "after_zscore"},
     "published": PUBLISHED_GRAPH
@@ -85,7 +84,7 @@ def measure(name: str, mosaic) -> list[dict]:
             continue
         graph.mutual_nearest_neighbors = annoy_neighbors if changed.pop("search", None) else exact
         reduced = mosaic.reduced(drop_first=changed.pop("drop_first", "before_zscore"))
-        of_search = {key: changed.pop(key) for key in PUBLISHED_GRAPH if key in changed}
+        of_search = {key: changed.pop(key) for key in ("smooth_search", "weigh_pairs") if key in changed}
         graphs = mosaic.graphs(reduced, **of_search)
         for seed in SEEDS:
             begun = time.monotonic()

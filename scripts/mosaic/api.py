@@ -257,7 +257,6 @@ class SpaMosaic:
                 inter_auto_thr=inter_auto_thr,
                 smooth_input=smooth_input,
                 smooth_L=smooth_L,
-                smooth_search=PUBLISHED["graph"]["smooth_search"],
                 weigh_pairs=PUBLISHED["graph"]["weigh_pairs"],
                 rmv_outlier=rmv_outlier,
                 contamination=contamination,

@@ -4,6 +4,8 @@ import logging
 import random
 import warnings
 from collections.abc import Iterable, Sequence
+from itertools import combinations
+from operator import itemgetter
 from typing import Literal, NamedTuple
 
 import igraph
@@ -27,9 +29,15 @@ Method = Literal["mixture", "kmeans", "leiden"]
 _START_ROWS = 2000
 # Where there are few spots, each start sees this share of them: what the starts differ by.
 _START_SHARE = 0.8
-# EM ends in a poor optimum from one subset in ten, on some data from nine in ten, so many are tried. Even, as half of
-# them start from the whitened embedding.
-_STARTS = 16
+# EM ends in a poor optimum from one subset in ten, on some data from nine in ten, so several are tried, half of them
+# from the whitened embedding; and from the best, so many pairs of domains that overlap most are merged on trial.
+_STARTS = 10
+_MERGES = 5
+# Which exchanges promise most is told from EM with a still looser tolerance; so many are fitted again, and one must
+# gain this much likelihood a spot.
+_TRIAL_TOLERANCE = 1e-2
+_REFITS = 3
+_EXCHANGE_GAIN = 1e-3
 # The starts are compared on at most this many rows and with a loose tolerance; only the best one is fitted to the end.
 _COMPARE_ROWS = 20_000
 _COMPARE_TOLERANCE = 1e-3
@@ -206,10 +214,12 @@ def mixture_domains(embedding: np.ndarray, n_domains: int, seed: int) -> tuple[n
     This is the EEE model of mclust (Scrucca et al., R Journal 2016), by which SpaMosaic assigns domains. As in mclust,
     EM starts from a hierarchical clustering: from k-means it loses 0.15 ARI as soon as more domains are asked for than
     there are. A start is Ward's clustering of a seeded subset, of 2000 spots at most, in turn of the whitened embedding
-    and of the embedding as it is. Of sixteen, that one is kept which ends with the highest classification likelihood,
-    by which the integrated completed likelihood compares mixtures (Biernacki, Celeux and Govaert, IEEE PAMI 2000): the
+    and of the embedding as it is. Of ten, that one is kept which ends with the highest classification likelihood, by
+    which the integrated completed likelihood compares mixtures (Biernacki, Celeux and Govaert, IEEE PAMI 2000): the
     likelihood less the entropy of the posterior. By the likelihood alone, a mixture that merges two domains and splits
-    another by slice can be even with one that does not. Time is linear in the number of spots.
+    another by slice can be even with one that does not. From such an optimum EM can't return, so two domains are merged
+    and a third is split for as long as that gains (Ueda et al., Neural Computation 2000). Time is linear in the number
+    of spots.
 
     Parameters
     ----------
@@ -250,10 +260,10 @@ def mixture_domains(embedding: np.ndarray, n_domains: int, seed: int) -> tuple[n
         start = _start_from(compared[subset], np.broadcast_to(labels, len(subset)))
         fits.append(_fit_mixture(compared, start, _COMPARE_TOLERANCE))
     usable = [fit for fit in fits if not isinstance(fit, str)]
+    usable.sort(key=lambda fit: _classification_likelihood(fit, compared), reverse=True)
     outcome = fits[0]
-    for fit in sorted(usable, key=lambda fit: _classification_likelihood(fit, compared), reverse=True):
-        start = {name: getattr(fit, f"{name}_") for name in ("weights", "means", "precisions")}
-        outcome = _fit_mixture(white, start, _EM_TOLERANCE)
+    for fit in [_exchanged(usable[0], compared, rng), *usable] if usable else []:
+        outcome = _fit_mixture(white, _parameters(fit), _EM_TOLERANCE)
         if not isinstance(outcome, str):
             break
     if isinstance(outcome, str):
@@ -400,6 +410,56 @@ def _largest_within_one_error(scores: pd.DataFrame) -> int:
     mean, best = scores.mean(), scores.mean().idxmax()
     error = scores[best].sem() if scores[best].count() > 1 else 0.0
     return int(mean.index[mean >= mean[best] - error].max())
+
+
+def _exchanged(fit: GaussianMixture, white: np.ndarray, rng: np.random.Generator) -> GaussianMixture:
+    """The mixture after every exchange that gains: two domains that overlap are merged and a third is split.
+
+    Exchanges are ranked by EM with a loose tolerance on as many spots as a start takes.
+    """
+    best = _classification_likelihood(fit, white)
+    while len(fit.weights_) > 2:
+        seen = white[_sample(len(white), _START_ROWS, rng)]
+        posterior = fit.predict_proba(white)
+        labels, overlap = posterior.argmax(axis=1), posterior.T @ posterior
+        overlap /= np.sqrt(np.outer(overlap.diagonal(), overlap.diagonal()))
+        pairs = sorted(combinations(range(len(overlap)), 2), key=lambda pair: -overlap[pair])[:_MERGES]
+        tried = []
+        for split, members in enumerate(np.flatnonzero(labels == domain) for domain in range(len(overlap))):
+            if len(members) < 2:
+                continue
+            members = members[_sample(len(members), _START_ROWS // 2, rng)]
+            halves = AgglomerativeClustering(2, linkage="ward").fit_predict(white[members] @ fit.precisions_cholesky_)
+            for kept, freed in pairs:
+                if split not in (kept, freed):
+                    start = _exchange(fit, white, split, [members[halves == half] for half in (0, 1)], kept, freed)
+                    tried.append(_fit_mixture(seen, start, _TRIAL_TOLERANCE))
+        tried = [other for other in tried if not isinstance(other, str)]
+        tried.sort(key=lambda other: _classification_likelihood(other, seen), reverse=True)
+        refits = [_fit_mixture(white, _parameters(other), _COMPARE_TOLERANCE) for other in tried[:_REFITS]]
+        gains = [(_classification_likelihood(other, white), other) for other in refits if not isinstance(other, str)]
+        reached, other = max(gains, key=itemgetter(0), default=(best, fit))
+        if reached < best + _EXCHANGE_GAIN:
+            break
+        best, fit = reached, other
+    return fit
+
+
+def _parameters(fit: GaussianMixture) -> dict[str, np.ndarray]:
+    """To start from."""
+    return {"weights": fit.weights_, "means": fit.means_, "precisions": fit.precisions_}
+
+
+def _exchange(
+    fit: GaussianMixture, white: np.ndarray, split: int, halves: Sequence[np.ndarray], kept: int, freed: int
+) -> dict[str, np.ndarray]:
+    """A start where ``kept`` has the spots of ``freed`` too, which has one half of those of ``split``."""
+    weights, means = fit.weights_.copy(), fit.means_.copy()
+    means[kept] = np.average(means[[kept, freed]], axis=0, weights=weights[[kept, freed]])
+    weights[kept] += weights[freed]
+    means[[split, freed]] = [white[rows].mean(axis=0) for rows in halves]
+    weights[[split, freed]] = weights[split] * np.array([len(rows) for rows in halves]) / sum(map(len, halves))
+    return {"weights": weights, "means": means, "precisions": fit.precisions_}
 
 
 def _classification_likelihood(fit: GaussianMixture, white: np.ndarray) -> float:

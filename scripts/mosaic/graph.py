@@ -222,7 +222,7 @@ def build_graph(
     inter_auto_thr: float = 0.8,
     smooth_input: bool = False,
     smooth_L: int = 1,
-    smooth_search: bool = True,
+    smooth_search: bool = False,
     weigh_pairs: bool = True,
     rmv_outlier: bool = False,
     contamination: float | str = "auto",
@@ -251,8 +251,8 @@ def build_graph(
         Search a second time with each spot's features averaged over itself and its spatial neighbours, and take the
         pairs of both searches; the features themselves stay as they are.
     weigh_pairs
-        Weigh a pair by 1/2 and the number of pairs beside it (``tissue_support``), so that those of two slices weigh 1
-        on average; otherwise all weigh 1.
+        Weigh a pair by 1 and the number of pairs beside it (``tissue_support``), so that those of two slices weigh 1 on
+        average; otherwise all weigh 1.
     rmv_outlier, contamination
         See ``spatially_consistent``.
 
@@ -311,7 +311,7 @@ def build_graph(
             logger.info(
                 "%s and %s: %.0f %% of the pairs have another beside them", first, second, 100 * (support > 0).mean()
             )
-            weight = (support + 0.5) / (support + 0.5).mean()
+            weight = (1 + support) / (1 + support).mean()
         one, other = one[found[:, 0]], other[found[:, 1]]
         links += [(one, other, weight), (other, one, weight)]
     return ad.AnnData(

@@ -61,7 +61,7 @@ KIND_DEFAULTS = {
 # docs/method.md says what each choice is worth.
 PUBLISHED_KINDS = {"epigenome": {"feature_selection": "seurat_v3", "drop_first": "after_zscore"}}
 PUBLISHED = {
-    "graph": {"symmetric": False, "smooth_search": False, "weigh_pairs": False},
+    "graph": {"symmetric": False, "weigh_pairs": False},
     "train": {"reconstruct": "queries"},
     "impute": {"method": "nearest", "n_neighbors": 10},
 }

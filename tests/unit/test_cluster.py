@@ -117,6 +117,22 @@ def test_the_start_of_highest_likelihood_wins(monkeypatch, round_groups):
         assert adjusted_rand_score(truth, labels) == 1
 
 
+def test_a_merged_and_a_split_group_are_exchanged(round_groups):
+    """EM does not leave the optimum that merges two groups and splits the third; an exchange does."""
+    embedding, truth = round_groups
+    white = cluster._whitened(embedding)
+    first = truth == 0
+    bad = np.where(
+        truth == 2, 1, np.where(first & (white[:, 0] > np.median(white[first, 0])), 0, np.where(first, 2, 1))
+    )
+    stuck = cluster._fit_mixture(white, cluster._start_from(white, bad), 1e-5)
+    assert adjusted_rand_score(truth, stuck.predict(white)) < 0.9
+    freed = cluster._exchanged(stuck, white, np.random.default_rng(0))
+    assert adjusted_rand_score(truth, freed.predict(white)) == 1
+    # What is best is not exchanged.
+    assert cluster._exchanged(freed, white, np.random.default_rng(0)) is freed
+
+
 def test_domains_that_overlap_count_less_than_their_likelihood(round_groups):
     """Two domains on one place tell nothing apart, which costs log 2; domains far apart cost nothing."""
     white = cluster._whitened(round_groups[0])

@@ -76,9 +76,7 @@ def test_mutual_neighbours_by_brute_force(rng):
 def test_no_spatial_edge_joins_slices_and_expression_edges_only_the_linked(rng):
     slices = np.repeat(["s1", "s2", "s3"], 30)
     features, places = rng.normal(size=(90, 4)), rng.normal(size=(90, 2))
-    built = graph.build_graph(
-        stacked(places, slices), features, [("s1", "s3")], intra_knns=5, inter_knn_base=5, smooth_search=False
-    )
+    built = graph.build_graph(stacked(places, slices), features, [("s1", "s3")], intra_knns=5, inter_knn_base=5)
     mutual = built.obsp["mutual_nearest_neighbors"]
     edges = built.obsp["spatial_connectivities"].tocoo()
     assert (slices[edges.row] == slices[edges.col]).all()
@@ -153,13 +151,7 @@ def test_smoothed_input_stands_beside_the_features(rng):
     places, features = rng.normal(size=(60, 2)), rng.normal(size=(60, 4)).astype(np.float32)
     plain = graph.build_graph(stacked(places, slices), features, [("s1", "s2")], intra_knns=5)
     smoothed = graph.build_graph(
-        stacked(places, slices),
-        features,
-        [("s1", "s2")],
-        intra_knns=5,
-        smooth_input=True,
-        smooth_L=2,
-        smooth_search=False,
+        stacked(places, slices), features, [("s1", "s2")], intra_knns=5, smooth_input=True, smooth_L=2
     )
     assert smoothed.shape == (60, 12)
     A = plain.obsp["spatial_connectivities"].toarray() + np.eye(60)
@@ -174,7 +166,13 @@ def test_the_second_search_sees_means_over_the_tissue_and_leaves_the_features(rn
     slices = np.repeat(["s1", "s2"], 30)
     places, features = rng.normal(size=(60, 2)), rng.normal(size=(60, 4)).astype(np.float32)
     made = graph.build_graph(
-        stacked(places, slices), features, [("s1", "s2")], intra_knns=5, inter_knn_base=3, weigh_pairs=False
+        stacked(places, slices),
+        features,
+        [("s1", "s2")],
+        intra_knns=5,
+        inter_knn_base=3,
+        smooth_search=True,
+        weigh_pairs=False,
     )
     np.testing.assert_array_equal(made.X, features)
     around = made.obsp["spatial_connectivities"].toarray() + np.eye(60)
@@ -208,7 +206,6 @@ def test_pairs_beside_others_weigh_more_than_chance_pairs(rng):
         stacked(np.vstack([places, places]), np.repeat(["s1", "s2"], 400)),
         np.vstack([features, other]),
         [("s1", "s2")],
-        smooth_search=False,
     )
     links = sparse.triu(made.obsp["mutual_nearest_neighbors"]).tocoo()
     assert links.data.mean() == pytest.approx(1)

@@ -74,7 +74,6 @@ def test_recipe_published_replaces_defaults_alone(load):
     }
     assert changed == {
         ("graph", "symmetric"): (True, False),
-        ("graph", "smooth_search"): (True, False),
         ("graph", "weigh_pairs"): (True, False),
         ("train", "reconstruct"): ("all", "queries"),
         ("impute", "method"): ("matching", "nearest"),
