@@ -21,9 +21,7 @@ SEEDS = (1234, 0, 1, 2, 3)
 Slices = dict[tuple[str, str], ad.AnnData]  # by slice and modality, with layers["counts"]
 # The published choices, for `Mosaic.graphs` and for `fit_embed`.
 PUBLISHED_GRAPH = {key: value for key, value in PUBLISHED["graph"].items() if key not in PROPAGATION}
-PUBLISHED_TRAINING = {key: PUBLISHED["graph"][key] for key in PROPAGATION if key in PUBLISHED["graph"]} | PUBLISHED[
-    "train"
-]
+PUBLISHED_TRAINING = PUBLISHED["train"] | {"symmetric": PUBLISHED["graph"]["symmetric"]}
 # The publication scales the counts of its simulation without log-normalisation.
 SIMULATION = {"normalization": "none", "feature_selection": "all", "scale": True}
 
