@@ -1,8 +1,8 @@
 """The published data on which choices were measured, as mosaics with known truth.
 
 ``data`` is a folder with ``simulation/replicate1``, ``simulation/replicate2`` (``s1_rna.h5ad``, ``s1_adt.h5ad``,
-``s2_rna.h5ad``, ``s3_adt.h5ad`` each), ``cortex_rna_atac`` (likewise, with atac) and ``lymph_node_adt``
-(``s1_adt.h5ad``, ``s2_adt.h5ad``).
+``s2_rna.h5ad``, ``s3_adt.h5ad`` each), ``cortex_rna_atac`` (likewise, with atac), ``lymph_node_adt``
+(``s1_adt.h5ad``, ``s2_adt.h5ad``) and ``pbmc_mosaic`` (``s1_rna.h5ad``, ..., ``s4_adt.h5ad``).
 """
 
 import tempfile
@@ -153,6 +153,13 @@ def cortex(data: Path) -> Mosaic:
     return Mosaic(slices, kinds, T=0.01, n_domains=4)
 
 
+def pbmc(data: Path) -> Mosaic:
+    """RNA and ADT of blood cells of four donors in invented places, RNA, ADT, RNA and ADT; four bands."""
+    kinds = {"rna": "rna", "adt": "protein"}
+    slices = _read(data / "pbmc_mosaic", {"rna": "s1 s2 s4", "adt": "s1 s3 s4"}, kinds)
+    return Mosaic(slices, kinds, T=0.01, n_domains=4)
+
+
 def split_lymph_node(data: Path) -> Mosaic:
     """The 31 proteins in two panels as two modalities: s1 has both, s2 the first; ten domains by a pathologist."""
     whole = _read(data / "lymph_node_adt", {"adt": "s1 s2"}, {"adt": "protein"})
@@ -206,6 +213,7 @@ def with_truth(data: Path) -> dict[str, Callable[[], Mosaic]]:
         "simulation 1": lambda: simulation(data, "replicate1"),
         "simulation 2": lambda: simulation(data, "replicate2"),
         "cortex": lambda: cortex(data),
+        "pbmc": lambda: pbmc(data),
         "lymph node, split": lambda: split_lymph_node(data),
     }
 

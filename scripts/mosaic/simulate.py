@@ -39,6 +39,7 @@ from mosaic.errors import InputError
 VALUES_PER_CHUNK = 2**22  # counts made at a time: about 200 MB at the peak. Changing it changes the random numbers.
 WAVES = 64  # plane waves in a random field: enough that none of them is seen
 LAYOUT_ATTEMPTS = 200  # layouts drawn before the design is called impossible
+POWER_ROUNDS = 300  # in which the cells of a layout take the sizes asked for
 LAYOUT_SWEEPS = 2  # of Lloyd's algorithm: evens the patches out without making honeycomb of them
 GENERATED_NAME = {"rna": "GENE", "protein": "PROTEIN"}  # epigenome features are named as peaks
 PEAK_WIDTH, PEAK_GAP = (300, 1000), (1_000, 50_000)  # base pairs, from-to
@@ -155,6 +156,13 @@ DESIGN_SCHEMA = _table(
                 "scale": _number("length of the outline's bays, in widths of the area", exclusiveMinimum=0),
                 "ambient": _number("counts of a spot beside the tissue, as a share of a tissue spot's", minimum=0),
             },
+        ),
+        "composition": _by_name(
+            "slice: how frequent domains are in it; slices that are not named are divided at random",
+            _by_name(
+                "domain: its share of the slice's tissue, relative to 1 for a domain that is not named; 0: absent",
+                _number("relative share, 0 or more", minimum=0),
+            ),
         ),
         "layout": _table(
             "the shape of the domains; without it, straight borders",
@@ -291,6 +299,16 @@ def _name_faults(design: dict, source: str) -> Iterator[InputError]:
             if modality not in modalities:
                 where, hint = f"{source}: slices.{slice_name}", f"modalities are {', '.join(modalities)}"
                 yield InputError(f"there is no modality {modality!r}", where=where, hint=hint)
+
+    for slice_name, shares in design.get("composition", {}).items():
+        where = f"{source}: composition.{slice_name}"
+        if slice_name not in design["slices"]:
+            hint = f"slices are {', '.join(design['slices'])}"
+            yield InputError(f"there is no slice {slice_name!r}", where=where, hint=hint)
+        for domain in sorted(set(shares) - set(domains), key=str):
+            yield InputError(f"there is no domain {domain!r}", where=where, hint=known_domains)
+        if not any(shares.get(domain, 1) for domain in domains):
+            yield InputError("no domain is left", where=where, hint="leave a domain out of it, or give it a share")
 
     for modality, spec in modalities.items():
         where = f"{source}: modalities.{modality}"
@@ -512,15 +530,21 @@ def _tissue(design: Mapping, spots: np.ndarray, slice_name: str, seed: int) -> _
     in_tissue = _outline(design.get("tissue"), places, neighbours, rng)
 
     n_domains = len(design["domains"])
+    composition = design.get("composition", {}).get(slice_name)
+    shares = None
+    if composition is not None:
+        shares = np.array([composition.get(name, 1) for name in design["domains"]], dtype=float)
+        shares /= shares.sum()
     domain = np.full(len(spots), -1)
     number = np.cumsum(in_tissue) - 1  # of a tissue spot among tissue spots
     inside = number[neighbours[in_tissue[neighbours].all(axis=1)]]
-    domain[in_tissue] = _domains(design, places[in_tissue], inside, rng, where=f"slice {slice_name}")
+    domain[in_tissue] = _domains(design, shares, places[in_tissue], inside, rng, where=f"slice {slice_name}")
 
     mixture = np.full((len(spots), n_domains), np.nan)
     mixture[in_tissue] = np.eye(n_domains)[domain[in_tissue]]
     if mixing := design.get("mixing"):
-        mean = (1 - mixing["share"]) * mixture[in_tissue] + mixing["share"] / n_domains
+        strays = np.full(n_domains, 1 / n_domains) if shares is None else shares
+        mean = (1 - mixing["share"]) * mixture[in_tissue] + mixing["share"] * strays
         cells = rng.standard_gamma(mixing["concentration"] * mean)  # Dirichlet, once divided by their sum
         mixture[in_tissue] = cells / cells.sum(axis=1, keepdims=True)
     mixture[~in_tissue] = mixture[in_tissue].mean(axis=0)  # what leaks out of all of the tissue
@@ -549,12 +573,25 @@ def _outline(
 
 
 def _domains(
-    design: Mapping, places: np.ndarray, neighbours: np.ndarray, rng: np.random.Generator, where: str
+    design: Mapping,
+    shares: np.ndarray | None,
+    places: np.ndarray,
+    neighbours: np.ndarray,
+    rng: np.random.Generator,
+    where: str,
 ) -> np.ndarray:
-    """Domain index of every tissue spot (n,): warped Voronoi cells, each in one piece, no domain too small."""
+    """Domain index of every tissue spot (n,): warped Voronoi cells, each in one piece, no domain too small.
+
+    ``shares`` of the domains (d,), 0 for one that is absent, are met by moving the cells' borders; None leaves the
+    sizes to chance.
+    """
     layout = design.get("layout", {"warp": 0.0, "scale": 1.0, "min_share": 0.0})
     patches = np.repeat(np.arange(len(design["domains"])), list(design["domains"].values()))
     smallest = max(1, layout["min_share"] * len(places))
+    if shares is not None:
+        patches = patches[shares[patches] > 0]
+        # The shares are asked for, so that a small domain is meant to be small.
+        smallest = max(1, 0.5 * shares[shares > 0].min() * len(places))
     for _ in range(LAYOUT_ATTEMPTS if len(patches) <= len(places) else 0):
         warped = places + layout["warp"] * np.column_stack([_smooth_field(places, layout["scale"], rng) for _ in "xy"])
         sites = rng.choice(warped, size=len(patches), replace=False)
@@ -562,10 +599,15 @@ def _domains(
             _, cell = kmeans2(warped, sites, iter=LAYOUT_SWEEPS, minit="matrix", missing="raise")
         except ClusterError:  # a cell became empty
             continue
+        named = rng.permutation(patches)
+        if shares is not None:
+            sizes = (shares / np.maximum(np.bincount(patches, minlength=len(shares)), 1))[named]
+            cell = _cells_of_size(warped, cell, sizes)
         cell = _without_fragments(cell, places, neighbours)
-        domain = rng.permutation(patches)[cell]
+        domain = named[cell]
         in_one_piece = _pieces(cell, neighbours).max() + 1 == len(patches)
-        if in_one_piece and np.bincount(domain, minlength=len(design["domains"])).min() >= smallest:
+        present = np.bincount(domain, minlength=len(design["domains"]))
+        if in_one_piece and (present if shares is None else present[shares > 0]).min() >= smallest:
             return domain
     problem = (
         f"{len(patches)} patches with at least {smallest:.0f} spots a domain do not fit on {len(places)} tissue spots"
@@ -573,6 +615,21 @@ def _domains(
     raise InputError(
         problem, where=where, hint="lower layout.min_share, layout.warp or the patches, or enlarge the grid"
     )
+
+
+def _cells_of_size(places: np.ndarray, cell: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Cells about the same centres (n,) that hold the given shares (cells,) of the places (n, 2).
+
+    A power diagram: each centre's squared distances get an offset of its own, raised where the cell is too large
+    (Aurenhammer, Hoffmann and Aronov, Algorithmica 1998).
+    """
+    centres = np.array([places[cell == number].mean(axis=0) for number in range(len(sizes))])
+    squared = ((places[:, None] - centres) ** 2).sum(axis=2)
+    offset, step = np.zeros(len(sizes)), squared.mean()
+    for number in range(1, POWER_ROUNDS + 1):
+        cell = (squared + offset).argmin(axis=1)
+        offset += step / np.sqrt(number) * (np.bincount(cell, minlength=len(sizes)) / len(places) - sizes)
+    return cell
 
 
 def _smooth_field(places: np.ndarray, scale: float, rng: np.random.Generator) -> np.ndarray:

@@ -304,6 +304,26 @@ def test_domains_are_patches_of_a_decent_size(design, demo):
             assert (sizes > 3).sum() <= patches
 
 
+def test_slices_have_the_composition_that_the_design_gives_them(design):
+    composition = {"s2": {"medulla": 0, "follicle": 5}, "s3": {"follicle": 36}}
+    made = simulate_mosaic(design | {"composition": composition}, SEED)
+    for key in (("s2", "rna"), ("s3", "adt")):
+        own = composition[key[0]]
+        expected = pd.Series({domain: own.get(domain, 1) for domain in design["domains"]})
+        found = tissue(made[key]).obs["domain"].value_counts(normalize=True).reindex(expected.index, fill_value=0)
+        np.testing.assert_allclose(found, expected / expected.sum(), atol=0.02)
+    # No spot holds cells of a domain that is absent: what only its cells express stays low.
+    plasma = {name: made[name, "rna"][:, ["JCHAIN", "MZB1", "SDC1"]] for name in ("s1", "s2")}
+    share = {name: totals(own).sum() / totals(made[name, "rna"]).sum() for name, own in plasma.items()}
+    assert share["s2"] < 0.6 * share["s1"]
+
+
+def test_other_slices_stay_as_they_are_beside_a_composition(design, demo):
+    made = simulate_mosaic(design | {"composition": {"s2": {"medulla": 0}}}, SEED)
+    assert same(made["s1", "rna"], demo["s1", "rna"])
+    assert not same(made["s2", "rna"], demo["s2", "rna"])
+
+
 def test_domains_lie_elsewhere_in_every_slice(demo):
     slices = [demo["s1", "rna"], demo["s2", "rna"], demo["s3", "adt"]]
     for one, other in zip(slices, slices[1:] + slices[:1], strict=True):
@@ -403,6 +423,10 @@ def changed(path: str, value) -> dict:
         ("modalities.rna.looks_like", {"a": "a"}, "modalities.rna.looks_like", "itself hidden", "this modality sees"),
         ("modalities.adt.looks_like", {"a": "b"}, "modalities.adt.markers", "would do nothing", "remove the markers"),
         ("modalities.adt.background", ["CD3"], "modalities.adt", "named more than once: CD3", "either a marker"),
+        ("composition", {"s9": {"a": 2}}, "composition.s9", "there is no slice 's9'", "slices are s1, s2"),
+        ("composition", {"s1": {"x": 2}}, "composition.s1", "there is no domain 'x'", "domains are a, b, c"),
+        ("composition", {"s1": {"a": 0, "b": 0, "c": 0}}, "composition.s1", "no domain is left", "give it a share"),
+        ("composition", {"s1": {"a": -1}}, "composition.s1.a", "less than the minimum", "relative share"),
         ("modalities.rna.markers", 11, "modalities.rna", "n_features is 30, but names and markers need 33", "raise"),
         ("modalities.adt.kind", "epigenome", "modalities.adt", "peaks are generated", "as a number"),
     ],
