@@ -65,8 +65,7 @@ class Mosaic(NamedTuple):
 
         made = {}
         for modality, adata in reduced.items():
-            features = adata.obsm[adata.uns["features_key"]]
-            made[modality] = graph.build_graph(adata, features, self.sheet.linked(modality), **changed)
+            made[modality] = graph.build_graph(adata, adata.obsm["X_corrected"], self.sheet.linked(modality), **changed)
             made[modality].obs = adata.obs
         return made
 

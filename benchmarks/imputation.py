@@ -53,7 +53,7 @@ def baselines(mosaic, reduced, spots: pd.Index) -> dict[str, np.ndarray]:
     donors, seen, queries = (mosaic.slices[key] for key in ((bridge, modality), (bridge, source), (name, source)))
     both = donors.obs_names[donors.obs_names.isin(seen.obs_names) & donors.obs_names.isin(reduced[source].obs_names)]
     counts, seen, queries = donors[both].layers["counts"], seen[both], queries[spots]
-    latent = pd.DataFrame(reduced[source].obsm[reduced[source].uns["features_key"]], index=reduced[source].obs_names)
+    latent = pd.DataFrame(reduced[source].obsm["X_corrected"], index=reduced[source].obs_names)
     made = {"mean profile": np.tile(np.asarray(counts.mean(axis=0)), (len(spots), 1))}
     if name == "s1b":
         near = impute.nearest_donors(queries.obsm["spatial"], seen.obsm["spatial"], 10)

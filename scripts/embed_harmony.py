@@ -5,8 +5,9 @@ from mosaic.peers import program
 with program(__doc__) as task:
     import logging
 
-    import harmonypy
     import pandas as pd
+
+    from mosaic.batch_correction import harmony
 
     graphs = task.reduced()
     slices = {name for graph in graphs.values() for name in graph.obs["slice"].unique()}
@@ -14,8 +15,7 @@ with program(__doc__) as task:
     logging.getLogger("mosaic.peers").info("Harmony of %s", name)
     graph = graphs[name]
     # Before the workflow's own correction, so that each seed has one of its own.
-    features = graph.obsm[next(key for key in ("X_pca", "X_lsi", "X_features") if key in graph.obsm)]
+    features = graph.obsm["X_reduced"]
     if len(slices) > 1:
-        meta = {"slice": graph.obs["slice"].to_numpy(dtype=str)}
-        features = harmonypy.run_harmony(features, meta, "slice", random_state=task.seed, verbose=False).Z_corr
+        features, _ = harmony(features, graph.obs["slice"].to_numpy(dtype=str), seed=task.seed)
     task.write_joint(graphs, pd.DataFrame(features, graph.obs_names))

@@ -364,7 +364,7 @@ def test_features_before_harmony(shared_data):
     kept = np.load(RECORDINGS / "nodrop.npz")
     mosaic = simulation(shared_data, "replicate1")
     for k, adata in mosaic.reduced(batch_correction="none").items():
-        ours = adata.obsm["X_pca"]
+        ours = adata.obsm["X_reduced"]
         published = np.vstack([kept[f"pca_before_harmony_{k}_{name}"] for name in SLICES[k]])
         sign = np.sign((ours * published).sum(axis=0))
         np.testing.assert_allclose(ours * sign, published, atol=2e-3)

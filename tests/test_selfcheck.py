@@ -138,7 +138,9 @@ def test_scores_are_those_written_out(easy, monkeypatch):
 
 def test_the_baseline_takes_the_first_source_that_has_a_spot():
     def table(names, values):
-        return ad.AnnData(obs=pd.DataFrame(index=names), obsm={"X_pca": np.array(values, dtype=np.float32)[:, None]})
+        return ad.AnnData(
+            obs=pd.DataFrame(index=names), obsm={"X_reduced": np.array(values, dtype=np.float32)[:, None]}
+        )
 
     reduced = {"rna": table(["q1", "d1", "d2"], [0, 5, 1]), "atac": table(["q1", "q2", "d1", "d3"], [0, 9, 0, 8])}
     spots, donors = pd.Index(["q1", "q2", "q3"]), pd.Index(["d1", "d2", "d3"])

@@ -17,7 +17,7 @@ from mosaic.graph import build_graph, spot_pitch
 from mosaic.impute import dense, impute_modality
 from mosaic.normalize import normalize_slice
 from mosaic.reduce import reduce_modality
-from mosaic.settings import KIND_DEFAULTS, PUBLISHED, PUBLISHED_KINDS, Row, Sheet, design_faults
+from mosaic.settings import KIND_DEFAULTS, PUBLISHED, PUBLISHED_HARMONY, PUBLISHED_KINDS, Row, Sheet, design_faults
 from mosaic.spots import LATENT, collect_embeddings, count_matrix, feature_matrix, stack
 from mosaic.training import embed, fit
 
@@ -28,7 +28,7 @@ Slices = Sequence[ad.AnnData | None]
 
 def RNA_preprocess(
     rna_ads: Slices,
-    batch_corr: bool = False,
+    batch_corr: bool | str | Mapping = False,
     favor: str = "adapted",
     n_hvg: int | None = 5000,
     lognorm: bool = True,
@@ -45,7 +45,8 @@ def RNA_preprocess(
     rna_ads
         Slices with raw counts in X (spots x genes); None where a slice has no RNA.
     batch_corr
-        Correct for the slice with Harmony.
+        Correct for the slice: True with Harmony as published; or as the workflow does, by a value of its
+        ``batch_correction``, such as ``auto``, which looks at ``obsm["spatial"]``.
     favor
         ``scanpy``: counts per 10,000, log1p, highly variable genes, PCA. ``adapted``: highly variable genes by
         ``seurat_v3``, counts per 10,000, log1p, truncated SVD, each spot z-scored.
@@ -84,7 +85,7 @@ def RNA_preprocess(
 
 def ADT_preprocess(
     adt_ads: Slices,
-    batch_corr: bool = False,
+    batch_corr: bool | str | Mapping = False,
     favor: str = "clr",
     lognorm: bool = True,
     scale: bool = False,
@@ -118,7 +119,7 @@ def ADT_preprocess(
 
 def Epigenome_preprocess(
     epi_ads: Slices,
-    batch_corr: bool = False,
+    batch_corr: bool | str | Mapping = False,
     n_peak: int = 100_000,
     n_comps: int = 50,
     batch_key: str = "src",
@@ -435,7 +436,7 @@ class SpaMosaic:
 
 
 def _preprocess(
-    adatas: Slices, kind: str, chosen: Mapping, *, batch_corr: bool, batch_key: str, key: str
+    adatas: Slices, kind: str, chosen: Mapping, *, batch_corr: bool | str | Mapping, batch_key: str, key: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Features of all slices into ``obsm[key]``; names and numbers of the features that were used."""
     present = [adata for adata in adatas if adata is not None]
@@ -444,7 +445,8 @@ def _preprocess(
             "no slice was given", where=f"{kind} slices", hint="a list of AnnData, None where one lacks it"
         )
     names = _slice_names({kind: adatas}, batch_key)
-    settings = KIND_DEFAULTS[kind] | chosen | {"batch_correction": "harmony" if batch_corr else "none"}
+    method = {True: PUBLISHED_HARMONY, False: "none"}[batch_corr] if isinstance(batch_corr, bool) else batch_corr
+    settings = KIND_DEFAULTS[kind] | chosen | {"batch_correction": method}
     normalization = settings.pop("normalization")
     slices = []
     for number, (name, adata) in enumerate(zip(names, adatas, strict=True)):
@@ -461,7 +463,7 @@ def _preprocess(
         made = ad.AnnData(matrix, obs=_obs(adata, name), var=adata.var[[]], layers=layers, obsm={"spatial": spatial})
         slices.append(normalize_slice(made, normalization))
     reduced = reduce_modality(slices, kind, kind=kind, **settings)
-    features = reduced.obsm[reduced.uns["features_key"]]
+    features = reduced.obsm["X_corrected"]
     start = 0
     for adata in present:
         adata.obsm[key] = features[start : start + adata.n_obs]

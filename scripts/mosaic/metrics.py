@@ -7,7 +7,6 @@ from itertools import combinations
 import mudata as md
 import numpy as np
 import pandas as pd
-from harmonypy import compute_lisi
 from scipy import sparse
 from scipy.spatial import KDTree
 from sklearn.metrics import adjusted_rand_score, f1_score, normalized_mutual_info_score
@@ -15,6 +14,7 @@ from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from sklearn.preprocessing import normalize
 
 from mosaic.errors import InputError
+from mosaic.mixing import ilisi, ilisi_within
 from mosaic.neighbors import nearest
 from mosaic.spots import LATENT, paired, slice_names
 
@@ -26,31 +26,6 @@ _MOST_PAIRED = 20_000
 _MOST_LISI = 10_000
 
 _BLOCK_ROWS = 1024
-
-
-def ilisi(embedding: np.ndarray, slices: np.ndarray) -> float:
-    """Integration LISI: how evenly slices mix around a spot, 0 (one slice alone) to 1 (all alike).
-
-    Median over spots of the local inverse Simpson index of the slices among a spot's 90 nearest (perplexity 30),
-    scaled as in scIB (Luecken et al., Nature Methods 2022; index by Korsunsky et al., Nature Methods 2019).
-
-    Parameters
-    ----------
-    embedding
-        Spots x n_latent.
-    slices
-        Each spot's slice.
-
-    Returns
-    -------
-    NaN where there is one slice only.
-    """
-    n_slices = len(np.unique(slices))
-    if n_slices < 2:
-        return np.nan
-    perplexity = min(30.0, (len(embedding) - 1) / 3)
-    index = compute_lisi(embedding, {"slice": np.asarray(slices, dtype=str)}, ["slice"], perplexity=perplexity)
-    return float((np.median(index) - 1) / (n_slices - 1))
 
 
 def foscttm(first: np.ndarray, second: np.ndarray, rows: np.ndarray | None = None) -> float:
@@ -223,6 +198,9 @@ def evaluate(embedding: md.MuData, domains: np.ndarray, truth: pd.Series | None,
     latent = embedding.obsm[LATENT]
     sample = _sample(len(latent), _MOST_LISI, rng, "iLISI")
     rows.append(("iLISI", "all", ilisi(latent[sample], slices[sample]), "up"))
+    if truth is not None:
+        within = ilisi_within(latent[sample], slices[sample], truth.iloc[sample])
+        rows.append(("iLISI within shared domains", "all", within, "up"))
     rows += _alignment(embedding, truth, rng)
     for name, metric in (("PAS", pas), ("CHAOS", chaos)):
         values = {f"slice:{key}": metric(embedding.obsm["spatial"][own], domains[own]) for key, own in members.items()}

@@ -36,7 +36,7 @@ def preprocess(
     scale: bool,
     reduction: str,
     n_comps: int,
-    batch_correction: str,
+    batch_correction: str | Mapping,
     **_: object,
 ) -> None:
     """Put features into ``obsm["features"]`` of all slices of a modality, with the package's function for its kind.
@@ -58,7 +58,7 @@ def preprocess(
         counts = adata.layers["counts"]
         # Its centred log ratio takes no sparse matrix of SciPy from 1.14 on.
         adata.X = counts.toarray() if kind == "protein" else counts.copy()
-    common = {"batch_corr": batch_correction == "harmony", "n_comps": n_comps, "batch_key": "slice", "key": KEY}
+    common = {"batch_corr": batch_correction != "none", "n_comps": n_comps, "batch_key": "slice", "key": KEY}
     n_shared = len(set.intersection(*(set(adata.var_names) for adata in slices)))
     most = min(n_top_features or n_shared, n_shared)
     lognorm = normalization == "log"

@@ -1,10 +1,9 @@
-"""From the normalised slices of one modality to features: selection, PCA or LSI, and Harmony."""
+"""From the normalised slices of one modality to features: selection, PCA or LSI, and batch correction."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import anndata as ad
-import harmonypy
 import numpy as np
 import scanpy as sc
 from scipy import sparse
@@ -12,6 +11,7 @@ from scipy.stats import zscore
 from sklearn.decomposition import TruncatedSVD
 from sklearn.preprocessing import normalize
 
+from mosaic.batch_correction import correct, within_slices
 from mosaic.errors import InputError
 from mosaic.spots import slice_names, stack
 
@@ -122,26 +122,6 @@ def inverse_document_frequency(frequencies: sparse.csr_matrix, counts: sparse.cs
     return sparse.csr_matrix(frequencies @ sparse.diags_array(weights), dtype=np.float32)
 
 
-def harmonize(features: np.ndarray, slices: np.ndarray, seed: int) -> np.ndarray:
-    """Remove what separates the slices with Harmony (Korsunsky et al., Nature Methods 2019).
-
-    Parameters
-    ----------
-    features
-        Spots x components.
-    slices
-        Each spot's slice.
-    seed
-        Of Harmony's clustering.
-
-    Returns
-    -------
-    Corrected features (spots x components, float32).
-    """
-    result = harmonypy.run_harmony(features, {"slice": slices}, "slice", random_state=seed, verbose=False)
-    return result.Z_corr.astype(np.float32)
-
-
 def needs_counts(*, feature_selection: str, reduction: str, **_: object) -> bool:
     """Whether ``reduce_modality`` looks at ``layers["counts"]`` with these settings, or at X alone."""
     return reduction == "lsi" or (reduction == "pca" and feature_selection == "seurat_v3")
@@ -157,7 +137,7 @@ def reduce_modality(
     scale: bool,
     reduction: str,
     n_comps: int,
-    batch_correction: str,
+    batch_correction: str | Mapping[str, Mapping],
     drop_first: str | None = None,
     seed: int = 0,
 ) -> ad.AnnData:
@@ -183,20 +163,21 @@ def reduce_modality(
     drop_first
         See ``lsi``.
     batch_correction
-        ``harmony`` (left out, and logged, where there is one slice) or ``none``.
+        See ``batch_correction.correct``; left out, and logged, where there is one slice.
     seed
         Of SVD and Harmony.
 
     Returns
     -------
-    AnnData of the selected features without X: ``obsm["X_pca"]`` or ``obsm["X_lsi"]`` (``obsm["X_features"]`` for
-    reduction ``none``), ``obsm["X_harmony"]`` where corrected, loadings in ``varm``, coordinates in
-    ``obsm["spatial"]``; ``uns["features_key"]`` names the obsm to go on with.
+    AnnData of the selected features without X: ``obsm["X_reduced"]`` (spots x components), ``obsm["X_corrected"]``, the
+    same after batch correction, coordinates in ``obsm["spatial"]``; ``varm["loadings"]`` of ``X_reduced``, and
+    ``varm["loadings_within"]`` where the pair shift corrected features by the variation within slices;
+    ``uns["batch_correction"]``, what it did (``batch_correction.Correction.record``).
 
     Raises
     ------
     InputError
-        If the slices share no features, or fewer than two components are possible.
+        If the slices share no features, fewer than two components are possible, or no feature varies.
     """
     adata = stack(slices, modality)
     if reduction != "none":
@@ -214,38 +195,50 @@ def reduce_modality(
         if available < n_comps:
             logger.warning("%s: %d components instead of %d, as the data has no more", modality, available, n_comps)
         n_comps = min(n_comps, available)
+    within, slices_of_spots = None, adata.obs["slice"].to_numpy(dtype=str)
     if reduction == "none":
-        key, features, loadings = "X_features", np.asarray(adata.X, dtype=np.float32), None
+        features, loadings = np.asarray(adata.X, dtype=np.float32), None
     elif reduction == "lsi":
-        key, matrix = "X_lsi", adata.layers["counts"]
+        matrix = adata.layers["counts"]
         if kind == "epigenome":
             matrix = inverse_document_frequency(sparse.csr_matrix(adata.X), matrix)
         features, loadings = lsi(log_shares(matrix), n_comps, drop_first=drop_first, seed=seed)
     else:
-        key = "X_pca"
+        if not (adata.X.max(axis=0) - adata.X.min(axis=0)).max() > 0:
+            raise InputError(
+                "no feature varies over the spots, so there is nothing to reduce",
+                where=f"modality {modality}",
+                hint="look at the counts of its files; are they normalised or clipped already?",
+            )
         if scale:
             # PCA subtracts the means, without making sparse data dense.
             sc.pp.scale(adata, zero_center=False)
-        sc.pp.pca(adata, n_comps=n_comps, random_state=seed)
+        # Without mask_var it would take a column highly_variable for the selection.
+        sc.pp.pca(adata, n_comps=n_comps, random_state=seed, mask_var=None)
         features, loadings = adata.obsm["X_pca"].astype(np.float32), adata.varm["PCs"].astype(np.float32)
 
-    result = ad.AnnData(
-        obs=adata.obs,
-        var=adata.var[[]],
-        obsm={"spatial": adata.obsm["spatial"], key: features},
-        varm={} if loadings is None else {"loadings": loadings},
-    )
-    if batch_correction == "harmony":
-        if adata.obs["slice"].nunique() == 1:
-            logger.info("%s: one slice only, so Harmony is left out", modality)
-        else:
-            result.obsm["X_harmony"] = harmonize(features, adata.obs["slice"].to_numpy(dtype=str), seed)
-            key = "X_harmony"
-    if not np.isfinite(result.obsm[key]).all():
+        def within() -> tuple[np.ndarray, np.ndarray]:
+            axes = within_slices(adata.X, slices_of_spots, n_comps)
+            mean = np.asarray(adata.X.mean(axis=0)).ravel()
+            return adata.X @ axes - mean @ axes, axes.astype(np.float32)
+
+    if not np.isfinite(features).all():
         raise InputError(
             "the features are not finite after reduction",
             where=f"modality {modality}",
             hint="look for features without variance, or raise min_counts under qc",
         )
-    result.uns["features_key"] = key
-    return result
+    if adata.obs["slice"].nunique() == 1:
+        logger.info("%s: one slice only, so batch correction is left out", modality)
+        batch_correction = "none"
+    corrected = correct(
+        features, slices_of_spots, adata.obsm["spatial"], batch_correction, seed=seed, within=within, what=modality
+    )
+    varm = {"loadings": loadings, "loadings_within": corrected.loadings}
+    return ad.AnnData(
+        obs=adata.obs,
+        var=adata.var[[]],
+        obsm={"spatial": adata.obsm["spatial"], "X_reduced": features, "X_corrected": corrected.features},
+        varm={key: values for key, values in varm.items() if values is not None},
+        uns={"batch_correction": corrected.record},
+    )

@@ -126,8 +126,7 @@ def run_fold(
             where=f"slice {slice_name}",
             hint="set checks.n_folds to 2 or more, or checks.imputation to false",
         )
-    features = kept.obsm[kept.uns["features_key"]]
-    seen_graphs = {**graphs, modality: build_graph(kept, features, linked, **graph_settings)}
+    seen_graphs = {**graphs, modality: build_graph(kept, kept.obsm["X_corrected"], linked, **graph_settings)}
     encoders, _ = training.fit(seen_graphs, seed=seed, **train_settings)
     mdata = training.embed(seen_graphs, encoders, train_settings)
     spots = whole.obs_names[hidden][seen]
@@ -151,18 +150,17 @@ def run_fold(
 def _unintegrated(
     reduced: Mapping[str, ad.AnnData], sources: Sequence[str], spots: pd.Index, donors: pd.Index, n_neighbors: int
 ) -> sparse.csr_matrix:
-    """Weights of the nearest donors before Harmony, in the features of the first source that has spot and donors."""
+    """Weights of the nearest donors before batch correction, by the first source that has both spot and donors."""
     n_neighbors = min(n_neighbors, len(donors))
     # Where no source places a spot among the donors, any of them stand in.
     chosen = np.tile(np.linspace(0, len(donors) - 1, n_neighbors).astype(int), (len(spots), 1))
     open_rows = np.ones(len(spots), dtype=bool)
     for source in sources:
         adata = reduced[source]
-        first = next(key for key in ("X_pca", "X_lsi", "X_features") if key in adata.obsm)
         queries, among = adata.obs_names.get_indexer(spots), adata.obs_names.get_indexer(donors)
         rows, places = np.flatnonzero(open_rows & (queries >= 0)), np.flatnonzero(among >= 0)
         if rows.size and places.size >= n_neighbors:
-            features = adata.obsm[first]
+            features = adata.obsm["X_reduced"]
             found = nearest(features[queries[rows]], features[among[places]], n_neighbors)[1]
             chosen[rows] = places[found]
             open_rows[rows] = False

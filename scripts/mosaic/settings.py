@@ -25,7 +25,7 @@ KIND_DEFAULTS = {
         "scale": False,
         "reduction": "pca",
         "n_comps": 50,
-        "batch_correction": "harmony",
+        "batch_correction": "auto",
     },
     "protein": {
         "normalization": "clr",
@@ -34,7 +34,7 @@ KIND_DEFAULTS = {
         "scale": False,
         "reduction": "pca",
         "n_comps": 50,
-        "batch_correction": "harmony",
+        "batch_correction": "auto",
     },
     "epigenome": {
         "normalization": "tfidf",
@@ -44,7 +44,7 @@ KIND_DEFAULTS = {
         "reduction": "lsi",
         "n_comps": 50,
         "drop_first": "before_zscore",
-        "batch_correction": "harmony",
+        "batch_correction": "auto",
     },
     "features": {
         "normalization": "none",
@@ -59,7 +59,16 @@ KIND_DEFAULTS = {
 
 # What recipe `published` puts in place of this workflow's defaults: those above, by kind, and the schema's, by section.
 # docs/method.md says what each choice is worth.
-PUBLISHED_KINDS = {"epigenome": {"feature_selection": "seurat_v3", "drop_first": "after_zscore"}}
+PUBLISHED_HARMONY = {"harmony": {"lamb": 1.0, "max_iter": 10}}
+PUBLISHED_KINDS = {
+    "rna": {"batch_correction": PUBLISHED_HARMONY},
+    "protein": {"batch_correction": PUBLISHED_HARMONY},
+    "epigenome": {
+        "feature_selection": "seurat_v3",
+        "drop_first": "after_zscore",
+        "batch_correction": PUBLISHED_HARMONY,
+    },
+}
 PUBLISHED = {
     "graph": {"symmetric": False, "weigh_pairs": False},
     "train": {"reconstruct": "queries"},

@@ -202,6 +202,7 @@ def test_evaluate_has_every_metric_of_every_scope(run):
         **dict.fromkeys(("ARI", "NMI", "PAS", "CHAOS"), each),
         **dict.fromkeys(("FOSCTTM", "matching score", "label transfer F1"), pair),
         "iLISI": {"all"},
+        "iLISI within shared domains": {"all"},
     }
     assert table["value"].notna().all()
     down = set(table.loc[table["direction"] == "down", "metric"])

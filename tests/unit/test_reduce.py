@@ -5,7 +5,7 @@ import pytest
 from scipy import sparse
 from sklearn.decomposition import PCA
 
-from mosaic import normalize, reduce, spots
+from mosaic import mixing, normalize, reduce, spots
 from mosaic.errors import InputError
 
 PLAIN = {
@@ -36,22 +36,21 @@ def test_pca_is_scikit_learns(slices):
     done = reduce.reduce_modality(slices, "rna", **PLAIN)
     X = np.vstack([adata.X.toarray() for adata in slices])
     expected = PCA(5, svd_solver="full").fit_transform(X)
-    np.testing.assert_allclose(np.abs(done.obsm["X_pca"]), np.abs(expected), atol=1e-3)
-    np.testing.assert_allclose(done.obsm["X_pca"], (X - X.mean(axis=0)) @ done.varm["loadings"], atol=1e-3)
-    assert done.uns["features_key"] == "X_pca"
+    np.testing.assert_allclose(np.abs(done.obsm["X_reduced"]), np.abs(expected), atol=1e-3)
+    np.testing.assert_allclose(done.obsm["X_reduced"], (X - X.mean(axis=0)) @ done.varm["loadings"], atol=1e-3)
+    np.testing.assert_array_equal(done.obsm["X_corrected"], done.obsm["X_reduced"])
+    assert done.uns["batch_correction"]["method"] == "none"
 
 
 def test_harmony_mixes_slices_and_one_slice_needs_none(slices):
     done = reduce.reduce_modality(slices, "rna", **PLAIN | {"batch_correction": "harmony"})
-    first = (done.obs["slice"] == "s1").to_numpy()
-
-    def gap(key):
-        return np.linalg.norm(done.obsm[key][first].mean(axis=0) - done.obsm[key][~first].mean(axis=0))
-
-    assert gap("X_harmony") < 0.9 * gap("X_pca")
+    names = done.obs["slice"].to_numpy(dtype=str)
+    before, after = (mixing.ilisi(done.obsm[key], names) for key in ("X_reduced", "X_corrected"))
+    assert after > before + 0.05
+    assert done.uns["batch_correction"]["ilisi_after"] == pytest.approx(after)
     alone = reduce.reduce_modality(slices[:1], "rna", **PLAIN | {"batch_correction": "harmony"})
-    assert alone.uns["features_key"] == "X_pca"
-    assert "X_harmony" not in alone.obsm
+    np.testing.assert_array_equal(alone.obsm["X_corrected"], alone.obsm["X_reduced"])
+    assert alone.uns["batch_correction"]["method"] == "none"
 
 
 def test_ready_features_pass_through(slices):
@@ -59,14 +58,14 @@ def test_ready_features_pass_through(slices):
         adata.X = adata.X.toarray()
     done = reduce.reduce_modality(slices, "x", **PLAIN | {"kind": "features", "reduction": "none"})
     stacked = np.vstack([adata.X for adata in slices])
-    np.testing.assert_array_equal(done.obsm["X_features"], stacked)
+    np.testing.assert_array_equal(done.obsm["X_corrected"], stacked)
 
 
 def test_lsi_drops_depth_and_scales_spots(slices):
     peaks = [normalize.normalize_slice(adata, "tfidf") for adata in slices]
     settings = PLAIN | {"kind": "epigenome", "reduction": "lsi", "drop_first": "before_zscore"}
     done = reduce.reduce_modality(peaks, "atac", **settings)
-    lsi = done.obsm["X_lsi"]
+    lsi = done.obsm["X_reduced"]
     np.testing.assert_allclose(lsi.mean(axis=1), 0, atol=1e-5)
     np.testing.assert_allclose(lsi.std(axis=1, ddof=1), 1, rtol=1e-5)
     # The formulas written out: TF-IDF, spots to 10,000, log1p, SVD, components 2 to 6.
@@ -84,10 +83,10 @@ def test_lsi_drops_depth_and_scales_spots(slices):
 def test_lsi_as_published_is_scaled_before_the_first_component_goes(slices):
     peaks = [normalize.normalize_slice(adata, "tfidf") for adata in slices]
     settings = PLAIN | {"kind": "epigenome", "reduction": "lsi", "drop_first": "after_zscore"}
-    published = reduce.reduce_modality(peaks, "atac", **settings).obsm["X_lsi"]
+    published = reduce.reduce_modality(peaks, "atac", **settings).obsm["X_reduced"]
     settings |= {"n_comps": PLAIN["n_comps"] + 1, "drop_first": None}
     np.testing.assert_allclose(
-        published, reduce.reduce_modality(peaks, "atac", **settings).obsm["X_lsi"][:, 1:], atol=1e-4
+        published, reduce.reduce_modality(peaks, "atac", **settings).obsm["X_reduced"][:, 1:], atol=1e-4
     )
 
 
@@ -97,7 +96,7 @@ def test_lsi_of_rna_takes_shares_of_the_selected_features(slices):
     counts = np.vstack([adata[:, done.var_names].layers["counts"].toarray() for adata in slices])
     scores = np.log1p(1e4 * counts / counts.sum(axis=1, keepdims=True)) @ done.varm["loadings"]
     expected = (scores - scores.mean(axis=1, keepdims=True)) / scores.std(axis=1, ddof=1, keepdims=True)
-    np.testing.assert_allclose(done.obsm["X_lsi"], expected, atol=0.15)  # of a flat spectrum
+    np.testing.assert_allclose(done.obsm["X_reduced"], expected, atol=0.15)  # of a flat spectrum
 
 
 def test_feature_selection(slices):
@@ -126,3 +125,26 @@ def test_selection_that_breaks_down_says_what_to_do(slices, monkeypatch):
 def test_too_little_to_reduce(slices):
     with pytest.raises(InputError, match=r"modality rna: 200 spots x 2 features are too few"):
         reduce.reduce_modality([adata[:, :2].copy() for adata in slices], "rna", **PLAIN)
+
+
+def test_a_column_highly_variable_of_the_user_selects_nothing(slices):
+    plain = reduce.reduce_modality(slices, "rna", **PLAIN)
+    for adata in slices:
+        adata.var["highly_variable"] = np.arange(adata.n_vars) < 6
+    np.testing.assert_array_equal(
+        reduce.reduce_modality(slices, "rna", **PLAIN).obsm["X_reduced"], plain.obsm["X_reduced"]
+    )
+
+
+def test_features_without_variance_are_told(slices):
+    for adata in slices:
+        adata.X = sparse.csr_matrix(np.ones(adata.shape, dtype=np.float32))
+    with pytest.raises(InputError, match=r"modality rna: no feature varies"):
+        reduce.reduce_modality(slices, "rna", **PLAIN)
+
+
+def test_the_pair_shift_takes_loadings_of_the_variation_within_slices(slices):
+    done = reduce.reduce_modality(slices, "rna", **PLAIN | {"batch_correction": "pair_shift"})
+    assert done.uns["batch_correction"]["method"] == "pair_shift"
+    assert done.varm["loadings_within"].shape == done.varm["loadings"].shape
+    assert np.abs(done.varm["loadings_within"] - done.varm["loadings"]).max() > 0.01

@@ -1,0 +1,400 @@
+"""Batch correction: what separates the slices in features is taken away, and it is measured how far that went.
+
+Two ways, of which ``auto`` takes the one that the data support:
+
+- *Harmony* (Korsunsky et al., Nature Methods 2019), run until it converges. It draws slices together until clusters
+  have them in equal parts. Where every feature differs between slices, its clusters hold one slice each, and it does
+  nothing.
+- *Pair shift*: each slice is moved as a whole, by what its mutual nearest neighbours in other slices differ
+  (Haghverdi et al., Nature Biotechnology 2018), counting pairs that have others beside them on the tissue; then Harmony
+  without its diversity penalty corrects cluster by cluster. The shift is learnt from tissue that slices share, not from
+  their means, which differ also where their compositions do.
+
+The evidence by which ``auto`` chooses is the number of mutual nearest neighbours that have others beside them, beyond
+what chance gives: spots that look alike after a right correction lie in patches on both tissues.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from itertools import combinations
+from typing import NamedTuple
+
+import harmonypy
+import numpy as np
+from scipy import sparse
+from scipy.sparse.linalg import LinearOperator, svds
+from scipy.spatial import KDTree
+
+from mosaic.errors import InputError
+from mosaic.graph import mutual_nearest_neighbors, spatial_neighbors, tissue_support
+from mosaic.mixing import ilisi
+from mosaic.neighbors import n_threads
+
+logger = logging.getLogger(__name__)
+
+# Harmony until the objective changes by less than this share, and the rounds in which it must.
+_EPSILON, _ROUNDS = 1e-4, 20
+# One cluster for so many spots, and the most clusters.
+_CLUSTER_SPOTS, _MOST_CLUSTERS = 30, 100
+# Pairs are searched among this many nearest, and joined on the tissue by so many spatial neighbours.
+_PAIR_NEIGHBORS, _TISSUE_NEIGHBORS = 10, 6
+_SMOOTHINGS = 2
+_SHIFT_ROUNDS = 5
+# How many times the supported pairs of Harmony the pair shift must find to be taken.
+_GAIN = 1.1
+# Slices of more spots stand for this many tiles each while pairs are searched.
+_MOST_TILES = 5_000
+# iLISI is slow: above, it is taken on a sample.
+_MOST_LISI = 10_000
+# Slices that mix less than this lie apart.
+_APART = 0.05
+
+
+class Correction(NamedTuple):
+    """Corrected features, and what the correction did.
+
+    Attributes
+    ----------
+    features
+        Spots x components, float32.
+    loadings
+        Features x components (float32) where they are others than those that were given; else None.
+    record
+        ``method`` (``harmony``, ``pair_shift`` or ``none``); ``ilisi_before``, ``ilisi_after``; ``moved``, the root
+        mean square distance that spots moved, in units of that from a spot to the mean; ``rounds`` of Harmony;
+        for ``auto`` also ``pairs_harmony`` and ``pairs_shift``, the evidence (see ``supported_pairs``).
+    """
+
+    features: np.ndarray
+    loadings: np.ndarray | None
+    record: dict[str, str | float | int]
+
+
+class _Tiles(NamedTuple):
+    """Slices, or tiles of them where they are large: what pairs are searched among."""
+
+    of_spot: np.ndarray  # (spots,) the tile of each spot
+    slices: np.ndarray  # (tiles,) slice number of each tile
+    adjacency: list[sparse.csr_matrix]  # per slice, symmetric, of ones (tiles of the slice squared)
+
+    def mean(self, features: np.ndarray) -> np.ndarray:
+        """Features of tiles: means over their spots (tiles x components)."""
+        counts = np.bincount(self.of_spot)
+        member = sparse.csr_matrix((1 / counts[self.of_spot], (self.of_spot, np.arange(len(features)))))
+        return member @ features
+
+    def rows(self, number: int) -> np.ndarray:
+        """Tiles of a slice."""
+        return np.flatnonzero(self.slices == number)
+
+
+def harmony(
+    features: np.ndarray,
+    slices: np.ndarray,
+    *,
+    seed: int,
+    theta: float = 2.0,
+    lamb: float | None = None,
+    sigma: float = 0.1,
+    nclust: int | None = None,
+    max_iter: int = _ROUNDS,
+    epsilon: float = _EPSILON,
+) -> tuple[np.ndarray, int]:
+    """Harmony, run until it converges.
+
+    Parameters
+    ----------
+    features
+        Spots x components.
+    slices
+        Each spot's slice.
+    seed
+        Of Harmony's clustering.
+    theta
+        Diversity penalty; 0 forces no mixing.
+    lamb
+        Ridge penalty; None: estimated for each cluster.
+    sigma
+        Width of the soft clusters.
+    nclust
+        Clusters; None: one for 30 spots, 100 at most.
+    max_iter
+        Most rounds. harmonypy's own limit and tolerance end it after one or two, converged or not.
+    epsilon
+        Relative change of the objective at which it has converged.
+
+    Returns
+    -------
+    Corrected features (spots x components, float32), and the rounds it took.
+    """
+    n_spots = len(features)
+    nclust = nclust or int(np.clip(round(n_spots / _CLUSTER_SPOTS), 1, _MOST_CLUSTERS))
+    result = harmonypy.run_harmony(
+        np.asarray(features, dtype=np.float64),
+        {"slice": np.asarray(slices, dtype=str)},
+        "slice",
+        theta=theta,
+        lamb=lamb,
+        sigma=sigma,
+        nclust=min(nclust, n_spots),
+        max_iter_harmony=max_iter,
+        epsilon_harmony=epsilon,
+        random_state=seed,
+        ncores=n_threads(),
+        verbose=False,
+    )
+    rounds = len(result.objective_harmony) - 1
+    if rounds >= max_iter:
+        logger.info("Harmony had not converged after %d rounds", rounds)
+    return result.Z_corr.astype(np.float32), rounds
+
+
+def within_slices(matrix: sparse.csr_matrix | np.ndarray, slices: np.ndarray, n_comps: int) -> np.ndarray:
+    """Loadings of the variation within slices: directions in which slices differ as a whole get no component.
+
+    Parameters
+    ----------
+    matrix
+        Spots x features; sparse data stay sparse.
+    slices
+        Each spot's slice.
+    n_comps
+        Components, fewer than spots and features.
+
+    Returns
+    -------
+    Right singular vectors of the matrix less the mean of each spot's slice (features x components, float64).
+    """
+    _, number = np.unique(slices, return_inverse=True)
+    member = np.eye(number.max() + 1)[number]
+    means = np.asarray((matrix.T @ (member / member.sum(axis=0))).T)
+    centred = LinearOperator(
+        matrix.shape,
+        matvec=lambda v: matrix @ v - member @ (means @ v),
+        rmatvec=lambda u: matrix.T @ u - means.T @ (member.T @ u),
+        dtype=np.float64,
+    )
+    _, _, Vt = svds(centred, k=n_comps, v0=np.ones(min(matrix.shape)), return_singular_vectors="vh")
+    V = Vt[::-1].T
+    # The sign of a singular vector is arbitrary: its largest entry is positive.
+    return V * np.sign(V[np.abs(V).argmax(axis=0), np.arange(n_comps)])
+
+
+def supported_pairs(features: np.ndarray, tiles: _Tiles) -> float:
+    """Mutual nearest neighbours with others beside them, beyond chance, per spot; mean over pairs of slices.
+
+    A pair is supported where another joins the surroundings of its spots (``graph.tissue_support``). By chance, as many
+    join them as there would be if pairs fell anywhere, each spot keeping its number of pairs.
+
+    Parameters
+    ----------
+    features
+        Of tiles (tiles x components).
+    tiles
+        Of all slices.
+    """
+    found = []
+    for one, other in combinations(range(len(tiles.adjacency)), 2):
+        pairs, support = _pairs(features, tiles, one, other)
+        near = tiles.adjacency[one], tiles.adjacency[other]
+        if not len(pairs):
+            found.append(0.0)
+            continue
+        counts = [np.bincount(ends, minlength=A.shape[0]) for ends, A in zip(pairs.T, near, strict=True)]
+        around = [(A @ count)[ends] for A, count, ends in zip(near, counts, pairs.T, strict=True)]
+        by_chance = -np.expm1(-around[0] * around[1] / len(pairs))
+        found.append(((support > 0) - by_chance).sum() / min(A.shape[0] for A in near))
+    return float(np.mean(found))
+
+
+def pair_shift(features: np.ndarray, tiles: _Tiles) -> np.ndarray:
+    """By how much each slice is off, from the mutual nearest neighbours that the tissue supports.
+
+    Least squares over the pairs of all slices, each weighed by its support; from the slices' means, five times anew.
+
+    Parameters
+    ----------
+    features
+        Of tiles (tiles x components).
+    tiles
+        Of all slices.
+
+    Returns
+    -------
+    Offsets to subtract (slices x components), whose mean is 0.
+
+    Raises
+    ------
+    InputError
+        If two groups of slices share no supported pair.
+    """
+    n_slices = len(tiles.adjacency)
+    smooth = np.array(features, dtype=np.float64)
+    for number, adjacency in enumerate(tiles.adjacency):
+        rows = tiles.rows(number)
+        mean = sparse.diags_array(1 / np.maximum(np.asarray(adjacency.sum(axis=1)).ravel(), 1)) @ adjacency
+        for _ in range(_SMOOTHINGS):
+            smooth[rows] = (smooth[rows] + _TISSUE_NEIGHBORS * (mean @ smooth[rows])) / (1 + _TISSUE_NEIGHBORS)
+    offsets = np.array([features[tiles.rows(number)].mean(axis=0) for number in range(n_slices)])
+    offsets -= offsets.mean(axis=0)
+    for _ in range(_SHIFT_ROUNDS):
+        shifted = smooth - offsets[tiles.slices]
+        laplacian, difference = np.zeros((n_slices, n_slices)), np.zeros_like(offsets)
+        for one, other in combinations(range(n_slices), 2):
+            pairs, weight = _pairs(shifted, tiles, one, other)
+            first, second = tiles.rows(one)[pairs[:, 0]], tiles.rows(other)[pairs[:, 1]]
+            apart = weight @ (smooth[first] - smooth[second])
+            difference[[one, other]] += apart, -apart
+            laplacian[[one, other], [one, other]] += weight.sum()
+            laplacian[[one, other], [other, one]] -= weight.sum()
+        if np.linalg.matrix_rank(laplacian) < n_slices - 1:
+            raise InputError(
+                "slices share no pairs of mutual nearest neighbours that have others beside them",
+                where="batch_correction",
+                hint="do they show the same tissue? If so, set batch_correction to harmony",
+            )
+        offsets = np.linalg.pinv(laplacian) @ difference
+        offsets -= offsets.mean(axis=0)
+    return offsets
+
+
+def correct(
+    features: np.ndarray,
+    slices: np.ndarray,
+    coordinates: np.ndarray,
+    method: str | Mapping[str, Mapping],
+    *,
+    seed: int,
+    within: Callable[[], tuple[np.ndarray, np.ndarray]] | None = None,
+    what: str = "features",
+) -> Correction:
+    """Take away what separates the slices.
+
+    Parameters
+    ----------
+    features
+        Spots x components.
+    slices
+        Each spot's slice; two or more.
+    coordinates
+        Spots x 2, each slice in its own frame.
+    method
+        ``harmony``, or ``{"harmony": options of harmony()}``; ``pair_shift``; ``auto``, the pair shift where it finds
+        more supported pairs than Harmony by a tenth, else Harmony; ``none``.
+    seed
+        Of Harmony.
+    within
+        Gives features by the loadings of the variation within slices, and these loadings, for the pair shift; None:
+        it takes ``features`` as they are.
+    what
+        Their name, for the log.
+    """
+    options = {}
+    if isinstance(method, Mapping):
+        method, options = "harmony", dict(method["harmony"] or {})
+    if method == "none":
+        mixed = _ilisi(features, slices, seed)
+        record = {"method": "none", "ilisi_before": mixed, "ilisi_after": mixed, "moved": 0.0}
+        return Correction(np.asarray(features, dtype=np.float32), None, record)
+    corrected, loadings, before = None, None, features
+    record = {"method": "harmony"}
+    tiles = None if method == "harmony" else _tiles(slices, coordinates)
+    if method != "pair_shift":
+        corrected, record["rounds"] = harmony(features, slices, seed=seed, **options)
+    if method != "harmony":
+        own, own_loadings = within() if within else (features, None)
+        try:
+            offsets = pair_shift(tiles.mean(own), tiles)
+        except InputError:
+            if method == "pair_shift":
+                raise
+            logger.info("%s: slices share no supported pairs, so Harmony is taken", what)
+        else:
+            shifted, rounds = harmony(own - offsets[tiles.slices[tiles.of_spot]], slices, seed=seed, theta=0.0)
+            better = method == "pair_shift"
+            if method == "auto":
+                record["pairs_harmony"] = supported_pairs(tiles.mean(corrected), tiles)
+                record["pairs_shift"] = supported_pairs(tiles.mean(shifted), tiles)
+                better = record["pairs_shift"] > _GAIN * max(record["pairs_harmony"], 0.0)
+                logger.info(
+                    "%s: supported pairs a spot beyond chance: %.3f after Harmony, %.3f after the pair shift",
+                    what,
+                    record["pairs_harmony"],
+                    record["pairs_shift"],
+                )
+            if better:
+                corrected, loadings, before = shifted, own_loadings, own
+                record |= {"method": "pair_shift", "rounds": rounds}
+    spread = np.sqrt(((before - before.mean(axis=0)) ** 2).sum(axis=1).mean())
+    moved = np.sqrt(((corrected - before) ** 2).sum(axis=1).mean())
+    record |= {
+        "ilisi_before": _ilisi(features, slices, seed),
+        "ilisi_after": _ilisi(corrected, slices, seed),
+        "moved": float(moved / spread) if spread else 0.0,
+    }
+    logger.info(
+        "%s: batch correction by %s, %d round(s): iLISI %.3f before, %.3f after; spots moved by %.2f of their spread",
+        what,
+        record["method"].replace("_", " "),
+        record["rounds"],
+        record["ilisi_before"],
+        record["ilisi_after"],
+        record["moved"],
+    )
+    if record["ilisi_after"] < _APART:
+        logger.warning(
+            "%s: slices lie apart after batch correction (iLISI %.3f, where 1 is evenly mixed). If they show the same "
+            "tissue, domains will follow the slice: %s",
+            what,
+            record["ilisi_after"],
+            "compare batch_correction auto, or loosen harmony with a larger theta"
+            if method == "harmony"
+            else "look at depth and features of each slice, and leave out a slice that is unlike the others",
+        )
+    return Correction(corrected, loadings, record)
+
+
+def _ilisi(features: np.ndarray, slices: np.ndarray, seed: int) -> float:
+    rows = np.arange(len(features))
+    if len(rows) > _MOST_LISI:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, _MOST_LISI, replace=False))
+    return ilisi(features[rows], slices[rows])
+
+
+def _tiles(slices: np.ndarray, coordinates: np.ndarray) -> _Tiles:
+    """Each spot a tile of its own in small slices; compact tiles of about as many spots in large ones."""
+    of_spot, owner, adjacency = np.empty(len(slices), dtype=int), [], []
+    for number, name in enumerate(dict.fromkeys(slices)):
+        rows = np.flatnonzero(slices == name)
+        tile = _leaves(coordinates[rows], _MOST_TILES)
+        of_spot[rows] = tile + len(owner)
+        counts = np.bincount(tile)
+        centres = np.column_stack([np.bincount(tile, axis) / counts for axis in coordinates[rows].T])
+        near = spatial_neighbors(centres, _TISSUE_NEIGHBORS)
+        adjacency.append(sparse.csr_matrix(near.maximum(near.T)))
+        owner += [number] * len(counts)
+    return _Tiles(of_spot, np.array(owner), adjacency)
+
+
+def _leaves(coordinates: np.ndarray, most: int) -> np.ndarray:
+    """The leaf of a k-d tree that each spot is in, of at most so many leaves; below as many spots, each is its own."""
+    n_spots = len(coordinates)
+    if n_spots <= most:
+        return np.arange(n_spots)
+    # Leaves are more than half full.
+    waiting = [KDTree(coordinates, leafsize=-(-2 * n_spots // most)).tree]
+    leaf, n_leaves = np.empty(n_spots, dtype=int), 0
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, KDTree.leafnode):
+            leaf[node.idx] = n_leaves
+            n_leaves += 1
+        else:
+            waiting += [node.less, node.greater]
+    return leaf
+
+
+def _pairs(features: np.ndarray, tiles: _Tiles, one: int, other: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mutual nearest neighbours of two slices (pairs x 2, rows within the slices), and the support of each."""
+    pairs = mutual_nearest_neighbors(features[tiles.rows(one)], features[tiles.rows(other)], _PAIR_NEIGHBORS)
+    return pairs, tissue_support(pairs, tiles.adjacency[one], tiles.adjacency[other])
