@@ -106,7 +106,7 @@ def test_seeds_multiply_what_hangs_on_them(tmp_path):
         "plot_markers",
         "plot_imputed",
         "plot_metrics",
-        "check",
+        "verdict",
         "plot_checks",
         "check_fold",  # with the first seed alone, on six folds
     }

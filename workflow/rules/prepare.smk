@@ -1,4 +1,5 @@
-# From the users' files to features. Needs the h5ad files of the sheet; makes <results>/qc, normalized and reduced.
+# From the users' files to features. Needs the h5ad files of the sheet; makes <results>/qc, normalized and reduced,
+# <results>/annotations.h5ad, and for `snakemake check` alone <results>/inputs.tsv.
 
 
 rule simulate_demo:
@@ -22,6 +23,61 @@ rule simulate_demo:
         "Making the demo's slices"
     script:
         "../../scripts/simulate_demo.py"
+
+
+rule check:
+    """Look at all files of the sheet and tell all their faults at once, in seconds; `snakemake check` runs this alone."""
+    input:
+        h5ad=[row.path for row in SHEET],
+        library=library("check"),
+    output:
+        ensure("<results>/inputs.tsv", non_empty=True),
+    log:
+        "<results>/logs/check.log",
+    conda:
+        "../../envs/prepare.yaml"
+    # A cluster's queue would take longer than the work.
+    localrule: True
+    threads: 1
+    resources:
+        mem_mb=memory(1000, 2),
+        runtime=10,
+    params:
+        rows=[list(row) for row in SHEET],
+        kinds={name: modality["kind"] for name, modality in config["modalities"].items()},
+        truth=config["truth"],
+        keep_obs=config["keep_obs"],
+    message:
+        "Checking the files of the sheet"
+    script:
+        "../../scripts/check.py"
+
+
+rule annotate:
+    """Gather the columns of obs that the config names, the truth first of all, from all files of the sheet."""
+    input:
+        h5ad=[row.path for row in SHEET],
+        library=library("annotate"),
+    output:
+        ensure("<results>/annotations.h5ad", non_empty=True),
+    log:
+        "<results>/logs/annotate.log",
+    conda:
+        "../../envs/prepare.yaml"
+    threads: 1
+    # First of all: a column that no file has is better known before training than after.
+    priority: 1
+    resources:
+        mem_mb=memory(1000, 2),
+        runtime=10,
+    params:
+        rows=[list(row) for row in SHEET],
+        truth=config["truth"],
+        keep_obs=config["keep_obs"],
+    message:
+        "Gathering what the files say of spots"
+    script:
+        "../../scripts/annotate.py"
 
 
 rule qc:
