@@ -34,10 +34,10 @@ rule check:
         ensure("<results>/inputs.tsv", non_empty=True),
     log:
         "<results>/logs/check.log",
-    conda:
-        "../../envs/prepare.yaml"
     # A cluster's queue would take longer than the work.
     localrule: True
+    conda:
+        "../../envs/prepare.yaml"
     threads: 1
     resources:
         mem_mb=memory(1000, 2),
@@ -62,11 +62,11 @@ rule annotate:
         ensure("<results>/annotations.h5ad", non_empty=True),
     log:
         "<results>/logs/annotate.log",
+    # First of all: a column that no file has is better known before training than after.
+    priority: 1
     conda:
         "../../envs/prepare.yaml"
     threads: 1
-    # First of all: a column that no file has is better known before training than after.
-    priority: 1
     resources:
         mem_mb=memory(1000, 2),
         runtime=10,
