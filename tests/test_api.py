@@ -39,6 +39,24 @@ def model_of(slices, **changed):
     return SpaMosaic(slices, **{"input_key": "dimred_bc", "batch_key": "src", "device": "cpu"} | changed)
 
 
+def test_a_selection_of_the_users_is_not_taken(input_dict):
+    clean = {name: [adata if adata is None else adata.copy() for adata in own] for name, own in input_dict.items()}
+    for own in input_dict.values():
+        for adata in own:
+            if adata is not None:
+                adata.var["highly_variable"] = np.arange(adata.n_vars) < 3
+                adata.uns |= {"log1p": {"base": 2.0}, "hvg": {"flavor": "seurat_v3"}, "pca": {"params": {}}}
+                adata.obsm["X_pca"], adata.varm["PCs"] = np.ones((adata.n_obs, 2)), np.ones((adata.n_vars, 2))
+    for favor in ("scanpy", "adapted"):
+        for slices in (clean, input_dict):
+            RNA_preprocess(slices["rna"], favor=favor, n_hvg=60, n_comps=5, key=favor)
+            ADT_preprocess(slices["adt"], n_comps=5)
+    for name, keys in (("rna", ("scanpy", "adapted")), ("adt", ("dimred_bc",))):
+        for expected, adata in zip(clean[name], input_dict[name], strict=True):
+            for key in keys if adata is not None else ():
+                np.testing.assert_array_equal(adata.obsm[key], expected.obsm[key])
+
+
 def test_the_published_snippet(input_dict):
     # fmt: off
     RNA_preprocess(input_dict['rna'], batch_corr=True, favor='scanpy', n_hvg=5000, batch_key='src', key='dimred_bc')

@@ -31,7 +31,7 @@ def assemble(
     config: Mapping,
     annotations: pd.DataFrame | None = None,
 ) -> md.MuData:
-    """Gather a run's results for scanpy, muon and squidpy.
+    """Gather a run's results for muon, and its modalities for scanpy and squidpy.
 
     Parameters
     ----------

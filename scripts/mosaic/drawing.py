@@ -149,7 +149,7 @@ def colour_each(labels: np.ndarray, colours: Mapping[str, str]) -> np.ndarray:
     if strangers:
         raise InputError(
             f"no colour for {', '.join(strangers)}",
-            hint="make the colours with plots.palette from the labels of the whole run",
+            hint="make the colours with drawing.palette from the labels of the whole run",
         )
     table = np.array([to_rgba(colour) for colour in [*colours.values(), NO_LABEL]])
     return table[pd.Categorical(labels, categories=list(colours)).codes]  # a missing label's code is -1: the last

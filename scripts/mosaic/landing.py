@@ -117,7 +117,7 @@ def overview(
         f"one latent space for {n_spots}, and {_many(n_domains, 'domain')}"
         + (f" (shown here: {first_method}, seed {first_seed}, of {len(checks)} runs)" if len(checks) > 1 else ""),
         f"imputed counts: {', '.join(imputed) if imputed else 'none, as every slice measured every modality'}",
-        "everything in integrated.h5mu, which mudata, muon and scanpy read",
+        "everything in integrated.h5mu, which mudata and muon read",
     ]
     return "\n".join(
         [
