@@ -1,11 +1,13 @@
-"""All files of a sheet at once: what they hold, all their faults, and the columns of obs that the config names."""
+"""All files of a sheet at once: what they hold and share, all faults, and the columns of obs that the config names."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 
+import anndata as ad
 import pandas as pd
 
 from mosaic.errors import InputError
+from mosaic.pairing import compare
 from mosaic.spots import annotation, inspect_slice, no_column, read_columns, spread_column
 
 logger = logging.getLogger(__name__)
@@ -46,7 +48,7 @@ def annotate(rows: Iterable[tuple[str, str, str]], truth: str | None, keep_obs: 
 def survey(
     rows: Sequence[tuple[str, str, str]], kinds: Mapping[str, str], truth: str | None, keep_obs: Sequence[str]
 ) -> pd.DataFrame:
-    """Look at all files of a sheet: names, columns and coordinates, and values as far as that takes no time.
+    """Look at all files of a sheet: names, columns, coordinates, what they share, and values where that takes no time.
 
     Parameters
     ----------
@@ -66,9 +68,9 @@ def survey(
     Raises
     ------
     InputError
-        That lists all faults of all files.
+        That lists all faults of all files, and of what they share; what may be meant is logged.
     """
-    table, faults, known = [], [], set()
+    table, faults, known, comparable = [], [], set(), {}
     for slice_name, modality, path in rows:
         adata, own = inspect_slice(path, slice_name, kinds[modality], truth=truth, keep_obs=keep_obs)
         faults += own
@@ -76,6 +78,8 @@ def survey(
         if adata is None:
             continue
         known |= set(adata.uns["columns"])
+        if "spatial" in adata.obsm:
+            comparable[slice_name, modality] = _under_tissue(adata)
         if not own:
             extent = adata.obsm["spatial"].max(axis=0) - adata.obsm["spatial"].min(axis=0)
             labelled = int(adata.obs[truth].notna().sum()) if truth in adata.obs else 0
@@ -91,9 +95,19 @@ def survey(
             }
             table.append(facts | ({} if truth is None else {"truth": labelled}))
     faults += [no_column(name, known) for name in _named(truth, keep_obs) if name not in known]
+    if comparable:
+        shared = compare(comparable)
+        for warning in shared.warnings:
+            logger.warning("%s", warning)
+        faults += shared.faults
     if faults:
         raise InputError.of_all(faults, "the files of the sheet")
     return pd.DataFrame(table)
+
+
+def _under_tissue(adata: ad.AnnData) -> ad.AnnData:
+    """The spots that may pass quality control."""
+    return adata[adata.obs["in_tissue"].to_numpy()] if "in_tissue" in adata.obs else adata
 
 
 def _named(truth: str | None, keep_obs: Sequence[str]) -> list[str]:

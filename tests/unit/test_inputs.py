@@ -104,3 +104,20 @@ def test_all_faults_of_all_files_in_the_words_of_the_rules(sheet, tmp_path):
             spots.read_slice(path, slice_name, KINDS[modality])
         assert str(alone.value) in text
     assert "s1.rna.h5ad: X holds values that are no whole numbers" in text
+    with pytest.raises(InputError, match="1 fault in the files of the sheet"):
+        inputs.survey(rows[-1:], KINDS, None, [])
+
+
+def test_what_files_do_not_share_is_a_fault_too(sheet):
+    def change(name, raw):
+        if name == "s1.adt":
+            raw.obs_names = [f"other{number}" for number in range(raw.n_obs)]
+            raw.obs["in_tissue"] = ["perhaps"] * raw.n_obs
+        return raw
+
+    with pytest.raises(InputError) as caught:
+        inputs.survey(sheet({"s1.rna": {}, "s1.adt": {}}, change), KINDS, None, [])
+    text = str(caught.value)
+    assert text.startswith("2 faults in the files of the sheet")
+    assert "slice s1: " in text
+    assert "other0" in text
