@@ -824,10 +824,14 @@ def union(obs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 def spread_column(column: pd.Series, spots: pd.Index) -> pd.Series:
     """A column over the spots wanted, missing where it has none; text as categories."""
-    if column.dtype == bool and not spots.isin(column.index).all():
-        column = column.astype("boolean")
-    column = column.reindex(spots)
+    column = _over(column, spots)
     return column.astype("category") if column.dtype == object else column
+
+
+def _over(column: pd.Series, spots: pd.Index) -> pd.Series:
+    # A bool that is missing would make the column one of objects.
+    lacking = column.dtype == bool and not spots.isin(column.index).all()
+    return (column.astype("boolean") if lacking else column).reindex(spots)
 
 
 def annotation(obs: Mapping[str, pd.DataFrame], spots: pd.Index, column: str) -> pd.Series:
@@ -860,7 +864,7 @@ def annotation(obs: Mapping[str, pd.DataFrame], spots: pd.Index, column: str) ->
     differ = int((differ != first.loc[differ.index]).sum())
     if differ:
         logger.warning("obs[%r] differs between the modalities of %d spots: the first one's is taken", column, differ)
-    return first.reindex(spots)
+    return _over(first, spots)
 
 
 def no_column(column: str, known: Iterable[str]) -> InputError:

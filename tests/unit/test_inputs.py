@@ -1,6 +1,7 @@
 """All files of a sheet at once: columns gathered from them, and their faults."""
 
 import anndata as ad
+import mudata as md
 import numpy as np
 import pandas as pd
 import pytest
@@ -45,11 +46,19 @@ def test_columns_of_all_files_with_missing_where_one_lacks_them(sheet, tmp_path,
     assert made["age"].fillna(-1).tolist() == [1, 2, 3, 4, 0.5, -1, 1.5, 2.5]
     assert made["batch"].tolist() == ["1", "1", "2", "2", "x", "x", "y", "y"]
     assert made["damaged"].isna().tolist() == [False] * 4 + [True] * 4
+    assert made.dtypes.astype(str).to_dict() == {
+        "domain": "category",
+        "age": "float64",
+        "batch": "category",
+        "damaged": "boolean",
+    }
     assert "obs['domain'] says of 1 of 4 spots that they have no true domain ('nan' in 1)" in caplog.text
     assert "obs['domain'] differs between the modalities of 1 spots" in caplog.text
     assert "obs['batch'] is numbers and text in some files: all of it becomes text" in caplog.text
     spots.write(ad.AnnData(obs=made), tmp_path / "annotations.h5ad")
     pd.testing.assert_frame_equal(spots.read(tmp_path / "annotations.h5ad").obs, made)
+    md.MuData({"rna": ad.AnnData(obs=made)}).write_h5mu(tmp_path / "all.h5mu")
+    assert md.read_h5mu(tmp_path / "all.h5mu")["rna"].obs["damaged"].dtype == "boolean"
     truth = spots.truth(tmp_path / "annotations.h5ad", made.index[[2, 7]], "domain")
     assert truth.fillna("-").tolist() == ["c", "-"]
     assert spots.truth(None, made.index, None) is None

@@ -526,6 +526,7 @@ def test_stack_keeps_shared_features_and_says_which_share_none(raw_slice, writte
     second = spots.read_slice(written(raw_slice(n_features=9, seed=1)[:, ::-1].copy()), "s2", "rna")
     both = spots.stack([first, second], "rna")
     assert both.shape == (60, 9)
+    assert both.obs["in_tissue"].dtype == bool
     np.testing.assert_array_equal(both.layers["counts"][30:, 0].toarray(), second[:, "g0"].layers["counts"].toarray())
     other = spots.read_slice(written(raw_slice(prefix="ENSG")), "s3", "rna")
     with pytest.raises(InputError, match=r"modality rna: the slices share no features: s1 has g0.*s3 has ENSG0"):
