@@ -5,6 +5,7 @@ their names otherwise, give a result all the same, of what happens to be alike. 
 coordinates alone.
 """
 
+import logging
 from collections.abc import Hashable, Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple
@@ -16,6 +17,8 @@ from scipy.optimize import linear_sum_assignment
 
 from mosaic.errors import InputError
 from mosaic.places import astray, pitch
+
+logger = logging.getLogger(__name__)
 
 # Of the names of the smaller file: with fewer in common there is a warning, and an error.
 WARN_BELOW = 0.8
@@ -87,6 +90,20 @@ def compare(slices: Mapping[tuple[str, str], ad.AnnData]) -> Comparison:
     spots, spot_faults, spot_warnings = _compare_spots(slices)
     features, feature_faults, feature_warnings = _compare_features(slices)
     return Comparison(spots, features, spot_faults + feature_faults, spot_warnings + feature_warnings)
+
+
+def tell(found: Comparison, what: str = "what the files share") -> None:
+    """Log the warnings of a comparison, and raise its faults.
+
+    Raises
+    ------
+    InputError
+        If there are any: the one, or all of them.
+    """
+    for warning in found.warnings:
+        logger.warning("%s", warning)
+    if found.faults:
+        raise found.faults[0] if len(found.faults) == 1 else InputError.of_all(found.faults, what)
 
 
 def _compare_spots(slices: Mapping[tuple[str, str], ad.AnnData]) -> tuple[pd.DataFrame, list, list]:
@@ -300,9 +317,12 @@ def _compare_features(slices: Mapping[tuple[str, str], ad.AnnData]) -> tuple[pd.
             + (f", and without {odd} {without[odd]:,}" if blamed else "")
             + f"; not in all are {'; '.join(f'in {name} {_examples(alone[name])}' for name in shown)}"
         )
-        hint = _spelling(alone[other], alone[odd], other, odd) or (
-            "use the same identifiers (symbols or Ensembl ids; one set of peaks) in all slices; features that a slice "
-            "lacks are left out of all"
+        hint = (
+            _spelling(alone[other], alone[odd], other, odd)
+            or _in_column(slices[other, modality].var, names[odd], other, odd)
+            or _in_column(slices[odd, modality].var, names[other], odd, other)
+            or "use the same identifiers (symbols or Ensembl ids; one set of peaks) in all slices; features that a "
+            "slice lacks are left out of all"
         )
         fault = InputError(problem, where=f"modality {modality}", hint=hint)
         (faults if shared < REFUSE_BELOW * smallest else warnings).append(fault)
@@ -338,6 +358,16 @@ def _spelling(one: pd.Index, other: pd.Index, first: Hashable, second: Hashable)
         changed = [{change(name, own) for name in names} for names, own in zip((one, other), ends, strict=True)]
         if len(changed[0] & changed[1]) >= WARN_BELOW * min(len(one), len(other)):
             return mend
+    return None
+
+
+def _in_column(var: pd.DataFrame, names: pd.Index, owner: str, other: str) -> str | None:
+    """A hint where a column of one slice's ``var`` holds the names that another has."""
+    for column in var.select_dtypes(["object", "string", "category"]):
+        if len(names.intersection(var[column].astype(str))) >= WARN_BELOW * min(len(names), len(var)):
+            return (
+                f"var[{column!r}] of {owner} has the names of {other}: make these its var_names, or those of all slices"
+            )
     return None
 
 

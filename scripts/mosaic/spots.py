@@ -20,6 +20,7 @@ from scipy import sparse
 
 from mosaic.errors import InputError
 from mosaic.files import whole_file
+from mosaic.places import astray
 
 logger = logging.getLogger(__name__)
 
@@ -579,6 +580,15 @@ def _coordinates(source: ad.AnnData, where: str) -> np.ndarray:
             'all spots have the same coordinates in obsm["spatial"]',
             where=where,
             hint="the spatial graph needs each spot's own place",
+        )
+    far = astray(coordinates)
+    if far.any():
+        logger.warning(
+            "%s: %d of %d spots lie far from all others (%s): maps leave them out. Mend their coordinates or drop them",
+            where,
+            far.sum(),
+            len(far),
+            _few(source.obs_names[far]),
         )
     return coordinates
 

@@ -35,6 +35,13 @@ def test_reads_counts_names_and_places(raw_slice, written):
     np.testing.assert_array_equal(adata.obsm["spatial"], raw.obsm["spatial"])
 
 
+def test_spots_far_from_all_others_are_named(raw_slice, written, caplog):
+    raw = raw_slice()
+    raw.obsm["spatial"][4] = 1e9
+    spots.read_slice(written(raw), "s1", "rna")
+    assert "1 of 30 spots lie far from all others (BC004-1): maps leave them out" in caplog.text
+
+
 def test_counts_layer_wins_over_x(raw_slice, written):
     raw = raw_slice()
     raw.layers["counts"] = raw.X.copy()

@@ -83,6 +83,7 @@ def test_demo_makes_its_slices(tmp_path):
     # Each modality of the one bridge slice is hidden in three stripes.
     assert jobs["check_fold"] == 6
     assert jobs["rank_markers"] == jobs["plot_markers"] == 2
+    assert jobs["pair"] == 1
     assert jobs["enforce"] == 0
     assert sum(jobs.values()) == 53
 

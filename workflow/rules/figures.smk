@@ -397,6 +397,7 @@ rule overview:
     """Write the page that the report opens with: input, verdict, the figures that matter, settings and versions."""
     input:
         summaries=measured("<results>/qc/{slice}.{modality}.json"),
+        pairing="<results>/pairing.json",
         checks=collect(
             "<results>/{method}/seed-{seed}/checks.tsv",
             method=config["methods"],

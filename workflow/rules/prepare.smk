@@ -108,6 +108,27 @@ rule qc:
         "../../scripts/qc.py"
 
 
+rule pair:
+    """Compare barcodes and places of each slice's modalities, and features of each modality's slices."""
+    input:
+        slices=measured("<results>/qc/{slice}.{modality}.h5ad"),
+        library=library("pair"),
+    output:
+        ensure("<results>/pairing.json", non_empty=True),
+    log:
+        "<results>/logs/pair.log",
+    conda:
+        "../../envs/prepare.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000, 5),
+        runtime=30,
+    message:
+        "Comparing what slices and modalities share"
+    script:
+        "../../scripts/pair.py"
+
+
 rule normalize:
     """Normalise the counts of one modality of one slice."""
     input:
@@ -135,6 +156,8 @@ rule reduce:
     """Select features over all slices of a modality, reduce them, and correct for the slice."""
     input:
         slices=slices_with("<results>/normalized/{slice}.{modality}.h5ad"),
+        # Files that don't belong together end the run here; a pairing made anew is no reason to reduce again.
+        pairing=ancient("<results>/pairing.json"),
         library=library("reduce"),
     output:
         ensure("<results>/reduced/{modality}.h5ad", non_empty=True),
