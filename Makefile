@@ -15,7 +15,7 @@ demo: $(VENV)/.run-ready
 	PYTHONWARNINGS=ignore::RuntimeWarning $(SNAKEMAKE) --report results/report.html --quiet all
 	@echo
 	@echo "The report: results/report.html (open it in a browser)"
-	@echo "The result: results/integrated.h5mu (open it with mudata, muon or scanpy)"
+	@echo "The result: results/integrated.h5mu (open it with mudata.read_h5mu; its modalities are for scanpy)"
 
 test: $(VENV)/.test-ready
 	$(BIN)/python -m pytest -n $(CORES) --dist loadfile

@@ -126,13 +126,13 @@ def simulated(
         for (name, modality), adata in simulate.simulate_mosaic(design, seed=seed).items():
             path = Path(folder) / f"{name}.{modality}.h5ad"
             spots.write(change(name, modality, adata) if change else adata, path)
-            slices[name, modality] = spots.read_slice(path, name, kinds[modality])
+            slices[name, modality] = spots.read_slice(path, name, kinds[modality], truth="domain")
     return Mosaic(slices, kinds, T=T, n_domains=len(design["domains"]))
 
 
 def _read(folder: Path, design: Mapping[str, str], kinds: Mapping[str, str]) -> Slices:
     return {
-        (name, modality): spots.read_slice(folder / f"{name}_{modality}.h5ad", name, kinds[modality])
+        (name, modality): spots.read_slice(folder / f"{name}_{modality}.h5ad", name, kinds[modality], truth="domain")
         for modality, names in design.items()
         for name in names.split()
     }

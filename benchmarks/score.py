@@ -12,7 +12,7 @@ with job(snakemake.log[0]):
     from mosaic import cluster, files, impute, metrics, spots
 
     embedding = spots.read(snakemake.input.embedding)
-    truth = spots.truth(snakemake.input.reduced, embedding.obs_names, "domain")
+    truth = spots.truth(snakemake.input.annotations, embedding.obs_names, "domain")
     latent, seed = embedding.obsm[spots.LATENT], snakemake.params.seed
     slices = embedding.obs["slice"].to_numpy(dtype=str)
     numbers = {"given": snakemake.params.n_domains, "chosen": cluster.choose_n_domains(latent, seed=seed)[0]}

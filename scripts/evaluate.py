@@ -7,6 +7,6 @@ with job(snakemake.log[0]):
 
     embedding = spots.read(snakemake.input.embedding)
     domains = spots.read_table(snakemake.input.domains, embedding.obs_names)["domain"]
-    truth = spots.truth(snakemake.input.reduced, embedding.obs_names, snakemake.params.truth)
+    truth = spots.truth(snakemake.input.annotations, embedding.obs_names, snakemake.params.truth)
     table = metrics.evaluate(embedding, domains.to_numpy(), truth, seed=snakemake.params.seed)
     files.write_table(table, snakemake.output[0], index=False, na_rep="NA", float_format="%.6g")

@@ -25,4 +25,6 @@ with job(snakemake.log[0]):
             )
         )
     consensus = {Path(path).parent.name: spots.read_table(path) for path in snakemake.input.consensus}
-    spots.write(atlas.assemble(counts, reduced, runs, consensus, config), snakemake.output[0])
+    named = snakemake.input.annotations
+    annotations = spots.read(named).obs if named else None
+    spots.write(atlas.assemble(counts, reduced, runs, consensus, config, annotations), snakemake.output[0])

@@ -12,6 +12,7 @@ with job(snakemake.log[0]):
     from mosaic.files import whole_file
 
     counts, checks = {}, {}
+    shared = json.loads(Path(snakemake.input.pairing).read_text(encoding="utf-8"))
     for path in map(Path, snakemake.input.summaries):
         slice_name, modality, _ = path.name.split(".")
         counts[slice_name, modality] = json.loads(path.read_text())
@@ -25,5 +26,5 @@ with job(snakemake.log[0]):
     # Inside the report, browsers show no page of more than 2 MB: there it comes without figures.
     for output, shown in ((snakemake.output.page, {}), (snakemake.output.landing, figures)):
         with whole_file(output) as unfinished:
-            page = landing.overview(counts, checks, domains, shown, snakemake.config, versions)
+            page = landing.overview(counts, shared, checks, domains, shown, snakemake.config, versions)
             unfinished.write_text(page, encoding="utf-8")

@@ -6,7 +6,7 @@ with job(snakemake.log[0]):
     from mosaic import charts, drawing, spots
 
     domains = spots.read_table(snakemake.input.domains)["domain"]
-    truth = spots.truth(snakemake.input.reduced, domains.index, snakemake.params.truth)
+    truth = spots.truth(snakemake.input.annotations, domains.index, snakemake.params.truth)
     composition = spots.read_table(snakemake.input.composition, index="domain")
     figure = charts.domain_composition(composition, drawing.domain_colours(domains, truth))
     drawing.save(figure, snakemake.output.svg, snakemake.output.png)

@@ -7,7 +7,7 @@ with job(snakemake.log[0]):
 
     embedding = spots.read(snakemake.input.embedding)
     domains = spots.read_table(snakemake.input.domains, embedding.obs_names)["domain"]
-    truth = spots.truth(snakemake.input.reduced, embedding.obs_names, snakemake.params.truth)
+    truth = spots.truth(snakemake.input.annotations, embedding.obs_names, snakemake.params.truth)
     members = {name: (embedding.obs["slice"] == name).to_numpy() for name in snakemake.params.slices}
     figure = maps.domains_on_tissue(
         {name: embedding.obsm["spatial"][rows] for name, rows in members.items()},

@@ -7,7 +7,7 @@ with job(snakemake.log[0]):
 
     embedding = spots.read(snakemake.input.embedding)
     domains = spots.read_table(snakemake.input.domains, embedding.obs_names)["domain"]
-    truth = spots.truth(snakemake.input.reduced, embedding.obs_names, snakemake.params.truth)
+    truth = spots.truth(snakemake.input.annotations, embedding.obs_names, snakemake.params.truth)
     figure = maps.latent_umap(
         spots.read_table(snakemake.input.umap, embedding.obs_names).to_numpy(),
         embedding.obs["slice"],

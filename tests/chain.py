@@ -24,7 +24,9 @@ def graphs_of(files, kinds, **changed):
     from datasets import Mosaic
 
     slices = {
-        (name, m): spots.read_slice(path, name, kinds[m]) for m, own in files.items() for name, path in own.items()
+        (name, m): spots.read_slice(path, name, kinds[m], truth="domain")
+        for m, own in files.items()
+        for name, path in own.items()
     }
     mosaic = Mosaic(slices, kinds, T=0.1, n_domains=1)
     return mosaic.graphs(mosaic.reduced(**changed))

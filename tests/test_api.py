@@ -39,6 +39,24 @@ def model_of(slices, **changed):
     return SpaMosaic(slices, **{"input_key": "dimred_bc", "batch_key": "src", "device": "cpu"} | changed)
 
 
+def test_a_selection_of_the_users_is_not_taken(input_dict):
+    clean = {name: [adata if adata is None else adata.copy() for adata in own] for name, own in input_dict.items()}
+    for own in input_dict.values():
+        for adata in own:
+            if adata is not None:
+                adata.var["highly_variable"] = np.arange(adata.n_vars) < 3
+                adata.uns |= {"log1p": {"base": 2.0}, "hvg": {"flavor": "seurat_v3"}, "pca": {"params": {}}}
+                adata.obsm["X_pca"], adata.varm["PCs"] = np.ones((adata.n_obs, 2)), np.ones((adata.n_vars, 2))
+    for favor in ("scanpy", "adapted"):
+        for slices in (clean, input_dict):
+            RNA_preprocess(slices["rna"], favor=favor, n_hvg=60, n_comps=5, key=favor)
+            ADT_preprocess(slices["adt"], n_comps=5)
+    for name, keys in (("rna", ("scanpy", "adapted")), ("adt", ("dimred_bc",))):
+        for expected, adata in zip(clean[name], input_dict[name], strict=True):
+            for key in keys if adata is not None else ():
+                np.testing.assert_array_equal(adata.obsm[key], expected.obsm[key])
+
+
 def test_the_published_snippet(input_dict):
     # fmt: off
     RNA_preprocess(input_dict['rna'], batch_corr=True, favor='scanpy', n_hvg=5000, batch_key='src', key='dimred_bc')
@@ -186,6 +204,14 @@ def hole(adata):
     return features
 
 
+def copies(slices):
+    """Copies with features of their own, as another preprocessing of the same counts would give."""
+    slices = [adata.copy() for adata in slices]
+    for adata in slices:
+        adata.obsm["dimred_bc"] = adata.obsm["dimred_bc"] + 1
+    return slices
+
+
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [
@@ -201,8 +227,12 @@ def hole(adata):
         (lambda slices: None, {"radius_cutoff": 10}, "leaves .* spots without a spatial neighbour"),
         (changed("adt", 0, "obsm", "dimred_bc", hole), {}, "holds NaN or infinite"),
         (changed("adt", 0, "obsm", "dimred_bc", lambda adata: adata.obsm["dimred_bc"][:, :5]), {}, "differs in width"),
-        (renamed("adt", 0, lambda n: [f"x{number}" for number in range(n)]), {}, "share no barcode"),
+        (renamed("adt", 0, lambda n: [f"x{number}" for number in range(n)]), {}, "share 0 of 144 barcodes"),
         (renamed("adt", 0, lambda n: ["x"] * n), {}, "obs_names of adt are not unique"),
+        (changed("adt", 0, "obsm", "spatial", lambda adata: adata.obsm["spatial"] * 10), {}, "unit, 10 times as large"),
+        (lambda slices: slices["adt"].reverse(), {}, r"\['adt'\]\[0\]: is slice 's3' .* entry 2 of the lists"),
+        (lambda slices: slices.update(adt=slices["rna"]), {}, "rna of s1 and adt of s1 are the same data"),
+        (lambda slices: slices.update(adt=copies(slices["rna"])), {}, "rna of s1 and adt of s1 are the same data"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -225,7 +255,8 @@ def test_slices_that_do_not_fit(reduced, change, options, message):
         (lambda d, m: m.impute(d), r"obsm\['emb'\] is missing"),
         (lambda d, m: m.impute(d, emb_key="dimred_bc", layer_key="raw"), r"layers\['raw'\] is missing"),
         (lambda d, m: m.impute(d, method="magic"), "method: 'magic' is not known"),
-        (lambda d, m: m.impute({"rna": d["rna"][::-1], "adt": d["adt"]}), "spots of rna are not those"),
+        (lambda d, m: m.impute({"rna": d["rna"][::-1], "adt": d["adt"]}), "entry 2 of the lists is that slice"),
+        (lambda d, m: m.impute({name: list(reversed(own)) for name, own in d.items()}), "spots of rna are not those"),
     ],
 )
 def test_calls_that_make_no_sense(reduced, call, message):
@@ -233,3 +264,27 @@ def test_calls_that_make_no_sense(reduced, call, message):
     with pytest.raises(InputError, match=message) as caught:
         call(reduced, model)
     assert "Hint:" in str(caught.value)
+
+
+@pytest.mark.parametrize("repeated", [True, False])
+def test_a_list_in_another_order_is_told_by_barcodes_and_places(reduced, repeated):
+    """Slices may be named modality by modality, so that the names don't tell; nor do barcodes, if they repeat."""
+    for modality, adatas in reduced.items():
+        for adata in filter(None, adatas):
+            adata.obs["src"] = f"{adata.obs['src'].iloc[0]}-{modality}"
+            if repeated:
+                adata.obs_names = [f"spot{number}" for number in range(adata.n_obs)]
+    for adata in (reduced["rna"][2], reduced["adt"][2]):
+        adata.obsm["spatial"] = adata.obsm["spatial"] + 700
+    model_of(reduced)
+    reduced["adt"].reverse()
+    with pytest.raises(InputError, match="2 faults in modBatch_dict") as caught:
+        model_of(reduced)
+    assert "files of s1-rna and s3-rna look exchanged: check the sheet, or the order of the lists" in str(caught.value)
+
+
+def test_slices_that_spell_their_features_otherwise_are_refused(input_dict):
+    adata = input_dict["rna"][1]
+    adata.var_names = [name if number < 6 else f"ENSG{number}" for number, name in enumerate(adata.var_names)]
+    with pytest.raises(InputError, match="share 6 of 120 features"):
+        RNA_preprocess(input_dict["rna"], favor="scanpy", batch_key="src")

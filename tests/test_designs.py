@@ -84,7 +84,8 @@ def test_design_end_to_end(made, slices):
             )
         ],
         {"spamosaic": pd.DataFrame({"domain": labels, "confidence": 0.75}, index=mdata.obs_names)},
-        {"truth": "domain", "modalities": {}},
+        {"modalities": {}},
+        pd.DataFrame({"domain": truth}),
     )
     assert (result.obs["consensus_spamosaic"].astype(int) == labels).all()
     assert (result.obs["confidence_spamosaic"] == 0.75).all()

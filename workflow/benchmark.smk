@@ -64,7 +64,7 @@ rule score:
     """Score one run: domains by each clusterer, latent space, and imputed counts against hidden ones."""
     input:
         embedding=f"{RESULTS}/{{dataset}}/{{method}}/seed-{{seed}}/embedding.h5mu",
-        reduced=lambda wildcards: [f"{RESULTS}/{wildcards.dataset}/reduced/{m}.h5ad" for m in kinds(wildcards.dataset)],
+        annotations=f"{RESULTS}/{{dataset}}/annotations.h5ad",
         counts=lambda wildcards: [
             f"{RESULTS}/{wildcards.dataset}/qc/{name}.{m}.h5ad" for name, m in rows(wildcards.dataset, "slices")
         ],

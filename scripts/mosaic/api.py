@@ -5,6 +5,7 @@ that does something else, ``docs/method.md`` says so.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import NoReturn
 
 import anndata as ad
@@ -16,6 +17,7 @@ from mosaic.errors import InputError
 from mosaic.graph import build_graph, spot_pitch
 from mosaic.impute import dense, impute_modality
 from mosaic.normalize import normalize_slice
+from mosaic.pairing import compare, tell
 from mosaic.reduce import reduce_modality
 from mosaic.settings import KIND_DEFAULTS, PUBLISHED, PUBLISHED_HARMONY, PUBLISHED_KINDS, Row, Sheet, design_faults
 from mosaic.spots import LATENT, collect_embeddings, count_matrix, feature_matrix, stack
@@ -223,12 +225,20 @@ class SpaMosaic:
                 f"has {len(knns)} values for {len(self.slices)} slices", where="intra_knns", hint=_ONE_EACH
             )
         self.seed, self.device, self.w_g = seed, device.partition(":")[0], w_g
+        measured = {
+            (row.slice, row.modality): modBatch_dict[row.modality][self.slices.index(row.slice)] for row in sheet
+        }
+        for row in sheet:
+            _check_slice(measured[row.slice, row.modality], row.path, input_key, mnn_rep_key or input_key, "spatial")
+        _check_copies(measured, input_key)
+        # The modalities of a slice are those at one place of the lists: their barcodes and places tell an error there.
+        places = {
+            key: ad.AnnData(obs=_obs(a, key[0]), obsm={"spatial": a.obsm["spatial"]}) for key, a in measured.items()
+        }
+        tell(compare(places), "modBatch_dict")
         self.graphs = {}
         for modality, adatas in modBatch_dict.items():
             present = {name: adata for name, adata in zip(self.slices, adatas, strict=True) if adata is not None}
-            for row in sheet:
-                if row.modality == modality:
-                    _check_slice(present[row.slice], row.path, input_key, mnn_rep_key or input_key, "spatial")
             widths = {name: adata.obsm[input_key].shape[1] for name, adata in present.items()}
             if len(set(widths.values())) > 1:
                 shown = ", ".join(f"{width} in {name}" for name, width in widths.items())
@@ -462,6 +472,7 @@ def _preprocess(
         spatial = np.asarray(adata.obsm.get("spatial", np.zeros((adata.n_obs, 2))))
         made = ad.AnnData(matrix, obs=_obs(adata, name), var=adata.var[[]], layers=layers, obsm={"spatial": spatial})
         slices.append(normalize_slice(made, normalization))
+    tell(compare({(made.obs["slice"].iloc[0], kind): made for made in slices}), f"the {kind} slices")
     reduced = reduce_modality(slices, kind, kind=kind, **settings)
     features = reduced.obsm["X_corrected"]
     start = 0
@@ -511,7 +522,38 @@ def _slice_names(modBatch_dict: Mapping[str, Slices], batch_key: str) -> list[st
         repeated = next(name for name in names if names.count(name) > 1)
         hint = "give each slice its own name"
         raise InputError(f"two slices are named {repeated!r}", where=f"obs[{batch_key!r}]", hint=hint)
+    for modality, adatas in modBatch_dict.items():
+        for number, adata in enumerate(adatas):
+            own = names[number] if adata is None else str(adata.obs[batch_key].iloc[0])
+            if own != names[number] and own in names:
+                raise InputError(
+                    f"is slice {own!r} by obs[{batch_key!r}], but entry {names.index(own)} of the lists is that slice",
+                    where=f"modBatch_dict[{modality!r}][{number}]",
+                    hint="give the slices of all modalities in the same order, None where a slice lacks one",
+                )
     return names
+
+
+def _check_copies(measured: Mapping[tuple[str, str], ad.AnnData], key: str) -> None:
+    """No data may stand under two modalities: agreement with itself would be learnt, and be perfect."""
+    for (first, one), (second, other) in combinations(measured.items(), 2):
+        if first[1] == second[1]:
+            continue
+        same = one is other or _equal(one.obsm[key], other.obsm[key])
+        if same or (one.var_names.equals(other.var_names) and _equal(one.X, other.X)):
+            raise InputError(
+                f"{first[1]} of {first[0]} and {second[1]} of {second[0]} are the same data",
+                where="modBatch_dict",
+                hint="put the AnnData of each modality into its own list",
+            )
+
+
+def _equal(one: np.ndarray | sparse.spmatrix | None, other: np.ndarray | sparse.spmatrix | None) -> bool:
+    if one is None or other is None or one.shape != other.shape or 0 in one.shape:
+        return False
+    if sparse.issparse(one) and sparse.issparse(other):
+        return (one != other).nnz == 0
+    return bool((dense(one) == dense(other)).all())
 
 
 def _check_slice(adata: ad.AnnData, where: str, *keys: str) -> None:

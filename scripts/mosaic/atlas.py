@@ -9,7 +9,7 @@ import mudata as md
 import pandas as pd
 
 from mosaic import __version__
-from mosaic.spots import LATENT, annotation, stack
+from mosaic.spots import LATENT, spread_column, stack
 
 
 class Run(NamedTuple):
@@ -29,8 +29,9 @@ def assemble(
     runs: Sequence[Run],
     consensus: Mapping[str, pd.DataFrame],
     config: Mapping,
+    annotations: pd.DataFrame | None = None,
 ) -> md.MuData:
-    """Gather a run's results for scanpy, muon and squidpy.
+    """Gather a run's results for muon, and its modalities for scanpy and squidpy.
 
     Parameters
     ----------
@@ -44,6 +45,8 @@ def assemble(
         Per method ``domain`` of each spot as its seeds agree on it, and ``confidence`` where there is one.
     config
         The configuration with all defaults.
+    annotations
+        Columns of the users' ``obs`` (spots) to put beside the results.
 
     Returns
     -------
@@ -52,8 +55,9 @@ def assemble(
     ``layers["imputed_sd"]`` of the first run, ``layers["imputed_{method}_{seed}"]`` of further ones. Over all spots:
     ``obsm["X_{method}_{seed}"]``, ``obsm["X_umap_{method}_{seed}"]``, ``obs["domain_{method}_{seed}"]``, and the first
     run's as ``obsm["X_latent"]``, ``obsm["X_umap"]`` and ``obs["mosaic_domain"]``; of each method
-    ``obs["consensus_{method}"]`` and ``obs["confidence_{method}"]``; the truth in its own column; coordinates in
-    ``obsm["spatial"]``; ``uns["mosaic"]`` with version and configuration (JSON).
+    ``obs["consensus_{method}"]`` and ``obs["confidence_{method}"]``; the annotations in ``obs`` by their own names,
+    also of the measured modalities; coordinates in ``obsm["spatial"]``; ``uns["mosaic"]`` with version and
+    configuration (JSON).
     """
     first = runs[0]
     spots = first.embedding.obs_names
@@ -66,6 +70,7 @@ def assemble(
             adata.obsm[key] = features
         for run in runs:
             adata.obsm[f"X_{run.method}_{run.seed}"] = run.embedding[name][adata.obs_names].obsm[LATENT]
+        _annotate(adata.obs, annotations)
         modalities[name] = adata
         if first.imputed.get(name):
             modalities[f"{name}_imputed"] = _imputed(name, runs)
@@ -74,9 +79,7 @@ def assemble(
     mdata = mdata[spots].copy()
     mdata.obs = first.embedding.obs.copy()
     mdata.obsm["spatial"] = first.embedding.obsm["spatial"]
-    truth = config["truth"]
-    if truth:
-        mdata.obs[truth] = annotation({name: adata.obs for name, adata in modalities.items()}, spots, truth)
+    _annotate(mdata.obs, annotations)
     for run in reversed(runs):
         for key in (f"{run.method}_{run.seed}", None):
             domains = pd.Categorical(run.domains.loc[spots], categories=sorted(run.domains.unique(), key=int))
@@ -90,6 +93,11 @@ def assemble(
             mdata.obs[f"confidence_{method}"] = table.loc[spots, "confidence"]
     mdata.uns["mosaic"] = {"version": __version__, "config": json.dumps(config)}
     return mdata
+
+
+def _annotate(obs: pd.DataFrame, annotations: pd.DataFrame | None) -> None:
+    for name in () if annotations is None else annotations:
+        obs[name] = spread_column(annotations[name], obs.index)
 
 
 def _imputed(name: str, runs: Sequence[Run]) -> ad.AnnData:

@@ -49,6 +49,9 @@ _RIDGE = 1e-6
 # A direction whose variance is this far below the largest is float32 rounding, not signal.
 _SMALLEST_VARIANCE = 1e-10
 _LEIDEN_NEIGHBORS = 15
+# Colours can be told apart up to the first; above the second, domains are crumbs that no figure or marker can show.
+_MANY_DOMAINS = 30
+_MOST_DOMAINS = 100
 # How often half of the spots, at most as many as a start takes, are divided and as many others judge.
 _CHOICE_SUBSETS = 8
 
@@ -101,7 +104,8 @@ def cluster_domains(
     ------
     InputError
         If a needed setting is missing or out of range, the embedding holds NaN or infinity, more domains are asked for
-        than there are spots, or the method cannot find that many. No method ever stands in for another.
+        than there are spots, the method cannot find that many, or Leiden finds more than 100. No method ever stands in
+        for another.
     """
     embedding = _checked_embedding(embedding)
     if method == "leiden":
@@ -114,6 +118,7 @@ def cluster_domains(
         if n_domains is not None:
             log.warning("n_domains = %s is not used: Leiden finds the number of domains from the resolution", n_domains)
         labels, probability = leiden_domains(embedding, resolution, seed), None
+        _check_n_found(len(np.unique(labels)), len(labels), resolution)
     elif method in ("mixture", "kmeans"):
         _check_n_domains(n_domains, len(embedding))
         if resolution is not None:
@@ -329,6 +334,22 @@ def leiden_domains(embedding: np.ndarray, resolution: float, seed: int) -> np.nd
     finally:
         igraph.set_random_number_generator(random)
     return np.asarray(communities.membership)
+
+
+def _check_n_found(n_found: int, n_spots: int, resolution: float) -> None:
+    """Whether Leiden found so few domains that they can be looked at."""
+    text = f"Leiden found {n_found} domains in {n_spots} spots with resolution {resolution:g}"
+    if n_found > _MOST_DOMAINS:
+        raise InputError(
+            f"{text}; {_MOST_DOMAINS} are the most that figures and markers can show",
+            where="cluster: resolution",
+            hint=f"lower resolution, for example to {resolution / 10:g}; if it stays so at low values, the latent "
+            "space has no structure: look at the curves of training",
+        )
+    if n_found > _MANY_DOMAINS:
+        log.warning(
+            "%s: colours can be told apart up to %d; a lower resolution gives fewer domains", text, _MANY_DOMAINS
+        )
 
 
 def _checked_embedding(embedding: np.ndarray) -> np.ndarray:

@@ -23,10 +23,10 @@ from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.textpath import text_to_path
 from scipy.optimize import linear_sum_assignment
-from scipy.spatial import cKDTree
 
 from mosaic.errors import InputError
 from mosaic.files import whole_file
+from mosaic.places import astray, pitch
 
 SMALL = 7  # points: ticks, legends, annotations
 MEDIUM = 8  # points: titles
@@ -149,7 +149,7 @@ def colour_each(labels: np.ndarray, colours: Mapping[str, str]) -> np.ndarray:
     if strangers:
         raise InputError(
             f"no colour for {', '.join(strangers)}",
-            hint="make the colours with plots.palette from the labels of the whole run",
+            hint="make the colours with drawing.palette from the labels of the whole run",
         )
     table = np.array([to_rgba(colour) for colour in [*colours.values(), NO_LABEL]])
     return table[pd.Categorical(labels, categories=list(colours)).codes]  # a missing label's code is -1: the last
@@ -220,17 +220,10 @@ def place_legend(legend: Legend, left: float, top: float) -> None:
     legend.set_bbox_to_anchor((left, figure.get_size_inches()[1] - top), transform=figure.dpi_scale_trans)
 
 
-def _pitch(coords: np.ndarray) -> float:
-    """Median distance from a spot to its nearest neighbour; 1 where all spots lie on one place."""
-    if len(coords) < 2:
-        return 1.0
-    distances = cKDTree(coords).query(coords, k=2)[0][:, 1]
-    distances = distances[distances > 0]
-    return float(np.median(distances)) if distances.size else 1.0
-
-
 class Tissue:
     """A slice on the page: its spots (n x 2), their pitch, the panel that they fill, and below it the scale bar.
+
+    Spots far from all others (``places.astray``) are left out, and the panel says how many.
 
     Parameters
     ----------
@@ -243,8 +236,9 @@ class Tissue:
     """
 
     def __init__(self, coords: np.ndarray, width: float, height: float, um_per_unit: float | None = None):
-        self.coords = coords
-        self.pitch = _pitch(self.coords)
+        self.shown = ~astray(coords)
+        self.coords = coords[self.shown]
+        self.pitch = pitch(self.coords)
         self.low = self.coords.min(axis=0) - self.pitch
         self.high = self.coords.max(axis=0) + self.pitch
         extent = self.high - self.low
@@ -252,15 +246,21 @@ class Tissue:
         self.width, self.height = extent * self.scale
         self.um_per_unit = um_per_unit
 
-    def draw(self, figure: Figure, left: float, top: float, **scatter) -> PathCollection:
-        """Draw the spots as discs that nearly touch; y points down, as in images."""
+    def draw(self, figure: Figure, left: float, top: float, c: np.ndarray, **scatter) -> PathCollection:
+        """Draw the spots as discs that nearly touch, each in its colour ``c``; y points down, as in images."""
         axes = axes_at(figure, left, top, self.width, self.height)
-        pitch = self.pitch * self.scale * 72
+        step = self.pitch * self.scale * 72
         # Discs of a pixel or two let the background wash out their colour: these may overlap a little.
-        diameter = max(pitch * (0.95 if pitch > 2 else 1.2), 0.6)
-        points = axes.scatter(*self.coords.T, s=diameter**2, linewidths=0, rasterized=True, **scatter)
+        diameter = max(step * (0.95 if step > 2 else 1.2), 0.6)
+        colours = np.asarray(c)[self.shown]
+        points = axes.scatter(*self.coords.T, s=diameter**2, linewidths=0, rasterized=True, c=colours, **scatter)
         axes.set(xlim=(self.low[0], self.high[0]), ylim=(self.high[1], self.low[1]), aspect="equal")
         axes.set_axis_off()
+        if not self.shown.all():
+            number = (~self.shown).sum()
+            note = f"{number} spot{' lies' if number == 1 else 's lie'} far outside"
+            # Below the tissue, where the scale bar leaves room.
+            axes.text(1, -0.02, note, transform=axes.transAxes, ha="right", va="top", size=SMALL - 1)
         if self.um_per_unit is not None:
             self._scale_bar(axes)
         return points

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from mosaic import __version__
+from mosaic.pairing import WARN_BELOW
 from mosaic.tables import LIGHTS
 
 # The worst light comes first: what it advises is shown.
@@ -67,6 +68,7 @@ div:has(> div > div > .prose .mosaic-overview) { align-items: flex-start; }
 .mosaic-overview small { color: #666; font-size: 12px; }
 .mosaic-overview td.measured { background: #E1EEF7; }
 .mosaic-overview td.lacking { background: #F6F6F6; color: #666; font-style: italic; }
+.mosaic-overview .few { background: #FBE9C6; white-space: pre-line; }
 .mosaic-overview .light { display: inline-block; width: 22px; height: 22px; border-radius: 11px; color: white;
   font-weight: 700; text-align: center; line-height: 22px; margin-right: 6px; }
 .mosaic-overview td.number { white-space: nowrap; }
@@ -79,6 +81,7 @@ div:has(> div > div > .prose .mosaic-overview) { align-items: flex-start; }
 
 def overview(
     counts: Mapping[tuple[str, str], Mapping],
+    shared: Mapping[str, Sequence],
     checks: Mapping[tuple[str, int], pd.DataFrame],
     domains: pd.DataFrame,
     figures: Mapping[str, str | Path],
@@ -91,6 +94,8 @@ def overview(
     ----------
     counts
         Per slice and modality the summary of its quality control, as ``qc`` writes it.
+    shared
+        ``spots`` and ``features``, the rows of the tables of ``pairing.Comparison``, and ``warnings``, its texts.
     checks
         Per method and seed its checks, as ``verdict.verdicts`` gives them.
     domains
@@ -117,7 +122,7 @@ def overview(
         f"one latent space for {n_spots}, and {_many(n_domains, 'domain')}"
         + (f" (shown here: {first_method}, seed {first_seed}, of {len(checks)} runs)" if len(checks) > 1 else ""),
         f"imputed counts: {', '.join(imputed) if imputed else 'none, as every slice measured every modality'}",
-        "everything in integrated.h5mu, which mudata, muon and scanpy read",
+        "everything in integrated.h5mu, which mudata and muon read",
     ]
     return "\n".join(
         [
@@ -127,8 +132,10 @@ def overview(
             "<h2>Can it be believed?</h2>",
             _lights(checks),
             "<h2>What went in</h2>",
-            "<p>Spots kept by quality control, by slice and modality.</p>",
-            _grid(counts, slices, modalities, config),
+            "<p>Spots kept by quality control, by slice and modality; spots that a slice's modalities share, and "
+            "features that the slices of a modality share, of those that the smaller has.</p>",
+            _grid(counts, shared, slices, modalities, config),
+            *(f'<p class="few">{escape(warning)}</p>' for warning in shared["warnings"]),
             "<h2>What came out</h2>",
             f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in out)}</ul>",
             *(["<h2>Figures to look at</h2>"] if figures else []),
@@ -172,13 +179,21 @@ def _lights(checks: Mapping[tuple[str, int], pd.DataFrame]) -> str:
 
 
 def _grid(
-    counts: Mapping[tuple[str, str], Mapping], slices: Sequence[str], modalities: Sequence[str], config: Mapping
+    counts: Mapping[tuple[str, str], Mapping],
+    shared: Mapping[str, Sequence],
+    slices: Sequence[str],
+    modalities: Sequence[str],
+    config: Mapping,
 ) -> str:
-    """Slices x modalities: spots kept of those that the file had."""
+    """Slices x modalities: spots kept of those that the file had; beside it the spots paired, below it the features."""
+    pairs, features = {}, {row["modality"]: row for row in shared["features"]}
+    for row in shared["spots"]:
+        pairs.setdefault(row["slice"], []).append(row)
     kinds = (
         f"{escape(name)}<br><small>kind {escape(config['modalities'][name]['kind'])}</small>" for name in modalities
     )
-    rows = [["<th>Slice</th>", *(f"<th>{kind}</th>" for kind in kinds)]]
+    head = "<th>Spots paired</th>" if pairs else ""
+    rows = [["<th>Slice</th>", *(f"<th>{kind}</th>" for kind in kinds), head]]
     for name in slices:
         cells = [f"<td><b>{escape(name)}</b></td>"]
         for modality in modalities:
@@ -189,8 +204,23 @@ def _grid(
             beside = summary["spots_dropped_by_reason"].get("off tissue", 0)
             note = f"of {summary['spots_in']:,}" + (f", {beside:,} of which lie beside the tissue" if beside else "")
             cells.append(f'<td class="measured"><b>{summary["spots_kept"]:,}</b> <small>{note}</small></td>')
-        rows.append(cells)
+        own = pairs.get(name, [])
+        names = [f"{row['first']} + {row['second']} " if len(modalities) > 2 else "" for row in own]
+        paired = (escape(label) + _part(row["shared"], row["smaller"]) for label, row in zip(names, own, strict=True))
+        rows.append([*cells, f"<td>{'<br>'.join(paired)}</td>" if pairs else ""])
+    if features:
+        cells = [
+            f"<td>{_part(features[m]['shared'], features[m]['smallest'])}</td>" if m in features else "<td></td>"
+            for m in modalities
+        ]
+        rows.append(["<td><b>Features shared</b></td>", *cells, "<td></td>" if pairs else ""])
     return _table(rows)
+
+
+def _part(shared: int, smaller: int) -> str:
+    """How many are shared of how many, marked where it is few."""
+    kind = ' class="few"' if shared < WARN_BELOW * smaller else ""
+    return f"<span{kind}><b>{shared:,}</b> <small>of {smaller:,}</small></span>"
 
 
 def _figure(name: str, path: str | Path) -> str:

@@ -91,7 +91,7 @@ def _ranked(adata: ad.AnnData, domains: np.ndarray, name: str, large: Sequence[s
     work = ad.AnnData(adata.X, obs=pd.DataFrame({"domain": pd.Categorical(domains)}, adata.obs_names), var=adata.var)
     work.obs_names = adata.obs_names
     large = sorted(large)
-    sc.tl.rank_genes_groups(work, "domain", groups=large, method="wilcoxon", pts=True)
+    sc.tl.rank_genes_groups(work, "domain", groups=large, method="wilcoxon", use_raw=False, pts=True)
     tables = []
     for domain in large:
         found = sc.get.rank_genes_groups_df(work, domain)

@@ -7,6 +7,9 @@ from scipy import sparse
 
 from mosaic.errors import InputError
 
+# Values of float32 that differ by less than this share of the largest are the same, but for rounding.
+_ROUNDING = 1e-5
+
 
 def normalize_slice(adata: ad.AnnData, normalization: str) -> ad.AnnData:
     """Normalise the counts of one slice into X; ``layers["counts"]`` keeps them.
@@ -28,11 +31,12 @@ def normalize_slice(adata: ad.AnnData, normalization: str) -> ad.AnnData:
     Raises
     ------
     InputError
-        If the normalization is unknown, or a spot has no counts.
+        If the normalization is unknown, a spot has no counts, or all spots are alike.
     """
     if normalization not in {"log", "clr", "tfidf", "none"}:
         raise InputError(f"unknown normalization {normalization!r}", hint="use log, clr, tfidf or none")
     if "counts" not in adata.layers:
+        _check_varies(adata)
         return adata.copy()
     counts = adata.layers["counts"]
     empty = int((counts.sum(axis=1) == 0).sum())
@@ -55,7 +59,26 @@ def normalize_slice(adata: ad.AnnData, normalization: str) -> ad.AnnData:
             sc.pp.normalize_total(adata, target_sum=1e4 if normalization == "log" else 1)
         if normalization == "log":
             sc.pp.log1p(adata)
+    _check_varies(adata)
     return adata
+
+
+def _check_varies(adata: ad.AnnData) -> None:
+    """Spots that are all alike would be told apart by rounding, which reduction scales up.
+
+    A single feature, which is all of a spot's counts, is left to reduction, which says that it is too few.
+    """
+    low, high = (_plain(getattr(adata.X, side)(axis=0)) for side in ("min", "max"))
+    if min(adata.shape) > 1 and (high - low).max() <= _ROUNDING * np.abs([low, high]).max():
+        raise InputError(
+            f"no feature varies: all {adata.n_obs} spots have the same values after normalisation",
+            where=f"slice {adata.obs['slice'].iloc[0]}",
+            hint="check that the file holds this slice's own counts; without them, take its row out of the sheet",
+        )
+
+
+def _plain(row: np.ndarray | sparse.spmatrix) -> np.ndarray:
+    return row.toarray() if sparse.issparse(row) else np.asarray(row)
 
 
 def _with_x(adata: ad.AnnData, X: np.ndarray | sparse.csr_matrix) -> ad.AnnData:

@@ -24,14 +24,14 @@ def spot_metrics(adata: ad.AnnData, mito_prefix: str | None = None) -> pd.DataFr
     Parameters
     ----------
     adata
-        Spots x features with ``layers["counts"]``.
+        Spots x features with ``layers["counts"]`` and ``obs["in_tissue"]``.
     mito_prefix
         What the names of mitochondrial features begin with, in any case. None: there is no such share.
 
     Returns
     -------
     DataFrame (spots) with ``total_counts``, ``n_features``, ``mito_percent`` (NaN without mitochondrial features) and
-    ``in_tissue`` (bool; True where the data does not say).
+    ``in_tissue`` (bool).
     """
     mito = adata.var_names.str.upper().str.startswith((mito_prefix or "").upper()) & bool(mito_prefix)
     frame, _ = sc.pp.calculate_qc_metrics(
@@ -45,30 +45,10 @@ def spot_metrics(adata: ad.AnnData, mito_prefix: str | None = None) -> pd.DataFr
             "total_counts": frame["total_counts"].to_numpy(),
             "n_features": frame["n_genes_by_counts"].to_numpy(),
             "mito_percent": frame["pct_counts_mito"].to_numpy() if mito.any() else np.nan,
-            "in_tissue": in_tissue(adata),
+            "in_tissue": adata.obs["in_tissue"].to_numpy(dtype=bool),
         },
         index=adata.obs_names,
     )
-
-
-def in_tissue(adata: ad.AnnData) -> np.ndarray:
-    """Which spots lie under tissue by ``obs["in_tissue"]`` (0 and 1, or booleans); all where there is no such column.
-
-    Raises
-    ------
-    InputError
-        If the column holds anything else.
-    """
-    if "in_tissue" not in adata.obs:
-        return np.ones(adata.n_obs, dtype=bool)
-    column = adata.obs["in_tissue"].astype(str).str.lower().map({"1": True, "0": False, "true": True, "false": False})
-    if column.isna().any():
-        raise InputError(
-            'obs["in_tissue"] holds values other than 0 and 1',
-            where=f"slice {adata.obs['slice'].iloc[0]}",
-            hint="write 1 for spots under tissue and 0 for the others, or drop the column",
-        )
-    return column.to_numpy(dtype=bool)
 
 
 def threshold(values: np.ndarray, rule: Threshold, *, side: int, log: bool) -> float | None:
@@ -128,10 +108,7 @@ def filter_slice(
     """
     where = f"slice {adata.obs['slice'].iloc[0]}"
     counted = "counts" in adata.layers
-    if counted:
-        metrics = spot_metrics(adata, mito_prefix)
-    else:
-        metrics = pd.DataFrame({"in_tissue": in_tissue(adata)}, index=adata.obs_names)
+    metrics = spot_metrics(adata, mito_prefix) if counted else adata.obs[["in_tissue"]].copy()
     tissue = metrics["in_tissue"].to_numpy()
     failed = {"off tissue": ~tissue}
     bounds = {}

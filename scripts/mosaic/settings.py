@@ -78,6 +78,9 @@ PUBLISHED = {
 # Keys of `graph` that act when features travel over the graph; the others act when it is built.
 PROPAGATION = ("K", "w_g", "symmetric")
 
+# Columns that the workflow itself has in `obs`, beside `result_columns`; anndata keeps an index as `_index`.
+OWN_COLUMNS = ("slice", "barcode", "in_tissue", "modalities", "mosaic_domain", "_index")
+
 # What makes sense together, by kind.
 _ALLOWED = {
     "rna": {"normalization": {"log", "none"}, "reduction": {"pca", "lsi"}},
@@ -217,6 +220,7 @@ def load(
     if not faults:
         complete = _complete(config, config_schema, sheet)
         faults += _config_faults(complete, sheet)
+        faults += _column_faults(complete)
         faults += _method_faults(complete, sheet, with_conda=with_conda)
         faults += design_faults(sheet, sheet_path)
     if faults:
@@ -448,6 +452,37 @@ def _config_faults(config: Mapping, sheet: Sheet) -> Iterator[InputError]:
             where=_key("cluster", "n_domains_range"),
             hint="first the smallest number, then the largest, such as [2, 15]",
         )
+
+
+def result_columns(config: Mapping) -> list[str]:
+    """Columns of ``obs`` that each method and seed of a run adds to the result."""
+    methods, seeds = config["methods"], config["seeds"]
+    columns = [f"domain_{method}_{seed}" for method in methods for seed in seeds]
+    return columns + [f"{name}_{method}" for name in ("consensus", "confidence") for method in methods]
+
+
+def _column_faults(config: Mapping) -> Iterator[InputError]:
+    """Columns of the users' that would take the place of the workflow's own, or that HDF5 can't hold by their name."""
+    own = [*OWN_COLUMNS, *result_columns(config)]
+    named = [("truth", config["truth"]), *((f"keep_obs.{i}", name) for i, name in enumerate(config["keep_obs"]))]
+    taken = {*own, *(name for _, name in named)}
+    for key, name in named:
+        if name is None:
+            continue
+        parts = name.split("/")
+        above = ["/".join(parts[:end]) for end in range(1, len(parts))]
+        if name in own:
+            yield InputError(
+                f"{_shown(name)} is a column of the workflow's own",
+                where=_key(key),
+                hint=f"rename the column in the files; these names are taken: {', '.join(own)}",
+            )
+        elif {"", "."} & set(parts) or taken & set(above):
+            yield InputError(
+                f"HDF5 takes {_shown(name)} for another place in a file",
+                where=_key(key),
+                hint="rename the column in the files, without slashes",
+            )
 
 
 def _method_faults(config: Mapping, sheet: Sheet, *, with_conda: bool) -> Iterator[InputError]:

@@ -5,9 +5,11 @@ A spot is named ``{slice}:{barcode}``, which is unique over a run: barcodes alon
 
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import combinations
 from pathlib import Path
+from typing import NamedTuple
 
 import anndata as ad
 import h5py
@@ -18,6 +20,7 @@ from scipy import sparse
 
 from mosaic.errors import InputError
 from mosaic.files import whole_file
+from mosaic.places import astray
 
 logger = logging.getLogger(__name__)
 
@@ -27,10 +30,30 @@ _CHUNK_VALUES = 50_000_000
 # Bytes of a short string in memory; a file says 16.
 _STRING_BYTES = 80
 
+# Of a matrix with more values than these, `inspect_slice` looks at so many rows from begin, middle and end.
+_SAMPLE_ABOVE = 5_000_000
+_SAMPLED = 100
+
+# What HDF5 files begin with, but for those with a block of another program's before.
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+
+# Above, float32 leaves out whole numbers.
+_MOST_COUNTS = 2**24
+
+# Columns of var with identifiers, as Space Ranger, scanpy, CELLxGENE and others call them.
+_GENE_IDS = ("gene_id", "gene_ids", "feature_id", "feature_ids", "ensembl_id")
+
+# Text that means that there is no true domain, in lower case.
+_MISSING_WORDS = ("", "nan", "na", "n/a", "<na>", "none", "null")
+
 # Kinds of numpy types that counts and features may have: boolean, integer, unsigned, floating.
 _NUMBERS = "biuf"
 
 _WRITE_AGAIN = "write the file again with anndata's write_h5ad and check that it was copied whole"
+_IN_RAW = (
+    "the file has .raw, which is not read; if it holds the counts, "
+    'adata.layers["counts"] = adata.raw[:, adata.var_names].X and write_h5ad put them where they are found'
+)
 
 # Where every method's embedding.h5mu keeps its latent space, of each modality and of the run.
 LATENT = "X_latent"
@@ -39,7 +62,9 @@ LATENT = "X_latent"
 md.set_options(pull_on_update=False)
 
 
-def read_slice(path: str | Path, slice_name: str, kind: str) -> ad.AnnData:
+def read_slice(
+    path: str | Path, slice_name: str, kind: str, *, truth: str | None = None, keep_obs: Sequence[str] = ()
+) -> ad.AnnData:
     """Read one modality of one slice as a user wrote it, and check it.
 
     Parameters
@@ -51,104 +76,297 @@ def read_slice(path: str | Path, slice_name: str, kind: str) -> ad.AnnData:
         The slice's name in the sheet.
     kind
         ``rna``, ``protein``, ``epigenome`` or ``features``.
+    truth, keep_obs
+        Columns of ``obs`` to keep, where they are there: see ``named_columns``.
 
     Returns
     -------
     AnnData, spots x features, with ``obs_names`` ``{slice}:{barcode}``, ``obs["slice"]``, ``obs["barcode"]``,
-    ``obsm["spatial"]`` (spots x 2, the unit of the file) and ``layers["counts"]`` (CSR, float32), or for kind
-    ``features`` X (float32). Nothing else of the file is read, and dense counts are made sparse chunk by chunk.
+    ``obs["in_tissue"]`` (bool; True where the file does not say), the columns named, ``var["gene_id"]`` where the file
+    has such a column, ``obsm["spatial"]`` (spots x 2, the unit of the file) and ``layers["counts"]`` (CSR, float32), or
+    for kind ``features`` X (float32). Nothing else of the file goes on: a library that finds a user's
+    ``var["highly_variable"]`` uses it. Dense counts are made sparse chunk by chunk.
 
     Raises
     ------
     InputError
         If the file can't be read or any of the above does not hold.
     """
-    where, counted = str(path), kind != "features"
+    with _opened(path) as file:
+        parts = _needed_parts(file, str(path), counted=kind != "features")
+    adata, faults = _checked(parts, str(path), slice_name, kind, truth, keep_obs)
+    if faults:
+        raise faults[0]
+    return adata
+
+
+def inspect_slice(
+    path: str | Path, slice_name: str, kind: str, *, truth: str | None = None, keep_obs: Sequence[str] = ()
+) -> tuple[ad.AnnData | None, list[InputError]]:
+    """Find all faults of a slice without reading all of a large matrix: of such a one, a sample is looked at.
+
+    Parameters
+    ----------
+    path, slice_name, kind, truth, keep_obs
+        See ``read_slice``.
+
+    Returns
+    -------
+    The AnnData of ``read_slice`` without counts and features, as far as its parts have no fault (None where the file
+    can't be read); ``uns["place"]`` says where its matrix lies, ``uns["columns"]`` what columns ``obs`` has. And the
+    errors that ``read_slice`` would raise in turn.
+    """
+    try:
+        with _opened(path) as file:
+            parts = _needed_parts(file, str(path), counted=kind != "features", most=_SAMPLE_ABOVE)
+    except InputError as fault:
+        return None, [fault]
+    adata, faults = _checked(parts, str(path), slice_name, kind, truth, keep_obs)
+    if adata is not None:
+        facts = {"place": parts.place, "columns": sorted(map(str, parts.source.obs))}
+        adata = ad.AnnData(obs=adata.obs, var=adata.var, obsm=dict(adata.obsm), uns=facts)
+    return adata, faults
+
+
+def read_columns(path: str | Path, slice_name: str, truth: str | None, keep_obs: Sequence[str]) -> pd.DataFrame:
+    """The columns of a user's ``obs`` that the config names, as far as they are there (see ``named_columns``).
+
+    Parameters
+    ----------
+    path, slice_name, truth, keep_obs
+        See ``read_slice``.
+
+    Returns
+    -------
+    DataFrame indexed by spot, ``{slice}:{barcode}``.
+
+    Raises
+    ------
+    InputError
+        If the file can't be read.
+    """
+    with _opened(path) as file:
+        _check_memory(_declared_bytes(_table(file, "obs", str(path))), str(path))
+        obs = ad.io.read_elem(file["obs"])
+    columns = named_columns(obs, truth, keep_obs, str(path))
+    return columns.set_axis(_spot_names(obs.index, slice_name))
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[h5py.File]:
+    """A user's file; what can be wrong with it as a file is told in words."""
+    where = str(path)
     _check_file(path, where)
     try:
-        source = _needed_parts(path, counted, where)
+        with h5py.File(path) as file:
+            _check_format(file, where)
+            yield file
     except InputError:
         raise
     except Exception as error:  # h5py and anndata raise about anything on a damaged file
+        if "unable to lock file" in str(error):
+            raise InputError(
+                "is locked: another program has it open to write, or the file system knows no locks",
+                where=where,
+                hint="close it there, a notebook perhaps, and run again; if nothing has it open, "
+                "set HDF5_USE_FILE_LOCKING=FALSE in the environment",
+            ) from error
         problem = f"can't be read as h5ad ({type(error).__name__}: {_short(str(error), 300)})"
         raise InputError(problem, where=where, hint=_WRITE_AGAIN) from error
-    if 0 in source.shape:
-        raise InputError(f"is empty ({source.n_obs} spots x {source.n_vars} features)", where=where)
-    _check_names(source, where)
-    coordinates = _coordinates(source, where)
-    matrix = count_matrix(source, where) if counted else feature_matrix(source, where)
-
-    if "slice" in source.obs and (source.obs["slice"].astype(str) != slice_name).any():
-        logger.warning('%s: obs["slice"] is replaced by the name in the sheet, %s', where, slice_name)
-    obs = source.obs.copy()
-    obs["barcode"] = source.obs_names.to_numpy(dtype=str)
-    obs["slice"] = pd.Categorical([slice_name] * source.n_obs)
-    obs.index = f"{slice_name}:" + obs["barcode"].astype(str).to_numpy(dtype=object)
-    obs.index.name = None
-    _check_columns(obs, "obs", where)
-    _check_columns(source.var, "var", where)
-    return ad.AnnData(
-        None if counted else matrix,
-        obs=obs,
-        var=source.var.copy(),
-        obsm={"spatial": coordinates},
-        layers={"counts": matrix} if counted else {},
-    )
 
 
 def _check_file(path: str | Path, where: str) -> None:
     """What can be said of a file before it is opened as HDF5, whose own messages are hard to read."""
     try:
         with open(path, "rb") as file:
-            begin = file.read(4)
+            begin = file.read(8)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         problem = f"can't be opened ({getattr(error, 'strerror', None) or error})"
         hint = "check that the path names a file, that a link leads somewhere, and that you may read it"
         raise InputError(problem, where=where, hint=hint) from error
-    if not h5py.is_hdf5(path):
-        what = "is empty (0 bytes)" if not begin else "is a zip archive" if begin == b"PK\3\4" else "is no HDF5 file"
+    if begin != _HDF5 and not h5py.is_hdf5(path):
+        what = (
+            "is empty (0 bytes)" if not begin else "is a zip archive" if begin[:4] == b"PK\3\4" else "is no HDF5 file"
+        )
         raise InputError(f"{what}, so it can't be read as h5ad", where=where, hint=_WRITE_AGAIN)
 
 
-def _needed_parts(path: str | Path, counted: bool, where: str) -> ad.AnnData:
-    """Of a user's file what the workflow needs: names, coordinates, and counts or features.
+def _check_format(file: h5py.File, where: str) -> None:
+    """HDF5 files that others mean by a slice, and what to make of them."""
+    if isinstance(file.get("mod"), h5py.Group):
+        names = list(file["mod"]) or ["rna"]
+        raise InputError(
+            f"is a MuData with {_few(names)}, not an AnnData of one modality",
+            where=where,
+            hint=f"write each modality to a file of its own, mudata.read_h5mu(path)[{names[0]!r}].write_h5ad(...), "
+            "with a row of the sheet for each",
+        )
+    if "obs" not in file and "var" not in file:
+        groups = [file, *(group for group in file.values() if isinstance(group, h5py.Group))]
+        if any({"barcodes", "data", "indices", "indptr"} <= set(group) for group in groups):
+            raise InputError(
+                "is a 10x h5 file, not an h5ad",
+                where=where,
+                hint='read it with scanpy.read_10x_h5, put coordinates into obsm["spatial"] (scanpy.read_visium reads '
+                "both from Space Ranger's folder), and write it with write_h5ad",
+            )
+
+
+def _table(file: h5py.File, name: str, where: str) -> h5py.Group:
+    table = file.get(name)
+    index = table.attrs.get("_index") if isinstance(table, h5py.Group) else None
+    if not isinstance(index, str) or index not in table:
+        raise InputError(f"holds no table {name} with an index of names", where=where, hint=_WRITE_AGAIN)
+    return table
+
+
+class _Parts(NamedTuple):
+    """What the workflow needs of a user's file.
+
+    Attributes
+    ----------
+    source
+        Names, columns and coordinates.
+    values
+        The matrix with its names; some rows or columns of it where it is sampled.
+    sampled
+        Whether it is.
+    place
+        Where the matrix lies in the file.
+    in_raw
+        Whether the file has ``raw``, which the workflow does not read.
+    """
+
+    source: ad.AnnData
+    values: ad.AnnData
+    sampled: bool
+    place: str
+    in_raw: bool
+
+
+def _needed_parts(file: h5py.File, where: str, *, counted: bool, most: int | None = None) -> _Parts:
+    """Read names, coordinates, and counts or features; of a matrix of more than ``most`` values, a sample.
 
     What the file declares is compared with itself and with memory before anything large is read: a few bytes can
     declare terabytes.
     """
-    with h5py.File(path) as file:
-        for name in ("obs", "var"):
-            table = file.get(name)
-            index = table.attrs.get("_index") if isinstance(table, h5py.Group) else None
-            if not isinstance(index, str) or index not in table:
-                raise InputError(f"holds no table {name} with an index of names", where=where, hint=_WRITE_AGAIN)
-        places = file.get("obsm", {})
-        # Where there are no coordinates, the message names what is there.
-        known = [key for key in places if key == "spatial" or "spatial" not in places]
-        from_layer = counted and "layers/counts" in file
-        place = "layers/counts" if from_layer else "X"
-        stored = file.get(place)
-        whole = [file["obs"], file["var"], *([places["spatial"]] if "spatial" in places else [])]
-        if isinstance(stored, h5py.Group):
-            whole.append(stored)
-        _check_memory(sum(map(_declared_bytes, whole)), where)
-        obs, var = ad.io.read_elem(file["obs"]), ad.io.read_elem(file["var"])
-        if isinstance(places.get("spatial"), h5py.Dataset) and places["spatial"].shape[:1] != (len(obs),):
-            problem = f'obsm["spatial"] has shape {places["spatial"].shape}, but there are {len(obs)} spots in obs'
-            raise InputError(problem, where=where, hint="it must be numbers, spots x 2")
-        matrix = None
-        if stored is not None:
-            _check_matrix(stored, (len(obs), len(var)), place, where)
-            if not counted:  # dense as it is, and as float32
-                _check_memory(len(obs) * len(var) * 12, where)
+    tables = [_table(file, name, where) for name in ("obs", "var")]
+    places = file.get("obsm", {})
+    # Where there are no coordinates, the message names what is there.
+    known = [key for key in places if key == "spatial" or "spatial" not in places]
+    place = "layers/counts" if counted and "layers/counts" in file else "X"
+    stored = file.get(place)
+    sampled = most is not None and stored is not None and _n_values(stored) > most
+    whole = [*tables, *([places["spatial"]] if "spatial" in places else [])]
+    if isinstance(stored, h5py.Group) and not sampled:
+        whole.append(stored)
+    _check_memory(sum(map(_declared_bytes, whole)), where)
+    obs, var = (ad.io.read_elem(table) for table in tables)
+    if isinstance(places.get("spatial"), h5py.Dataset) and places["spatial"].shape[:1] != (len(obs),):
+        problem = f'obsm["spatial"] has shape {places["spatial"].shape}, but there are {len(obs)} spots in obs'
+        raise InputError(problem, where=where, hint="it must be numbers, spots x 2")
+    coordinates = {key: ad.io.read_elem(places[key]) if key == "spatial" else np.zeros((len(obs), 1)) for key in known}
+    rows, columns, matrix = slice(None), slice(None), None
+    if stored is not None:
+        _check_matrix(stored, (len(obs), len(var)), place, where)
+        if not counted:  # dense as it is, and as float32
+            _check_memory(len(obs) * len(var) * 12, where)
+        if sampled:
+            rows, columns, matrix = _sample(stored)
+        else:
             matrix = _read_matrix(stored, in_chunks=counted)
-        return ad.AnnData(
-            None if from_layer else matrix,
-            obs=obs,
-            var=var,
-            obsm={key: ad.io.read_elem(places[key]) if key == "spatial" else np.zeros((len(obs), 1)) for key in known},
-            layers={"counts": matrix} if from_layer else None,
-        )
+    values = ad.AnnData(
+        matrix if place == "X" else None,
+        obs=obs[[]].iloc[rows],
+        var=var[[]].iloc[columns],
+        layers={} if place == "X" else {"counts": matrix},
+    )
+    source = ad.AnnData(obs=obs, var=var, obsm=coordinates)
+    return _Parts(source, values, sampled, place, "raw/X" in file)
+
+
+def _n_values(stored: h5py.Dataset | h5py.Group) -> int:
+    values = stored.get("data") if isinstance(stored, h5py.Group) else stored
+    return (values.size or 0) if isinstance(values, h5py.Dataset) else 0
+
+
+def _sample(stored: h5py.Dataset | h5py.Group) -> tuple[np.ndarray | slice, np.ndarray | slice, sparse.spmatrix]:
+    """Rows from the begin, the middle and the end of a matrix (columns, where it is stored by columns)."""
+    backed = ad.io.sparse_dataset(stored) if isinstance(stored, h5py.Group) else stored
+    by_columns = getattr(backed, "format", "csr") == "csc"
+    length = backed.shape[int(by_columns)]
+    starts = dict.fromkeys(max(0, min(start, length - _SAMPLED)) for start in (0, length // 2, length))
+    blocks = [slice(start, min(start + _SAMPLED, length)) for start in starts]
+    chosen = np.concatenate([np.arange(block.start, block.stop) for block in blocks])
+    if by_columns:
+        return slice(None), chosen, sparse.hstack([backed[:, block] for block in blocks], format="csr")
+    return chosen, slice(None), sparse.vstack([sparse.csr_matrix(backed[block]) for block in blocks], format="csr")
+
+
+def _checked(
+    parts: _Parts, where: str, slice_name: str, kind: str, truth: str | None, keep_obs: Sequence[str]
+) -> tuple[ad.AnnData | None, list[InputError]]:
+    """A slice as ``read_slice`` gives it, without what has a fault; and the faults, in the order they are told."""
+    source, faults = parts.source, []
+    if 0 in source.shape:
+        return None, [InputError(f"is empty ({source.n_obs} spots x {source.n_vars} features)", where=where)]
+
+    def made(make: Callable, *args: object, **options: object) -> object:
+        try:
+            return make(*args, **options)
+        except InputError as fault:
+            faults.append(fault)
+            return None
+
+    made(_check_names, source.obs_names, "barcode", "obs_names_make_unique(), or drop the repeated spots", where)
+    made(
+        _check_names,
+        source.var_names,
+        "feature name",
+        "var_names_make_unique(), or use identifiers as var_names",
+        where,
+    )
+    coordinates = made(_coordinates, source, where)
+    tissue = made(_in_tissue, source.obs, where)
+    columns = made(named_columns, source.obs, truth, keep_obs, where)
+    if kind == "features":
+        matrix = made(feature_matrix, parts.values, where)
+    else:
+        hint = _IN_RAW if parts.in_raw and parts.place == "X" else None
+        matrix = made(count_matrix, parts.values, where, hint=hint, sampled=parts.sampled)
+
+    if "slice" in source.obs and (source.obs["slice"].astype(str) != slice_name).any():
+        logger.warning('%s: obs["slice"] is replaced by the name in the sheet, %s', where, slice_name)
+    obs = pd.DataFrame(
+        {"slice": pd.Categorical([slice_name] * source.n_obs), "barcode": source.obs_names.to_numpy(dtype=str)},
+        index=_spot_names(source.obs_names, slice_name),
+    )
+    if tissue is not None:
+        obs["in_tissue"] = tissue
+    for name in () if columns is None else columns:
+        obs[name] = columns[name].array
+    adata = ad.AnnData(
+        matrix if kind == "features" and not parts.sampled else None,
+        obs=obs,
+        var=_gene_ids(source.var),
+        obsm={} if coordinates is None else {"spatial": coordinates},
+        layers={} if kind == "features" or matrix is None or parts.sampled else {"counts": matrix},
+    )
+    return adata, faults
+
+
+def _spot_names(barcodes: pd.Index, slice_name: str) -> pd.Index:
+    return pd.Index(f"{slice_name}:" + pd.Series(barcodes.to_numpy(dtype=str), dtype=object)).rename(None)
+
+
+def _gene_ids(var: pd.DataFrame) -> pd.DataFrame:
+    """Identifiers of the features as ``gene_id``, from the first column that instruments and libraries call so."""
+    kept = pd.DataFrame(index=var.index.rename(None))
+    for name in _GENE_IDS:
+        if name in var:
+            kept["gene_id"] = var[name].astype(str).to_numpy(dtype=object)
+            break
+    return kept
 
 
 def _declared_bytes(stored: h5py.Dataset | h5py.Group) -> int:
@@ -203,31 +421,127 @@ def _read_matrix(stored: h5py.Dataset | h5py.Group, *, in_chunks: bool) -> np.nd
     return sparse.vstack([sparse.csr_matrix(stored[start : start + n_rows]) for start in starts], format="csr")
 
 
-def _check_names(source: ad.AnnData, where: str) -> None:
-    for names, what, mend in (
-        (source.obs_names, "barcode", "obs_names_make_unique(), or drop the repeated spots"),
-        (source.var_names, "feature name", "var_names_make_unique(), or use identifiers as var_names"),
-    ):
-        if not names.is_unique:
-            repeated = names[names.duplicated()].unique()
-            raise InputError(
-                f"{len(repeated)} duplicate {what}{'s' * (len(repeated) > 1)}: {_few(repeated)}",
-                where=where,
-                hint=f"make them unique with {mend}",
-            )
-
-
-def _check_columns(table: pd.DataFrame, what: str, where: str) -> None:
-    """Whether columns can be written to HDF5, which takes their names for paths: ``/a`` would leave the table."""
-    names = list(map(str, table.columns))
-    parts = {name: name.split("/") for name in names if "/" in name}
-    astray = [name for name, path in parts.items() if path[0] in names or {"", "."} & set(path)]
-    if astray:
+def _check_names(names: pd.Index, what: str, mend: str, where: str) -> None:
+    if not names.is_unique:
+        repeated = names[names.duplicated()].unique()
         raise InputError(
-            f"{what} has columns whose names HDF5 takes for other places in a file: {_few(astray)}",
+            f"{len(repeated)} duplicate {what}{'s' * (len(repeated) > 1)}: {_few(repeated)}",
             where=where,
-            hint="write these names without slashes",
+            hint=f"make them unique with {mend}",
         )
+
+
+def _in_tissue(obs: pd.DataFrame, where: str) -> np.ndarray:
+    """Which spots lie under tissue by ``in_tissue``: 0 and 1, or True and False, as numbers or text; all without it."""
+    if "in_tissue" not in obs:
+        return np.ones(len(obs), dtype=bool)
+    column = obs["in_tissue"]
+    if column.isna().any():
+        raise InputError(
+            f'obs["in_tissue"] is missing for {column.isna().sum()} of {len(column)} spots',
+            where=where,
+            hint="write 1 for spots under tissue and 0 for the others, or drop the column",
+        )
+    words = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
+    found = column.astype(str).str.strip().str.lower().map(words)
+    if found.isna().any():
+        others = column[found.isna().to_numpy()].astype(str)
+        raise InputError(
+            f'obs["in_tissue"] holds values other than 0 and 1, in {len(others)} spots: {_few(others.unique())}',
+            where=where,
+            hint="write 1 for spots under tissue and 0 for the others, or drop the column",
+        )
+    return found.to_numpy(dtype=bool)
+
+
+def named_columns(obs: pd.DataFrame, truth: str | None, keep_obs: Sequence[str], where: str) -> pd.DataFrame:
+    """The columns of a user's ``obs`` that the config names, as far as they are there.
+
+    Parameters
+    ----------
+    obs
+        As the user wrote it.
+    truth
+        The column with the true domains: becomes text, and what says that there is none (``nan``, ``NA``, ``none``, an
+        empty text, ...) is missing, which is logged.
+    keep_obs
+        Further columns: numbers stay numbers, yes and no stay so, and all else becomes text.
+    where
+        Its file, for messages.
+
+    Returns
+    -------
+    DataFrame (spots); text as categories. ``attrs["known"]``: the names of all columns.
+    """
+    made = {}
+    for name in dict.fromkeys([*([] if truth is None else [truth]), *keep_obs]):
+        if name in obs:
+            values = _without_missing_words(_as_text(obs[name]), name, where) if name == truth else _plain(obs[name])
+            made[name] = pd.Categorical(values) if values.dtype == object else values.array
+    columns = pd.DataFrame(made, index=obs.index)
+    columns.attrs["known"] = sorted(map(str, obs.columns))
+    return columns
+
+
+def _as_text(values: pd.Series) -> pd.Series:
+    """Values as text, whole numbers without a decimal point; what is missing stays so."""
+    known = values.notna().to_numpy()
+    text = np.full(len(values), np.nan, dtype=object)
+    text[known] = [
+        str(int(value)) if isinstance(value, float | np.floating) and float(value).is_integer() else str(value)
+        for value in values[known]
+    ]
+    return pd.Series(text, index=values.index, dtype=object)
+
+
+def _plain(values: pd.Series) -> pd.Series:
+    """Booleans (nullable where some are missing), numbers (NaN where missing), or text."""
+    if pd.api.types.is_bool_dtype(values.dtype) and not isinstance(values.dtype, pd.CategoricalDtype):
+        return values.astype("boolean" if values.isna().any() else bool)
+    if pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_complex_dtype(values.dtype):
+        return values.astype(float) if values.isna().any() else pd.Series(values.to_numpy(), index=values.index)
+    return _as_text(values)
+
+
+def _without_missing_words(text: pd.Series, name: str, where: str) -> pd.Series:
+    words = text[text.str.strip().str.lower().isin(_MISSING_WORDS).to_numpy(dtype=bool)]
+    if len(words):
+        shown = ", ".join(f"{word!r} in {count}" for word, count in words.value_counts(sort=False).items())
+        logger.warning(
+            "%s: obs[%r] says of %d of %d spots that they have no true domain (%s)",
+            where,
+            name,
+            len(words),
+            len(text),
+            shown,
+        )
+    return text.where(~text.str.strip().str.lower().isin(_MISSING_WORDS).to_numpy(dtype=bool), np.nan)
+
+
+def joined_column(parts: Sequence[pd.Series], name: str) -> pd.Series:
+    """One column of several tables of ``obs``, below each other: of one type, whatever types the tables have.
+
+    Parameters
+    ----------
+    parts
+        The column of each table that has it.
+    name
+        Its name, for messages.
+
+    Returns
+    -------
+    Series (spots of all tables) of booleans, numbers, or text (object) if the tables differ, which is logged.
+    """
+    parts = [_plain(part) for part in parts]
+    types = {part.dtype.kind: part.dtype for part in parts if part.notna().any()}
+    kinds = {"text" if kind == "O" else "yes or no" if kind == "b" else "numbers" for kind in types}
+    if len(kinds) > 1:
+        logger.warning("obs[%r] is %s in some files: all of it becomes text", name, " and ".join(sorted(kinds)))
+    if len(kinds) > 1 or kinds == {"text"}:
+        return pd.concat(map(_as_text, parts))
+    parts = [part for part in parts if part.notna().any()] or parts
+    joined = pd.concat(parts)
+    return joined.astype("boolean") if joined.dtype == object else joined
 
 
 def _coordinates(source: ad.AnnData, where: str) -> np.ndarray:
@@ -267,6 +581,15 @@ def _coordinates(source: ad.AnnData, where: str) -> np.ndarray:
             where=where,
             hint="the spatial graph needs each spot's own place",
         )
+    far = astray(coordinates)
+    if far.any():
+        logger.warning(
+            "%s: %d of %d spots lie far from all others (%s): maps leave them out. Mend their coordinates or drop them",
+            where,
+            far.sum(),
+            len(far),
+            _few(source.obs_names[far]),
+        )
     return coordinates
 
 
@@ -296,24 +619,31 @@ def feature_matrix(source: ad.AnnData, where: str) -> np.ndarray:
     return matrix
 
 
-def count_matrix(source: ad.AnnData, where: str) -> sparse.csr_matrix:
+def count_matrix(
+    source: ad.AnnData, where: str, *, hint: str | None = None, sampled: bool = False
+) -> sparse.csr_matrix:
     """Raw counts from ``layers["counts"]`` or, without that layer, from X (spots x features, CSR, float32).
 
     Parameters
     ----------
     source, where
         See ``feature_matrix``.
+    hint
+        What to do if there are none, where more is known than that.
+    sampled
+        Whether ``source`` is a part of a slice, which may hold only zeros.
 
     Raises
     ------
     InputError
-        If there are none, or they are not whole numbers from 0.
+        If there are none, or they are not whole numbers from 0 to 2^24, which float32 holds.
     """
     place = 'layers["counts"]' if "counts" in source.layers else "X"
     counts = source.layers.get("counts", source.X)
-    mend = 'put the raw counts into layers["counts"] or X; a ready low-dimensional matrix is kind "features"'
+    mend = hint or 'put the raw counts into layers["counts"] or X; a ready low-dimensional matrix is kind "features"'
     if counts is None:
         raise InputError("no counts: X is missing", where=where, hint=mend)
+    given = counts
     with np.errstate(over="ignore"):  # what float32 can't hold is infinite, and told
         counts = sparse.csr_matrix(counts, dtype=np.float32)
     counts.sum_duplicates()
@@ -326,8 +656,19 @@ def count_matrix(source: ad.AnnData, where: str) -> sparse.csr_matrix:
         raise InputError(
             f"{place} holds values that are no whole numbers, so these are no counts", where=where, hint=mend
         )
+    largest = given.max() if values.size else 0  # as given, since float32 may have rounded it down
+    if largest > _MOST_COUNTS:
+        found = counts.tocoo()
+        at = found.data.argmax()
+        raise InputError(
+            f"{place} holds counts above {_MOST_COUNTS:,}, which float32 rounds: {largest:,.0f} of "
+            f"{_short(str(source.var_names[found.col[at]]))} in {_short(str(source.obs_names[found.row[at]]))}",
+            where=where,
+            hint="check that these are counts of molecules in spots; sums and intensities: divide them by a constant "
+            "and round, or drop the feature",
+        )
     counts.eliminate_zeros()
-    if counts.nnz == 0:
+    if counts.nnz == 0 and not sampled:
         raise InputError(f"no counts: {place} holds only zeros", where=where, hint=mend)
     return counts
 
@@ -456,6 +797,10 @@ def stack(slices: Iterable[ad.AnnData], modality: str) -> ad.AnnData:
     parts = [adata if adata.var_names.equals(shared) else adata[:, shared] for adata in slices]
     stacked = ad.concat(parts, merge="first")
     stacked.obs["slice"] = pd.Categorical(stacked.obs["slice"], names)
+    # Those that a slice lacks are missing there; joined by anndata, they would be gone.
+    for name in dict.fromkeys(name for adata in slices for name in adata.obs if name not in ("slice", "barcode")):
+        column = joined_column([adata.obs[name] for adata in slices if name in adata.obs], name)
+        stacked.obs[name] = spread_column(column, stacked.obs_names)
     return stacked
 
 
@@ -487,6 +832,18 @@ def union(obs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return spots
 
 
+def spread_column(column: pd.Series, spots: pd.Index) -> pd.Series:
+    """A column over the spots wanted, missing where it has none; text as categories."""
+    column = _over(column, spots)
+    return column.astype("category") if column.dtype == object else column
+
+
+def _over(column: pd.Series, spots: pd.Index) -> pd.Series:
+    # A bool that is missing would make the column one of objects.
+    lacking = column.dtype == bool and not spots.isin(column.index).all()
+    return (column.astype("boolean") if lacking else column).reindex(spots)
+
+
 def annotation(obs: Mapping[str, pd.DataFrame], spots: pd.Index, column: str) -> pd.Series:
     """One column of the users' ``obs``, for all spots of a run, from the first modality that has a value.
 
@@ -501,36 +858,51 @@ def annotation(obs: Mapping[str, pd.DataFrame], spots: pd.Index, column: str) ->
 
     Returns
     -------
-    Series of str (spots), missing where no modality has a value.
+    Series (spots) as of ``joined_column``, missing where no modality has a value.
 
     Raises
     ------
     InputError
         If no modality has the column.
     """
-    found = [table[column].dropna().astype(str) for table in obs.values() if column in table]
+    found = [table[column] for table in obs.values() if column in table]
     if not found:
-        known = sorted({name for table in obs.values() for name in table} - {"slice", "barcode"})
-        raise InputError(
-            f"no file has obs[{column!r}]; columns there are: {_few(known, 20) or 'none'}",
-            where="config key truth",
-            hint="name the column with the true domains, or set truth to null",
-        )
-    values = pd.concat(found)
-    return values[~values.index.duplicated()].reindex(spots)
+        raise no_column(column, {name for table in obs.values() for name in table} - {"slice", "barcode", "in_tissue"})
+    values = joined_column(found, column).dropna()
+    first = values[~values.index.duplicated()]
+    differ = values[values.index.duplicated()]
+    differ = int((differ != first.loc[differ.index]).sum())
+    if differ:
+        logger.warning("obs[%r] differs between the modalities of %d spots: the first one's is taken", column, differ)
+    return _over(first, spots)
 
 
-def truth(paths: Sequence[str | Path], spots: pd.Index, column: str | None) -> pd.Series | None:
-    """The true domains of a run's spots, from the files of its stacked modalities.
+def no_column(column: str, known: Iterable[str]) -> InputError:
+    """That no file has a column that the config names."""
+    return InputError(
+        f"no file has obs[{column!r}]; columns there are: {_few(sorted(known), 20) or 'none'}",
+        where="config keys truth and keep_obs",
+        hint="name columns of obs as the files have them; truth is null where the true domains are not known",
+    )
+
+
+def truth(path: str | Path | None, spots: pd.Index, column: str | None) -> pd.Series | None:
+    """The true domains of a run's spots.
 
     Parameters
     ----------
-    paths
-        Files with ``obs``, as ``reduce_modality`` makes them.
-    spots, column
-        As for ``annotation``; a column of None means that there is no truth, and gives None.
+    path
+        What rule ``annotate`` wrote.
+    spots
+        Names of the spots wanted.
+    column
+        The column of the true domains; None means that there are none, and gives None.
+
+    Returns
+    -------
+    Series of str (spots), missing where a spot has no true domain.
     """
-    return annotation({str(path): read(path).obs for path in paths}, spots, column) if column else None
+    return read(path).obs[column].astype(object).reindex(spots) if column else None
 
 
 def paired(obs: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:

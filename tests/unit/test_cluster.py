@@ -154,6 +154,16 @@ def test_leiden_finds_separate_groups_and_is_seeded(round_groups):
     np.testing.assert_array_equal(*fine)
 
 
+def test_leiden_that_finds_too_many_says_to_lower_the_resolution(caplog):
+    shapeless = np.random.default_rng(0).normal(size=(600, 5))
+    assert 30 < cluster_domains(shapeless, "leiden", resolution=8).labels.max() + 1 <= 100
+    assert "with resolution 8: colours can be told apart up to 30" in caplog.text
+    with pytest.raises(
+        InputError, match=r"(?s)Leiden found \d+ domains in 600 spots .*lower resolution, for example to 5"
+    ):
+        cluster_domains(shapeless, "leiden", resolution=50)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -310,6 +310,26 @@ def test_tissue_draws_each_spot_in_the_colour_of_its_domain_and_truth():
     assert entries == [["1", "2", "not labelled"], ["a", "b", "not labelled"]]
 
 
+def test_a_spot_far_from_all_others_is_left_out_and_the_panel_says_so():
+    coords = np.vstack([[(1e9, 1e9)], grid(90)])
+    labels = ["2", *["1"] * 90]
+    drawn = {
+        "domains": maps.domains_on_tissue({"s": coords}, {"s": labels}),
+        "confidence": maps.confidence_on_tissue({"s": coords}, {"s": np.linspace(0, 1, 91)}, "x", um_per_unit=0.5),
+        "imputed": maps.imputed_on_tissue(coords, np.ones((91, 1)), ["a"], coords, np.ones((91, 1)), ("s", "t")),
+    }
+    for name, figure in drawn.items():
+        for panel in points(figure):
+            np.testing.assert_array_equal(panel.get_offsets(), grid(90), err_msg=name)
+            assert panel.axes.get_xlim()[1] < 1e4
+            assert panel.axes.get_ylim()[0] < 1e4
+        assert texts(figure).count("1 spot lies far outside") == (2 if name == "imputed" else 1)
+    (domains,) = points(drawn["domains"])
+    assert {to_hex(colour).upper() for colour in domains.get_facecolor()} == {"#0072B2"}
+    coords[1] = -1e9
+    assert "2 spots lie far outside" in texts(maps.domains_on_tissue({"s": coords}, {"s": labels}))
+
+
 @pytest.mark.parametrize("coords", [[[3.0, 4.0]], [[3.0, 4.0], [3.0, 4.0]], [[0.0, 0.0], [0.0, 5.0]]])
 def test_tissue_of_hardly_any_spots(coords):
     figure = maps.domains_on_tissue({"s": coords}, {"s": ["1"] * len(coords)})

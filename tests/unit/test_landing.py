@@ -57,10 +57,16 @@ def write(tmp_path):
         "impute": {"method": "matching", "n_neighbors": 25},
     }
 
+    shared = {
+        "spots": [{"slice": "s1", "first": "rna", "second": "adt", "shared": 1050, "smaller": 1100, "apart": 0.0}],
+        "features": [{"modality": "rna", "shared": 600, "smallest": 15000}],
+        "warnings": [f"slice s1: {HOSTILE}"],
+    }
+
     def make(runs):
         domains = pd.DataFrame({"domain": np.arange(2100) % 3})
         figures = {"domains": tmp_path / "domains.png"}
-        return landing.overview(counts, runs, domains, figures, config, {"torch": "1.0"})
+        return landing.overview(counts, shared, runs, domains, figures, config, {"torch": "1.0"})
 
     return make
 
@@ -74,6 +80,9 @@ def test_page_says_what_went_in_and_came_out(write):
         "1,200 of 1,500 ",
         "not measured, imputed",
         "imputed counts: adt of s2",
+        "1,200 of 1,500 1,050 of 1,100",  # the row of s1 ends with its pairs
+        "Features shared 600 of 15,000",
+        "slice s1: </script>",
         "0.64 pass",
         "not checked",
         "mixture, n_domains 3",
@@ -82,6 +91,8 @@ def test_page_says_what_went_in_and_came_out(write):
     ):
         assert part in text, part
     assert page.tags.count("img") == 1
+    # The share of features is marked, and that of spots is not.
+    assert page.values.count("class=few") == 2
 
 
 def test_each_run_has_its_lights_and_the_worst_gives_the_advice(write):

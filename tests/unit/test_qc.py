@@ -76,9 +76,3 @@ def test_features_know_only_the_tissue(checked):
 def test_nothing_left_is_an_error(checked, settings, problem):
     with pytest.raises(InputError, match=problem):
         qc.filter_slice(checked, **settings)
-
-
-def test_in_tissue_must_be_yes_or_no(checked):
-    checked.obs["in_tissue"] = "perhaps"
-    with pytest.raises(InputError, match="values other than 0 and 1"):
-        qc.filter_slice(checked)

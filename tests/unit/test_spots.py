@@ -1,9 +1,12 @@
 """Reading, checking, stacking and pairing of slices."""
 
+import subprocess
+import sys
 import zipfile
 
 import anndata as ad
 import h5py
+import mudata as md
 import numpy as np
 import pandas as pd
 import pytest
@@ -30,6 +33,13 @@ def test_reads_counts_names_and_places(raw_slice, written):
     assert adata.obs["slice"].unique().tolist() == ["s1"]
     np.testing.assert_array_equal(adata.layers["counts"].toarray(), raw.X.toarray())
     np.testing.assert_array_equal(adata.obsm["spatial"], raw.obsm["spatial"])
+
+
+def test_spots_far_from_all_others_are_named(raw_slice, written, caplog):
+    raw = raw_slice()
+    raw.obsm["spatial"][4] = 1e9
+    spots.read_slice(written(raw), "s1", "rna")
+    assert "1 of 30 spots lie far from all others (BC004-1): maps leave them out" in caplog.text
 
 
 def test_counts_layer_wins_over_x(raw_slice, written):
@@ -76,6 +86,157 @@ def test_only_what_is_needed_is_read(raw_slice, written):
     pd.testing.assert_frame_equal(without.obs, raw.obs)
 
 
+def with_junk(raw):
+    """What a file holds that was through a tutorial; the selection in it is no good."""
+    raw.var["highly_variable"] = np.arange(raw.n_vars) < 2
+    raw.var["gene_ids"] = [f"ENSG{number}" for number in range(raw.n_vars)]
+    raw.obs["total_counts"] = np.asarray(raw.X.sum(axis=1)).ravel()
+    raw.obs["leiden"] = pd.Categorical(["1"] * raw.n_obs)
+    raw.uns |= {"log1p": {"base": 2}, "hvg": {"flavor": "seurat"}, "neighbors": {"params": {}}}
+    raw.obsm["X_pca"], raw.varm["PCs"] = np.ones((raw.n_obs, 3)), np.ones((raw.n_vars, 3))
+    return raw
+
+
+def test_nothing_goes_on_but_what_is_named(raw_slice, written):
+    plain = spots.read_slice(written(raw_slice()), "s1", "rna")
+    adata = spots.read_slice(written(with_junk(raw_slice())), "s1", "rna")
+    assert adata.obs.columns.tolist() == ["slice", "barcode", "in_tissue"]
+    assert adata.var.columns.tolist() == ["gene_id"]
+    assert adata.var["gene_id"].tolist()[:2] == ["ENSG0", "ENSG1"]
+    assert not len(adata.uns) + len(adata.varm) + len(adata.obsp)
+    pd.testing.assert_frame_equal(adata.obs, plain.obs)
+    named = spots.read_slice(written(with_junk(raw_slice())), "s1", "rna", truth="leiden", keep_obs=["total_counts"])
+    assert named.obs.columns.tolist() == ["slice", "barcode", "in_tissue", "leiden", "total_counts"]
+    assert named.obs["total_counts"].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "values", [[1, 0], [1.0, 0.0], [True, False], ["1", "0"], ["True", "False"], ["1.0", "0.0"], [" true", "FALSE "]]
+)
+def test_tissue_however_it_is_written(raw_slice, written, values):
+    raw = raw_slice()
+    raw.obs["in_tissue"] = np.array(values)[np.arange(30) % 2]
+    tissue = spots.read_slice(written(raw), "s1", "rna").obs["in_tissue"]
+    assert tissue.dtype == bool
+    assert tissue.tolist() == [True, False] * 15
+
+
+def test_words_for_no_domain_are_missing(raw_slice, written, caplog):
+    raw = raw_slice()
+    raw.obs["domain"] = ["nan", "", " NA", "None", "null", "n/a", *["cortex"] * 24]
+    domain = spots.read_slice(written(raw), "s1", "rna", truth="domain").obs["domain"]
+    assert domain.isna().sum() == 6
+    assert domain.cat.categories.tolist() == ["cortex"]
+    assert "obs['domain'] says of 6 of 30 spots that they have no true domain ('nan' in 1, '' in 1" in caplog.text
+    kept = spots.read_slice(written(raw), "s1", "rna", keep_obs=["domain"]).obs["domain"]
+    assert kept.notna().all()
+
+
+def test_domains_that_are_numbers_are_spelled_alike():
+    whole = spots.named_columns(pd.DataFrame({"d": [1, 2]}), "d", [], "a")["d"]
+    floating = spots.named_columns(pd.DataFrame({"d": [1.0, np.nan]}), "d", [], "a")["d"]
+    assert whole.tolist() == ["1", "2"]
+    assert floating.tolist()[0] == "1"
+    assert floating.isna().tolist() == [False, True]
+
+
+COLUMNS = {
+    "whole": [1, 2],
+    "floating": [0.5, np.nan],
+    "nullable whole": pd.array([3, None], dtype="Int64"),
+    "yes or no": [True, False],
+    "nullable yes or no": pd.array([True, None], dtype="boolean"),
+    "text": ["x", "y"],
+    "text with missing": ["x", None],
+    "categories": pd.Categorical(["u", None]),
+}
+
+
+@pytest.mark.parametrize("second", [*COLUMNS, None])
+@pytest.mark.parametrize("first", COLUMNS)
+def test_a_column_of_different_types_is_stacked_and_written(raw_slice, written, tmp_path, caplog, first, second):
+    slices = []
+    for name, kind in (("s1", first), ("s2", second)):
+        raw = raw_slice(n_spots=2)
+        if kind:
+            raw.obs["x"] = COLUMNS[kind]
+        slices.append(spots.read_slice(written(raw, f"{name}.h5ad"), name, "rna", keep_obs=["x"]))
+    spots.write(spots.stack(slices, "rna"), tmp_path / "stacked.h5ad")
+    column = spots.read(tmp_path / "stacked.h5ad").obs["x"]
+
+    def kind_of(name):
+        for kind in ("yes or no", "text", "categories"):
+            if kind in name:
+                return kind.replace("categories", "text")
+        return "numbers"
+
+    kinds = {kind_of(name) for name in (first, second) if name}
+    given = [value for name in (first, second) for value in (COLUMNS[name] if name else [None, None])]
+    assert column.isna().tolist() == [value is None or value is pd.NA or value != value for value in given]
+    assert ("all of it becomes text" in caplog.text) == (len(kinds) > 1)
+    known = column.dropna().tolist()
+    if kinds == {"numbers"}:
+        assert known == [value for value, lost in zip(given, column.isna(), strict=True) if not lost]
+    elif kinds == {"yes or no"}:
+        assert str(column.dtype) in ("bool", "boolean")
+    else:
+        expected = [value for value, lost in zip(given, column.isna(), strict=True) if not lost]
+        assert known == list(map(str, expected))
+
+
+def test_a_large_matrix_is_sampled(raw_slice, written, monkeypatch):
+    monkeypatch.setattr(spots, "_SAMPLE_ABOVE", 100)
+    monkeypatch.setattr(spots, "_SAMPLED", 5)
+    for stored in (np.asarray, sparse.csr_matrix, sparse.csc_matrix):
+        raw = raw_slice(n_spots=60, n_features=20)
+        counts = raw.X.toarray()
+        counts[20, 7] = 0.5  # between the parts of rows, and of columns, that are looked at
+        raw.X = stored(counts)
+        adata, faults = spots.inspect_slice(written(raw), "s1", "rna")
+        assert faults == []
+        assert adata.shape == (60, 20)
+        counts[30, 10] = 0.5
+        raw.X = stored(counts)
+        (fault,) = spots.inspect_slice(written(raw), "s1", "rna")[1]
+        with pytest.raises(InputError) as caught:
+            spots.read_slice(written(raw), "s1", "rna")
+        assert str(fault) == str(caught.value)
+        raw.X = stored(np.eye(60, 20) * (np.arange(60) == 17)[:, None])
+        assert spots.inspect_slice(written(raw), "s1", "rna")[1] == []
+
+
+def test_all_faults_of_a_file_are_found(raw_slice, written):
+    raw = broken(raw_slice(), "fraction")
+    raw.obs["in_tissue"] = "perhaps"
+    raw.obsm["spatial"][3, 1] = np.nan
+    raw.obs_names = ["BC000-1", *raw.obs_names[:-1]]
+    faults = spots.inspect_slice(written(raw), "s1", "rna")[1]
+    assert len(faults) == 4
+    for part, fault in zip(("1 duplicate barcode", "NaN", "in_tissue", "no whole numbers"), faults, strict=True):
+        assert part in str(fault)
+
+
+def test_formats_that_are_no_slice(raw_slice, tmp_path):
+    md.MuData({"prot": raw_slice()}).write_h5mu(tmp_path / "all.h5mu")
+    refused(tmp_path / "all.h5mu", "is a MuData with prot", "['prot'].write_h5ad(")
+    with h5py.File(tmp_path / "10x.h5", "w") as file:
+        for name in ("barcodes", "data", "indices", "indptr", "shape"):
+            file[f"matrix/{name}"] = np.zeros(3)
+    refused(tmp_path / "10x.h5", "is a 10x h5 file", "scanpy.read_10x_h5")
+
+
+def test_a_file_that_another_program_holds(raw_slice, written):
+    path = written(raw_slice())
+    code = "import h5py, sys; file = h5py.File(sys.argv[1], 'r+'); print('open', flush=True); sys.stdin.read()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code, path], **pipes) as holder:
+        assert holder.stdout.readline() == b"open\n"
+        try:
+            refused(path, "is locked: another program has it open to write", "close it there")
+        finally:
+            holder.stdin.close()
+
+
 def broken(raw, fault):
     raw.X = raw.X.toarray()
     if fault == "negative":
@@ -107,22 +268,28 @@ def broken(raw, fault):
     elif fault == "beyond float32":
         raw.X = raw.X.astype(float)
         raw.X[0, 0] = 1e39
-    elif fault == "absolute column":
-        raw.obs["/away/x"] = 1
-    elif fault == "column below another":
-        raw.obs["slice/x"] = 1
     elif fault == "spatial 1d":
         raw.obsm["spatial"] = raw.obsm["spatial"][:, :1]
     elif fault == "barcodes":
         raw.obs_names = ["BC000-1", *raw.obs_names[:-1]]
     elif fault == "features":
         raw.var_names = ["g0", *raw.var_names[:-1]]
+    elif fault == "beyond 2^24":
+        raw.X = raw.X.astype(np.int64)
+        raw.X[4, 7] = 2**24 + 1
+    elif fault == "in_tissue missing":
+        raw.obs["in_tissue"] = [1.0, np.nan, np.nan, *[0.0] * 27]
+    elif fault == "in_tissue text":
+        raw.obs["in_tissue"] = ["perhaps", *["1"] * 29]
+    elif fault == "counts in raw":
+        raw.raw = raw.copy()
+        raw.X = np.log1p(raw.X)
     elif fault == "empty":
         return raw[:0].copy()
     return raw
 
 
-@pytest.mark.filterwarnings("ignore:.*names are not unique", "ignore:Forward slashes")
+@pytest.mark.filterwarnings("ignore:.*names are not unique")
 @pytest.mark.parametrize(
     ("fault", "problem", "hint"),
     [
@@ -141,10 +308,20 @@ def broken(raw, fault):
         ("spatial text", "type object", "it must be numbers"),
         ("spatial far", "spans", "another unit"),
         ("beyond float32", "or some beyond 3e38", "raw counts"),
-        ("absolute column", "other places in a file: /away/x", "without slashes"),
-        ("column below another", "other places in a file: slice/x", "without slashes"),
         ("barcodes", "1 duplicate barcode: BC000-1", "obs_names_make_unique"),
         ("features", "1 duplicate feature name: g0", "var_names_make_unique"),
+        (
+            "beyond 2^24",
+            "X holds counts above 16,777,216, which float32 rounds: 16,777,217 of g7 in BC004-1",
+            "divide them",
+        ),
+        ("in_tissue missing", 'obs["in_tissue"] is missing for 2 of 30 spots', "write 1 for spots under tissue"),
+        (
+            "in_tissue text",
+            'obs["in_tissue"] holds values other than 0 and 1, in 1 spots: perhaps',
+            "write 1 for spots",
+        ),
+        ("counts in raw", "X holds values that are no whole numbers", "adata.raw[:, adata.var_names].X"),
         ("empty", "is empty (0 spots x 12 features)", ""),
     ],
 )
@@ -156,6 +333,7 @@ def test_data_fault_names_file_and_mend(raw_slice, written, fault, problem, hint
     assert text.startswith(str(path))
     assert problem in text
     assert hint in text
+    assert text in map(str, spots.inspect_slice(path, "s1", "rna")[1])
 
 
 def test_features_beyond_float32(raw_slice, written):
@@ -355,6 +533,7 @@ def test_stack_keeps_shared_features_and_says_which_share_none(raw_slice, writte
     second = spots.read_slice(written(raw_slice(n_features=9, seed=1)[:, ::-1].copy()), "s2", "rna")
     both = spots.stack([first, second], "rna")
     assert both.shape == (60, 9)
+    assert both.obs["in_tissue"].dtype == bool
     np.testing.assert_array_equal(both.layers["counts"][30:, 0].toarray(), second[:, "g0"].layers["counts"].toarray())
     other = spots.read_slice(written(raw_slice(prefix="ENSG")), "s3", "rna")
     with pytest.raises(InputError, match=r"modality rna: the slices share no features: s1 has g0.*s3 has ENSG0"):

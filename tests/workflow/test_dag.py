@@ -83,8 +83,9 @@ def test_demo_makes_its_slices(tmp_path):
     # Each modality of the one bridge slice is hidden in three stripes.
     assert jobs["check_fold"] == 6
     assert jobs["rank_markers"] == jobs["plot_markers"] == 2
+    assert jobs["pair"] == 1
     assert jobs["enforce"] == 0
-    assert sum(jobs.values()) == 52
+    assert sum(jobs.values()) == 54
 
 
 def test_seeds_multiply_what_hangs_on_them(tmp_path):
@@ -106,7 +107,7 @@ def test_seeds_multiply_what_hangs_on_them(tmp_path):
         "plot_markers",
         "plot_imputed",
         "plot_metrics",
-        "check",
+        "verdict",
         "plot_checks",
         "check_fold",  # with the first seed alone, on six folds
     }

@@ -223,6 +223,30 @@ def test_config_readme_has_every_key_and_no_other():
     assert set(documented) == set(leaves(schema))
 
 
+def named_in_messages() -> set[tuple[str, str]]:
+    """File, and each x.y in the text of an InputError; of simulate.py they are keys of the demo's design."""
+    found = set()
+    for path in set((REPOSITORY / "scripts").rglob("*.py")) - {REPOSITORY / "scripts/mosaic/simulate.py"}:
+        for part in ast.walk(ast.parse(path.read_text())):
+            names = [getattr(target, "id", "") for target in getattr(part, "targets", ())]
+            if getattr(getattr(part, "func", None), "id", "") == "InputError" or {"hint", "problem"} & set(names):
+                texts = [node.value for node in ast.walk(part) if isinstance(node, ast.Constant)]
+                for text in filter(lambda value: isinstance(value, str), texts):
+                    found |= {(path.name, name) for name in re.findall(r"\b[a-z]\w*\.[a-z]\w*", text)}
+    return found
+
+
+def test_messages_name_what_is_there():
+    keys = set(leaves(yaml.safe_load((REPOSITORY / "workflow/schemas/config.schema.yaml").read_text())))
+    modules = {path.stem for path in (REPOSITORY / "scripts/mosaic").glob("*.py")}
+    named = named_in_messages()
+    assert len(named) > 8
+    for file, name in named - {(file, name) for file, name in named if name in keys or name.startswith("adata.")}:
+        module, _, attribute = name.partition(".")
+        found = importlib.import_module(f"mosaic.{module}" if module in modules else module)
+        assert hasattr(found, attribute), f"{file}: there is no {name}"
+
+
 def test_readme_is_short_and_links_every_page():
     text = (REPOSITORY / "README.md").read_text()
     assert len(text.splitlines()) < 150

@@ -56,14 +56,14 @@ def test_peers_multiply_what_follows(tmp_path):
     jobs = dry_jobs(tmp_path, text)
     assert jobs["embed_peer"] == 4
     assert jobs["embed"] == jobs["train"] == 2
-    assert jobs["cluster"] == jobs["evaluate"] == jobs["plot_domains"] == jobs["check"] == 6
+    assert jobs["cluster"] == jobs["evaluate"] == jobs["plot_domains"] == jobs["verdict"] == 6
     assert jobs["consensus"] == 3
     assert jobs["check_fold"] == 6
 
 
 def test_a_peer_alone_needs_nothing_of_the_own_method(tmp_path):
     jobs = dry_jobs(tmp_path, f"\nmethods: [mofa]\ninterpreters: {{mofa: {python_in(tmp_path)}}}\n")
-    assert jobs["embed_peer"] == jobs["cluster"] == jobs["check"] == jobs["export"] == 1
+    assert jobs["embed_peer"] == jobs["cluster"] == jobs["verdict"] == jobs["export"] == 1
     assert not {"train", "embed", "build_graph", "check_fold", "plot_training"} & set(+jobs)
 
 

@@ -85,7 +85,7 @@ rule evaluate:
     input:
         embedding="<results>/{method}/seed-{seed}/embedding.h5mu",
         domains="<results>/{method}/seed-{seed}/domains.tsv",
-        reduced=collect("<results>/reduced/{modality}.h5ad", modality=SHEET.modalities),
+        annotations=annotations(truth=True),
         library=library("evaluate"),
     output:
         ensure("<results>/{method}/seed-{seed}/metrics.tsv", non_empty=True),
@@ -178,6 +178,7 @@ rule export:
             seed=config["seeds"],
         ),
         consensus=collect("<results>/{method}/consensus.tsv", method=config["methods"]),
+        annotations=annotations(),
         library=library("export"),
     output:
         ensure("<results>/integrated.h5mu", non_empty=True),

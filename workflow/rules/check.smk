@@ -61,19 +61,19 @@ rule check_imputation:
         "../../scripts/check_imputation.py"
 
 
-rule check:
+rule verdict:
     """Say how far to believe the run."""
     input:
         metrics="<results>/{method}/seed-{seed}/metrics.tsv",
         domains="<results>/{method}/seed-{seed}/domains.tsv",
         features=check_results("features"),
         foscttm=check_results("foscttm"),
-        library=library("check"),
+        library=library("verdict"),
     output:
         checks=ensure("<results>/{method}/seed-{seed}/checks.tsv", non_empty=True),
         composition=ensure("<results>/{method}/seed-{seed}/composition.tsv", non_empty=True),
     log:
-        "<results>/logs/check/{method}.seed-{seed}.log",
+        "<results>/logs/verdict/{method}.seed-{seed}.log",
     conda:
         "../../envs/check.yaml"
     threads: 1
@@ -83,7 +83,7 @@ rule check:
     message:
         "Checking {wildcards.method}, seed {wildcards.seed}"
     script:
-        "../../scripts/check.py"
+        "../../scripts/verdict.py"
 
 
 rule enforce:

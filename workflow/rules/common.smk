@@ -94,6 +94,12 @@ def linked_slices(wildcards):
     return [list(pair) for pair in SHEET.linked(wildcards.modality)]
 
 
+def annotations(truth=False):
+    """What the users' files say of spots, where the config names such columns; ``truth``: where it names that one."""
+    named = config["truth"] or (config["keep_obs"] and not truth)
+    return "<results>/annotations.h5ad" if named else []
+
+
 def imputation_counts(wildcards):
     """Counts to impute from: the missing modality's, and where matched, those of each modality of the slice, too."""
     donors = SHEET.slices_of(wildcards.modality)

@@ -99,7 +99,7 @@ rule plot_latent:
         embedding="<results>/{method}/seed-{seed}/embedding.h5mu",
         domains="<results>/{method}/seed-{seed}/domains.tsv",
         umap="<results>/{method}/seed-{seed}/umap.tsv",
-        reduced=collect("<results>/reduced/{modality}.h5ad", modality=SHEET.modalities),
+        annotations=annotations(truth=True),
         library=library("plot_latent"),
     output:
         svg=ensure("<results>/{method}/seed-{seed}/figures/latent.svg", non_empty=True),
@@ -132,7 +132,7 @@ rule plot_domains:
     input:
         embedding="<results>/{method}/seed-{seed}/embedding.h5mu",
         domains="<results>/{method}/seed-{seed}/domains.tsv",
-        reduced=collect("<results>/reduced/{modality}.h5ad", modality=SHEET.modalities),
+        annotations=annotations(truth=True),
         library=library("plot_domains"),
     output:
         svg=ensure("<results>/{method}/seed-{seed}/figures/domains.svg", non_empty=True),
@@ -165,7 +165,7 @@ rule plot_composition:
     input:
         composition="<results>/{method}/seed-{seed}/composition.tsv",
         domains="<results>/{method}/seed-{seed}/domains.tsv",
-        reduced=collect("<results>/reduced/{modality}.h5ad", modality=SHEET.modalities),
+        annotations=annotations(truth=True),
         library=library("plot_composition"),
     output:
         svg=ensure("<results>/{method}/seed-{seed}/figures/composition.svg", non_empty=True),
@@ -196,7 +196,7 @@ rule plot_markers:
     input:
         profile="<results>/{method}/seed-{seed}/markers/{modality}.profile.tsv",
         domains="<results>/{method}/seed-{seed}/domains.tsv",
-        reduced=collect("<results>/reduced/{modality}.h5ad", modality=SHEET.modalities),
+        annotations=annotations(truth=True),
         library=library("plot_markers"),
     output:
         svg=ensure("<results>/{method}/seed-{seed}/figures/markers.{modality}.svg", non_empty=True),
@@ -397,6 +397,7 @@ rule overview:
     """Write the page that the report opens with: input, verdict, the figures that matter, settings and versions."""
     input:
         summaries=measured("<results>/qc/{slice}.{modality}.json"),
+        pairing="<results>/pairing.json",
         checks=collect(
             "<results>/{method}/seed-{seed}/checks.tsv",
             method=config["methods"],

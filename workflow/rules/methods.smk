@@ -8,6 +8,7 @@ rule embed_peer:
     input:
         slices=peer_slices,
         reduced=peer_reduced,
+        pairing=ancient("<results>/pairing.json"),
         script=peer_script,
         library=lambda wildcards: reached(peer_script(wildcards))[0],
     output:

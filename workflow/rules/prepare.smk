@@ -1,4 +1,5 @@
-# From the users' files to features. Needs the h5ad files of the sheet; makes <results>/qc, normalized and reduced.
+# From the users' files to features. Needs the h5ad files of the sheet; makes <results>/qc, normalized and reduced,
+# <results>/annotations.h5ad, and for `snakemake check` alone <results>/inputs.tsv.
 
 
 rule simulate_demo:
@@ -22,6 +23,61 @@ rule simulate_demo:
         "Making the demo's slices"
     script:
         "../../scripts/simulate_demo.py"
+
+
+rule check:
+    """Look at all files of the sheet and tell all their faults at once, in seconds; `snakemake check` runs this alone."""
+    input:
+        h5ad=[row.path for row in SHEET],
+        library=library("check"),
+    output:
+        ensure("<results>/inputs.tsv", non_empty=True),
+    log:
+        "<results>/logs/check.log",
+    # A cluster's queue would take longer than the work.
+    localrule: True
+    conda:
+        "../../envs/prepare.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000, 2),
+        runtime=10,
+    params:
+        rows=[list(row) for row in SHEET],
+        kinds={name: modality["kind"] for name, modality in config["modalities"].items()},
+        truth=config["truth"],
+        keep_obs=config["keep_obs"],
+    message:
+        "Checking the files of the sheet"
+    script:
+        "../../scripts/check.py"
+
+
+rule annotate:
+    """Gather the columns of obs that the config names, the truth first of all, from all files of the sheet."""
+    input:
+        h5ad=[row.path for row in SHEET],
+        library=library("annotate"),
+    output:
+        ensure("<results>/annotations.h5ad", non_empty=True),
+    log:
+        "<results>/logs/annotate.log",
+    # First of all: a column that no file has is better known before training than after.
+    priority: 1
+    conda:
+        "../../envs/prepare.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000, 2),
+        runtime=10,
+    params:
+        rows=[list(row) for row in SHEET],
+        truth=config["truth"],
+        keep_obs=config["keep_obs"],
+    message:
+        "Gathering what the files say of spots"
+    script:
+        "../../scripts/annotate.py"
 
 
 rule qc:
@@ -52,6 +108,27 @@ rule qc:
         "../../scripts/qc.py"
 
 
+rule pair:
+    """Compare barcodes and places of each slice's modalities, and features of each modality's slices."""
+    input:
+        slices=measured("<results>/qc/{slice}.{modality}.h5ad"),
+        library=library("pair"),
+    output:
+        ensure("<results>/pairing.json", non_empty=True),
+    log:
+        "<results>/logs/pair.log",
+    conda:
+        "../../envs/prepare.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000, 5),
+        runtime=30,
+    message:
+        "Comparing what slices and modalities share"
+    script:
+        "../../scripts/pair.py"
+
+
 rule normalize:
     """Normalise the counts of one modality of one slice."""
     input:
@@ -79,6 +156,8 @@ rule reduce:
     """Select features over all slices of a modality, reduce them, and correct for the slice."""
     input:
         slices=slices_with("<results>/normalized/{slice}.{modality}.h5ad"),
+        # Files that don't belong together end the run here; a pairing made anew is no reason to reduce again.
+        pairing=ancient("<results>/pairing.json"),
         library=library("reduce"),
     output:
         ensure("<results>/reduced/{modality}.h5ad", non_empty=True),

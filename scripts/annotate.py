@@ -1,0 +1,12 @@
+"""Gather the columns of obs that the config names."""
+
+from mosaic.logs import job
+
+with job(snakemake.log[0]):
+    import anndata as ad
+
+    from mosaic import inputs, spots
+
+    asked = snakemake.params
+    table = inputs.annotate(asked.rows, asked.truth, asked.keep_obs)
+    spots.write(ad.AnnData(obs=table), snakemake.output[0])

@@ -1,0 +1,17 @@
+"""Compare what the files of a run share, and refuse those that don't belong together."""
+
+from mosaic.logs import job
+
+with job(snakemake.log[0]):
+    import json
+    from pathlib import Path
+
+    from mosaic import files, pairing, spots
+
+    slices = {tuple(Path(path).name.split(".")[:2]): spots.read(path, layers=False) for path in snakemake.input.slices}
+    found = pairing.compare(slices)
+    pairing.tell(found)
+    told = {"spots": found.spots.to_dict("records"), "features": found.features.to_dict("records")}
+    told["warnings"] = [str(warning) for warning in found.warnings]
+    with files.whole_file(snakemake.output[0]) as unfinished:
+        unfinished.write_text(json.dumps(told, indent=1), encoding="utf-8")

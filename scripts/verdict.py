@@ -1,0 +1,15 @@
+"""Say how far to believe the run."""
+
+from mosaic.logs import job
+
+with job(snakemake.log[0]):
+    import pandas as pd
+
+    from mosaic import files, spots, verdict
+
+    found = [[pd.read_csv(path, sep="\t") for path in snakemake.input[name]] for name in ("features", "foscttm")]
+    metrics = pd.read_csv(snakemake.input.metrics, sep="\t")
+    domains = spots.read_table(snakemake.input.domains)
+    checks = verdict.verdicts(metrics, domains, *found)
+    files.write_table(checks, snakemake.output.checks, index=False, na_rep="NA", float_format="%.6g")
+    files.write_table(verdict.composition(domains), snakemake.output.composition, float_format="%.6g")
