@@ -25,4 +25,5 @@ with job(snakemake.log[0]):
             )
         )
     consensus = {Path(path).parent.name: spots.read_table(path) for path in snakemake.input.consensus}
-    spots.write(atlas.assemble(counts, reduced, runs, consensus, config), snakemake.output[0])
+    columns = snakemake.params.columns
+    spots.write(atlas.assemble(counts, reduced, runs, consensus, config, columns), snakemake.output[0])

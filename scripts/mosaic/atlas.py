@@ -29,6 +29,7 @@ def assemble(
     runs: Sequence[Run],
     consensus: Mapping[str, pd.DataFrame],
     config: Mapping,
+    columns: Mapping[str, Mapping[str, str]] | None = None,
 ) -> md.MuData:
     """Gather a run's results for scanpy, muon and squidpy.
 
@@ -44,6 +45,8 @@ def assemble(
         Per method ``domain`` of each spot as its seeds agree on it, and ``confidence`` where there is one.
     config
         The configuration with all defaults.
+    columns
+        Further columns of the sheet: per name the text of each slice that has one.
 
     Returns
     -------
@@ -52,8 +55,8 @@ def assemble(
     ``layers["imputed_sd"]`` of the first run, ``layers["imputed_{method}_{seed}"]`` of further ones. Over all spots:
     ``obsm["X_{method}_{seed}"]``, ``obsm["X_umap_{method}_{seed}"]``, ``obs["domain_{method}_{seed}"]``, and the first
     run's as ``obsm["X_latent"]``, ``obsm["X_umap"]`` and ``obs["mosaic_domain"]``; of each method
-    ``obs["consensus_{method}"]`` and ``obs["confidence_{method}"]``; the truth in its own column; coordinates in
-    ``obsm["spatial"]``; ``uns["mosaic"]`` with version and configuration (JSON).
+    ``obs["consensus_{method}"]`` and ``obs["confidence_{method}"]``; the truth and the sheet's further columns in
+    their own, as text; coordinates in ``obsm["spatial"]``; ``uns["mosaic"]`` with version and configuration (JSON).
     """
     first = runs[0]
     spots = first.embedding.obs_names
@@ -77,6 +80,9 @@ def assemble(
     truth = config["truth"]
     if truth:
         mdata.obs[truth] = annotation({name: adata.obs for name, adata in modalities.items()}, spots, truth)
+    for name, told in (columns or {}).items():
+        values = mdata.obs["slice"].astype(str).map(told).astype(object)
+        mdata.obs[name] = pd.Categorical(values, categories=list(dict.fromkeys(told.values())))
     for run in reversed(runs):
         for key in (f"{run.method}_{run.seed}", None):
             domains = pd.Categorical(run.domains.loc[spots], categories=sorted(run.domains.unique(), key=int))

@@ -84,6 +84,7 @@ def overview(
     figures: Mapping[str, str | Path],
     config: Mapping,
     versions: Mapping[str, str],
+    columns: Mapping[str, Mapping[str, str]] | None = None,
 ) -> str:
     """The page as HTML that needs nothing beside itself; whatever comes from the user is text in it.
 
@@ -101,6 +102,8 @@ def overview(
         The configuration with all defaults.
     versions
         Of programs, by name.
+    columns
+        Further columns of the sheet: per name the text of each slice that has one.
 
     Returns
     -------
@@ -128,7 +131,7 @@ def overview(
             _lights(checks),
             "<h2>What went in</h2>",
             "<p>Spots kept by quality control, by slice and modality.</p>",
-            _grid(counts, slices, modalities, config),
+            _grid(counts, slices, modalities, config, columns or {}),
             "<h2>What came out</h2>",
             f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in out)}</ul>",
             *(["<h2>Figures to look at</h2>"] if figures else []),
@@ -172,15 +175,21 @@ def _lights(checks: Mapping[tuple[str, int], pd.DataFrame]) -> str:
 
 
 def _grid(
-    counts: Mapping[tuple[str, str], Mapping], slices: Sequence[str], modalities: Sequence[str], config: Mapping
+    counts: Mapping[tuple[str, str], Mapping],
+    slices: Sequence[str],
+    modalities: Sequence[str],
+    config: Mapping,
+    columns: Mapping[str, Mapping[str, str]],
 ) -> str:
-    """Slices x modalities: spots kept of those that the file had."""
+    """Slices x modalities: spots kept of those that the file had; before them what the sheet says of the slice."""
     kinds = (
         f"{escape(name)}<br><small>kind {escape(config['modalities'][name]['kind'])}</small>" for name in modalities
     )
-    rows = [["<th>Slice</th>", *(f"<th>{kind}</th>" for kind in kinds)]]
+    heads = ["Slice", *map(escape, columns), *kinds]
+    rows = [[f"<th>{head}</th>" for head in heads]]
     for name in slices:
         cells = [f"<td><b>{escape(name)}</b></td>"]
+        cells += [f"<td>{escape(told.get(name, ''))}</td>" for told in columns.values()]
         for modality in modalities:
             summary = counts.get((name, modality))
             if summary is None:

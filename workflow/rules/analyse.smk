@@ -193,6 +193,7 @@ rule export:
         runtime=60,
     params:
         config=config,
+        columns=SHEET.columns,
     message:
         "Writing the result"
     script:
