@@ -68,7 +68,7 @@ wildcard_constraints:
     slice="|".join(map(re.escape, SHEET.slices)),
     modality="|".join(map(re.escape, SHEET.modalities)),
     method="|".join(map(re.escape, config["methods"])),
-    seed=r"\d+",
+    seed="|".join(map(str, config["seeds"])),
     part=r"\d+",
 
 
@@ -104,6 +104,12 @@ def linked_slices(wildcards):
 
 def imputation_counts(wildcards):
     """Counts to impute from: the missing modality's, and where matched, those of each modality of the slice, too."""
+    if wildcards.modality in SHEET.modalities_of(wildcards.slice):
+        raise InputError(
+            f"slice {wildcards.slice} measured {wildcards.modality}, so that nothing is imputed there",
+            where=config["slices"],
+            hint="its counts are in <results>/qc; how imputed ones compare with hidden ones is in <results>/check",
+        )
     donors = SHEET.slices_of(wildcards.modality)
     rows = [(name, wildcards.modality) for name in donors]
     if config["impute"]["method"] == "matching":
@@ -114,6 +120,11 @@ def imputation_counts(wildcards):
 
 def fold_counts(wildcards):
     """Counts of the hidden modality, and of what it is imputed from, where both were measured."""
+    fold = f"{wildcards.slice}.{wildcards.modality}.{wildcards.part}"
+    known = [f"{slice}.{modality}.{part}" for slice, modality, part in FOLDS]
+    if fold not in known:
+        hint = f"folds are named slice.modality.part: {', '.join(known) or 'none with this sheet and these checks'}"
+        raise InputError(f"the run hides no {fold}", where="config key checks", hint=hint)
     donors = SHEET.slices_of(wildcards.modality)
     rows = [(name, wildcards.modality) for name in donors]
     for source in SHEET.modalities_of(wildcards.slice):
@@ -131,6 +142,9 @@ def fold_links(wildcards):
 
 def folds_of(wildcards):
     """Results of the folds that hide a modality."""
+    if wildcards.modality not in CHECKED:
+        hint = "checks.imputation must be true, methods name spamosaic, and a bridge slice have measured the modality"
+        raise InputError(f"the run hides no {wildcards.modality}", where="config key checks", hint=hint)
     return [
         f"<results>/check/folds/{slice}.{modality}.{part}.h5ad"
         for slice, modality, part in FOLDS
