@@ -80,6 +80,17 @@ _ALLOWED = {
     "epigenome": {"normalization": {"tfidf"}, "reduction": {"lsi"}},
     "features": {"normalization": {"none"}, "reduction": {"none"}, "feature_selection": {"all"}},
 }
+# What a JSON Schema calls the kinds of values, in words.
+_TYPES = {
+    "object": "a mapping, as in {key: value}",
+    "array": "a list, as in [a, b]",
+    "boolean": "true or false",
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "text",
+    "null": "null",
+}
+
 
 # JSON knows neither NaN nor infinity, and takes 5.0 for an integer; YAML has the former, and a slice has no 5.0 spots.
 _Validator = extend(
@@ -380,6 +391,10 @@ def _schema_faults(config: Mapping, schema: Mapping) -> Iterator[InputError]:
                 hint=f"write {float(value):g} in the config file without quotes"
                 + (" (YAML reads 1e-3 as text: write 0.001 or 1.0e-3)" if "e" in value.lower() else ""),
             )
+        elif error.validator == "type":
+            types = [error.validator_value] if isinstance(error.validator_value, str) else error.validator_value
+            wanted = " or ".join(_TYPES[name] for name in types)
+            yield InputError(f"{_shown(value)} is not {wanted}", where=_key(where), hint=description)
         elif error.validator in ("pattern", "anyOf"):  # whose own messages quote the schema
             yield InputError(f"{_shown(value)} is not valid", where=_key(where), hint=description)
         else:
@@ -388,8 +403,10 @@ def _schema_faults(config: Mapping, schema: Mapping) -> Iterator[InputError]:
 
 
 def _shown(value: object) -> str:
-    """A value for a message, which a long one must not fill."""
+    """A value for a message, which a long one must not fill; as YAML has it where that is another word."""
     text = repr(value)
+    if value is None or isinstance(value, bool):
+        text = json.dumps(value)
     return text if len(text) <= 100 else f"{text[:100]}…"
 
 
