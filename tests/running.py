@@ -33,10 +33,14 @@ def _planned(folder: Path, config_files: Sequence[Path], given: Sequence[str], t
 
 
 def jobs_per_rule(
-    folder: Path, *config_files: Path, targets: Sequence[str] = (), snakefile: Path = REPOSITORY / "Snakefile"
+    folder: Path,
+    *config_files: Path,
+    given: Sequence[str] = (),
+    targets: Sequence[str] = (),
+    snakefile: Path = REPOSITORY / "Snakefile",
 ) -> Counter:
-    """Jobs per rule that a run in ``folder`` would have, from a dry-run in this process."""
-    with _planned(folder, config_files, [], targets, snakefile) as workflow:
+    """Jobs per rule that a run in ``folder`` with this ``--config`` would have, from a dry-run in this process."""
+    with _planned(folder, config_files, given, targets, snakefile) as workflow:
         return Counter(job.rule.name for job in workflow.dag.jobs)
 
 

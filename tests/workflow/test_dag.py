@@ -251,6 +251,7 @@ rule all:
     input: rules.mosaic_all.input
 """
     )
-    jobs = jobs_per_rule(tmp_path, snakefile=tmp_path / "Snakefile")
+    # What the command line gives is the other workflow's.
+    jobs = jobs_per_rule(tmp_path, snakefile=tmp_path / "Snakefile", given=["seeds=[1,2]", "mine=3"])
     assert jobs["mosaic_qc"] == jobs["mosaic_train"] == jobs["mosaic_export"] == 1
     assert jobs["mosaic_impute"] == 0

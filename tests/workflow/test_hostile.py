@@ -47,6 +47,8 @@ CONFIG = {
     "truth": "a/b `$x$' \" &amp;",
     "qc": {"rna": {"mito_prefix": SCRIPT}},
 }
+# What the sheet may say of a slice: anything without < > { and }.
+DONOR = "O'Hara \\ \" &amp; $x$ `é`"
 
 
 # The result, and all that shows names other than those of slices and modalities.
@@ -80,12 +82,12 @@ def files_in(folder: Path) -> set[str]:
 def hostile(make_checkout):
     """A finished run on hostile names, what it wrote outside its folders, and its report."""
     checkout = make_checkout()
-    rows = ["slice\tmodality\tpath"]
-    for number, (name, modality) in enumerate((("001", "rna"), ("001", "adt"), ("NA", "rna"))):
+    rows = ["# <script>", "slice\tmodality\tpath\tdonor"]
+    for number, (name, modality, donor) in enumerate((("001", "rna", DONOR), ("001", "adt", ""), ("NA", "rna", "007"))):
         path = Path(f"user/{number} 'q' \" $HOME * é.h5ad")
         (checkout.folder / path).parent.mkdir(parents=True, exist_ok=True)
         hostile_slice(number).write_h5ad(checkout.folder / path)
-        rows.append(f"{name}\t{modality}\t{path}")
+        rows.append(f"{name}\t{modality}\t{path}\t{donor}")
     (checkout.folder / "config/slices.tsv").write_text("\n".join(rows), encoding="utf-8")
     (checkout.folder / "config/config.yaml").write_text(json.dumps(CONFIG))
     before = files_in(checkout.folder.parent)
@@ -108,6 +110,8 @@ def test_every_name_reaches_the_result_as_it_was(hostile):
     assert {f"{name}:{barcode}" for name in ("001", "NA") for barcode in NAMES} <= set(result.obs_names)
     assert set(result.obs[CONFIG["truth"]]) == set(NAMES[:4])
     assert {"../../up", SCRIPT, "x" * 300} <= set(result["rna"].obs)
+    donors = result.obs[["slice", "donor"]].astype(str).drop_duplicates().to_numpy().tolist()
+    assert donors == [["001", DONOR], ["NA", "007"]]
 
 
 def test_nothing_is_written_outside_the_results(hostile):
@@ -129,6 +133,7 @@ def test_the_report_runs_no_script_of_a_name(hostile):
     with browser.opened(report) as reader:
         assert "Slices of tissue that each measured" in reader.text()
         assert SCRIPT in reader.page.text_content("#app")  # the first page shows all settings, as text
+        assert DONOR in reader.page.text_content("#app")
         assert "results/overview.html" in reader.read_all()
         assert reader.page.title() == "Snakemake Report"
     assert reader.faults == []
