@@ -182,12 +182,20 @@ def test_names_in_a_data_fault_leave_the_terminal_alone(checkout):
     assert "Traceback" not in text
 
 
-@pytest.mark.parametrize("text", ["- a list\n", "just words\n", "a: [open\n", "a: 1\n\tb: 2\n"])
-def test_a_config_that_is_no_mapping(checkout, text):
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("- a list\n", "Config file must be"),
+        ("just words\n", "Config file must be"),
+        ("a: [open\n", "config/config.yaml, line 2, column 1: is no YAML"),
+        ("a: 1\n\tb: 2\n", "config/config.yaml, line 2, column 1: is no YAML"),
+    ],
+)
+def test_a_config_that_is_no_mapping(checkout, text, problem):
     (checkout.folder / "config/config.yaml").write_text(text)
     done = checkout.snakemake("--dry-run")
     assert done.returncode == 1
-    assert "onfig file" in done.stdout + done.stderr
+    assert problem in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
 
 
