@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 PEERS := published mofa scvi scmomat
 
-.PHONY: demo test lint envs peers benchmark speed clean
+.PHONY: demo test lint envs package peers benchmark speed clean
 
 # Snakemake 9.27 warns of a coroutine of its own when a report is made of jobs whose memory depends on their input.
 demo: $(VENV)/.run-ready
@@ -32,6 +32,10 @@ lint: $(VENV)/.test-ready
 envs:
 	$(PYTHON) tests/environments.py
 
+# `pip install .` as a notebook's user does it, alone in an environment of its own, used from another folder.
+package:
+	$(PYTHON) tests/package.py $(VENV)-package
+
 # The environments of the peers, methods of others that the config may list: config/README.md, "Peers".
 peers: $(PEERS:%=$(VENV)-%)
 
@@ -49,7 +53,7 @@ speed: $(VENV)/.run-ready $(VENV)-published/.ready
 	  --published $(VENV)-published/bin/python $(if $(QUICK),--quick)
 
 clean:
-	rm -rf $(VENV) $(PEERS:%=$(VENV)-%) .snakemake results data
+	rm -rf $(VENV) $(VENV)-package $(PEERS:%=$(VENV)-%) .snakemake results data
 
 # torch comes first and alone: a later package would pull a build of its own choice.
 $(VENV)/.run-ready: requirements.lock

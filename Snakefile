@@ -1,11 +1,8 @@
 # The index of the workflow: what it is made of and what it makes. `snakemake --cores all` runs the demo until
-# config/config.yaml and config/slices.tsv say otherwise; config/README.md explains every key.
+# config/config.yaml and config/slices.tsv say otherwise; config/README.md explains every key, common.smk loads them.
 from snakemake.utils import min_version
 
 min_version("9.1")
-
-
-configfile: "config/config.yaml"
 
 
 pathvars:

@@ -27,4 +27,5 @@ with job(snakemake.log[0]):
     consensus = {Path(path).parent.name: spots.read_table(path) for path in snakemake.input.consensus}
     named = snakemake.input.annotations
     annotations = spots.read(named).obs if named else None
-    spots.write(atlas.assemble(counts, reduced, runs, consensus, config, annotations), snakemake.output[0])
+    columns = snakemake.params.columns
+    spots.write(atlas.assemble(counts, reduced, runs, consensus, config, annotations, columns), snakemake.output[0])

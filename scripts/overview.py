@@ -26,5 +26,7 @@ with job(snakemake.log[0]):
     # Inside the report, browsers show no page of more than 2 MB: there it comes without figures.
     for output, shown in ((snakemake.output.page, {}), (snakemake.output.landing, figures)):
         with whole_file(output) as unfinished:
-            page = landing.overview(counts, shared, checks, domains, shown, snakemake.config, versions)
+            page = landing.overview(
+                counts, shared, checks, domains, shown, snakemake.config, versions, snakemake.params.columns
+            )
             unfinished.write_text(page, encoding="utf-8")

@@ -4,11 +4,14 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors.numpy import load_file
 from snakemake.api import SnakemakeApi
-from snakemake.settings.types import ConfigSettings, OutputSettings, Quietness, ResourceSettings
+from snakemake.cli import parse_config
+from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, Quietness, ResourceSettings
 
 from mosaic import simulate, spots
 
@@ -16,17 +19,35 @@ REPOSITORY = Path(__file__).parents[1]
 PARTS = ("Snakefile", "config", "envs", "profiles", "resources", "scripts", "workflow")
 
 
-def jobs_per_rule(folder: Path, *config_files: Path, snakefile: Path = REPOSITORY / "Snakefile") -> Counter:
-    """Jobs per rule that a run in ``folder`` would have, from a dry-run in this process."""
+@contextmanager
+def _planned(folder: Path, config_files: Sequence[Path], given: Sequence[str], targets: Sequence[str], snakefile: Path):
     with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
         workflow = api.workflow(
             resource_settings=ResourceSettings(cores=2),
-            config_settings=ConfigSettings(configfiles=config_files),
+            config_settings=ConfigSettings(configfiles=config_files, config=parse_config(given)),
             snakefile=snakefile,
             workdir=folder,
         )
-        workflow.dag().execute_workflow(pseudo_executor="dryrun")
-        return Counter(job.rule.name for job in workflow._workflow.dag.jobs)
+        workflow.dag(DAGSettings(targets=set(targets))).execute_workflow(pseudo_executor="dryrun")
+        yield workflow._workflow
+
+
+def jobs_per_rule(
+    folder: Path,
+    *config_files: Path,
+    given: Sequence[str] = (),
+    targets: Sequence[str] = (),
+    snakefile: Path = REPOSITORY / "Snakefile",
+) -> Counter:
+    """Jobs per rule that a run in ``folder`` with this ``--config`` would have, from a dry-run in this process."""
+    with _planned(folder, config_files, given, targets, snakefile) as workflow:
+        return Counter(job.rule.name for job in workflow.dag.jobs)
+
+
+def config_of(folder: Path, *config_files: Path, given: Sequence[str] = ()) -> dict:
+    """The configuration of a run in ``folder`` with these files, and ``given`` as of ``--config``, when complete."""
+    with _planned(folder, config_files, given, [], REPOSITORY / "Snakefile") as workflow:
+        return workflow.globals["config"]
 
 
 def weights(model: Path) -> dict[str, bytes]:

@@ -51,7 +51,7 @@ def made(tmp_path_factory):
         pytest.param({"s1": ["rna", "adt"], "s2": ["adt", "atac"], "s3": ["rna"]}, id="chain of bridges"),
     ],
 )
-def test_design_end_to_end(made, slices):
+def test_design_end_to_end(made, tmp_path, slices):
     sheet, files, graphs, mdata = made(slices)
     truth = truth_of(graphs, mdata)
     labels = cluster.cluster_domains(mdata.obsm[spots.LATENT], n_domains=3, seed=0).labels
@@ -86,7 +86,14 @@ def test_design_end_to_end(made, slices):
         {"spamosaic": pd.DataFrame({"domain": labels, "confidence": 0.75}, index=mdata.obs_names)},
         {"modalities": {}},
         pd.DataFrame({"domain": truth}),
+        {"donor": {"s1": "007"}, "age": {}},
     )
+    spots.write(result, tmp_path / "result.h5mu")
+    result = spots.read(tmp_path / "result.h5mu")
+    first = result.obs["slice"] == "s1"
+    assert (result.obs["donor"][first] == "007").all()
+    assert result.obs["donor"][~first].isna().all()
+    assert result.obs["age"].isna().all()
     assert (result.obs["consensus_spamosaic"].astype(int) == labels).all()
     assert (result.obs["confidence_spamosaic"] == 0.75).all()
     assert set(result.mod) == set(files) | {f"{name}_imputed" for _, name in sheet.missing}

@@ -30,6 +30,7 @@ def assemble(
     consensus: Mapping[str, pd.DataFrame],
     config: Mapping,
     annotations: pd.DataFrame | None = None,
+    columns: Mapping[str, Mapping[str, str]] | None = None,
 ) -> md.MuData:
     """Gather a run's results for muon, and its modalities for scanpy and squidpy.
 
@@ -47,6 +48,8 @@ def assemble(
         The configuration with all defaults.
     annotations
         Columns of the users' ``obs`` (spots) to put beside the results.
+    columns
+        Further columns of the sheet: per name the text of each slice that has one.
 
     Returns
     -------
@@ -56,8 +59,8 @@ def assemble(
     ``obsm["X_{method}_{seed}"]``, ``obsm["X_umap_{method}_{seed}"]``, ``obs["domain_{method}_{seed}"]``, and the first
     run's as ``obsm["X_latent"]``, ``obsm["X_umap"]`` and ``obs["mosaic_domain"]``; of each method
     ``obs["consensus_{method}"]`` and ``obs["confidence_{method}"]``; the annotations in ``obs`` by their own names,
-    also of the measured modalities; coordinates in ``obsm["spatial"]``; ``uns["mosaic"]`` with version and
-    configuration (JSON).
+    also of the measured modalities, and the sheet's further columns as text; coordinates in ``obsm["spatial"]``;
+    ``uns["mosaic"]`` with version and configuration (JSON).
     """
     first = runs[0]
     spots = first.embedding.obs_names
@@ -80,6 +83,9 @@ def assemble(
     mdata.obs = first.embedding.obs.copy()
     mdata.obsm["spatial"] = first.embedding.obsm["spatial"]
     _annotate(mdata.obs, annotations)
+    for name, told in (columns or {}).items():
+        values = mdata.obs["slice"].astype(str).map(told).astype(object)
+        mdata.obs[name] = pd.Categorical(values, categories=list(dict.fromkeys(told.values())))
     for run in reversed(runs):
         for key in (f"{run.method}_{run.seed}", None):
             domains = pd.Categorical(run.domains.loc[spots], categories=sorted(run.domains.unique(), key=int))

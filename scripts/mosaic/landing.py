@@ -87,6 +87,7 @@ def overview(
     figures: Mapping[str, str | Path],
     config: Mapping,
     versions: Mapping[str, str],
+    columns: Mapping[str, Mapping[str, str]] | None = None,
 ) -> str:
     """The page as HTML that needs nothing beside itself; whatever comes from the user is text in it.
 
@@ -106,6 +107,8 @@ def overview(
         The configuration with all defaults.
     versions
         Of programs, by name.
+    columns
+        Further columns of the sheet: per name the text of each slice that has one.
 
     Returns
     -------
@@ -134,7 +137,7 @@ def overview(
             "<h2>What went in</h2>",
             "<p>Spots kept by quality control, by slice and modality; spots that a slice's modalities share, and "
             "features that the slices of a modality share, of those that the smaller has.</p>",
-            _grid(counts, shared, slices, modalities, config),
+            _grid(counts, shared, slices, modalities, config, columns or {}),
             *(f'<p class="few">{escape(warning)}</p>' for warning in shared["warnings"]),
             "<h2>What came out</h2>",
             f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in out)}</ul>",
@@ -184,18 +187,24 @@ def _grid(
     slices: Sequence[str],
     modalities: Sequence[str],
     config: Mapping,
+    columns: Mapping[str, Mapping[str, str]],
 ) -> str:
-    """Slices x modalities: spots kept of those that the file had; beside it the spots paired, below it the features."""
+    """Slices x modalities: spots kept of those that the file had; beside it the spots paired, below it the features.
+
+    What the sheet says of a slice stands before its spots.
+    """
     pairs, features = {}, {row["modality"]: row for row in shared["features"]}
     for row in shared["spots"]:
         pairs.setdefault(row["slice"], []).append(row)
     kinds = (
         f"{escape(name)}<br><small>kind {escape(config['modalities'][name]['kind'])}</small>" for name in modalities
     )
+    heads = ["Slice", *map(escape, columns), *kinds]
     head = "<th>Spots paired</th>" if pairs else ""
-    rows = [["<th>Slice</th>", *(f"<th>{kind}</th>" for kind in kinds), head]]
+    rows = [[*(f"<th>{text}</th>" for text in heads), head]]
     for name in slices:
         cells = [f"<td><b>{escape(name)}</b></td>"]
+        cells += [f"<td>{escape(told.get(name, ''))}</td>" for told in columns.values()]
         for modality in modalities:
             summary = counts.get((name, modality))
             if summary is None:
@@ -213,7 +222,8 @@ def _grid(
             f"<td>{_part(features[m]['shared'], features[m]['smallest'])}</td>" if m in features else "<td></td>"
             for m in modalities
         ]
-        rows.append(["<td><b>Features shared</b></td>", *cells, "<td></td>" if pairs else ""])
+        blank = ["<td></td>"] * len(columns)
+        rows.append(["<td><b>Features shared</b></td>", *blank, *cells, "<td></td>" if pairs else ""])
     return _table(rows)
 
 

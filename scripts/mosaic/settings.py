@@ -3,14 +3,18 @@
 import copy
 import csv
 import difflib
+import json
 import math
 import os
-from collections.abc import Collection, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
+import yaml
 from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
 from mosaic.errors import InputError
@@ -88,6 +92,16 @@ _ALLOWED = {
     "epigenome": {"normalization": {"tfidf"}, "reduction": {"lsi"}},
     "features": {"normalization": {"none"}, "reduction": {"none"}, "feature_selection": {"all"}},
 }
+# What a JSON Schema calls the kinds of values, in words.
+_TYPES = {
+    "object": "a mapping, as in {key: value}",
+    "array": "a list, as in [a, b]",
+    "boolean": "true or false",
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "text",
+    "null": "null",
+}
 
 
 # JSON knows neither NaN nor infinity, and takes 5.0 for an integer; YAML has the former, and a slice has no 5.0 spots.
@@ -114,7 +128,23 @@ class Row(NamedTuple):
 
 
 class Sheet(tuple[Row, ...]):
-    """The rows of a sheet, and what they say of the design."""
+    """The rows of a sheet, and what they say of the design.
+
+    Parameters
+    ----------
+    rows
+        Of the sheet.
+    columns
+        The sheet's further columns: per name the text of each slice that has one.
+    """
+
+    columns: dict[str, dict[str, str]]
+
+    def __new__(cls, rows: Iterable[Row] = (), columns: Mapping[str, Mapping[str, str]] | None = None):
+        """The rows, with what the further columns say beside them."""
+        sheet = super().__new__(cls, rows)
+        sheet.columns = {name: dict(values) for name, values in (columns or {}).items()}
+        return sheet
 
     @property
     def slices(self) -> list[str]:
@@ -171,8 +201,120 @@ class Sheet(tuple[Row, ...]):
         return found
 
     def path(self, slice_name: str, modality: str) -> str:
-        """The file of one modality of one slice."""
-        return next(row.path for row in self if row[:2] == (slice_name, modality))
+        """The file of one modality of one slice; raises InputError if it did not measure the modality."""
+        for row in self:
+            if row[:2] == (slice_name, modality):
+                return row.path
+        hint = f"it measured {', '.join(self.modalities_of(slice_name))}"
+        raise InputError(f"slice {slice_name} did not measure {modality}", where="the sheet", hint=hint)
+
+
+def read_yaml(path: str | Path) -> object:
+    """What a YAML or JSON file holds.
+
+    Parameters
+    ----------
+    path
+        The file, in UTF-8.
+
+    Raises
+    ------
+    InputError
+        If the file can't be read, is neither, or gives a key twice, of which YAML would take the last.
+    """
+    where = os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else str(path)
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        hint = "run Snakemake in the folder that holds config/, or name a config by --configfile; it is YAML in UTF-8"
+        problem = f"can't be read ({getattr(error, 'strerror', None) or error})"
+        raise InputError(problem, where=where, hint=hint) from error
+    try:
+        json.loads(text)
+        text = text.expandtabs()  # which JSON allows and YAML does not
+    except ValueError:
+        pass
+    try:
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        faults = [] if node is None else list(_repeated_keys(node, where, set()))
+        content = None if node is None or faults else loader.construct_document(node)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{where}, line {mark.line + 1}, column {mark.column + 1}" if mark else where
+        problem = " ".join(filter(None, (getattr(error, "context", None), getattr(error, "problem", None))))
+        hint = (
+            "look there and above for a bracket or quote left open, and for indentation, which is of spaces, not tabs; "
+            "put text with special characters in quotes"
+        )
+        raise InputError(f"is no YAML ({problem or error})", where=place, hint=hint) from error
+    if faults:
+        raise InputError.of_all(faults, where)
+    return content
+
+
+def _repeated_keys(node: yaml.Node, where: str, seen: set[yaml.Node], above: str = "") -> Iterator[InputError]:
+    if node in seen:  # by another name, an alias
+        return
+    seen.add(node)
+    if isinstance(node, yaml.SequenceNode):
+        for number, inner in enumerate(node.value):
+            yield from _repeated_keys(inner, where, seen, f"{above}{number}.")
+    elif isinstance(node, yaml.MappingNode):
+        lines = {}
+        for key, inner in node.value:
+            name = key.value if isinstance(key, yaml.ScalarNode) else "?"
+            line = key.start_mark.line + 1
+            if (key.tag, name) in lines and name != "?":
+                yield InputError(
+                    f"is there already, in line {lines[key.tag, name]}; the first would be lost",
+                    where=f"{where}, line {line}, key {above}{name}",
+                    hint="write the key once, with all that belongs to it",
+                )
+            lines.setdefault((key.tag, name), line)
+            yield from _repeated_keys(inner, where, seen, f"{above}{name}.")
+
+
+def from_command_line(given: Mapping, schema: Mapping) -> dict:
+    """What ``--config key=value`` gives, as a config file would give it.
+
+    Snakemake leaves all that stands in lists and mappings text: ``seeds=[1,2]`` gives ``["1", "2"]``. Where the schema
+    wants a number, true or false there, it is read as YAML; null is null.
+
+    Parameters
+    ----------
+    given
+        What Snakemake made of the command line.
+    schema
+        JSON Schema of the config.
+    """
+    read = _nulls(given)
+    for error in _innermost(_Validator(schema).iter_errors(read)):
+        if error.validator == "type" and isinstance(error.instance, str):
+            try:
+                value = yaml.safe_load(error.instance)
+            except yaml.YAMLError:
+                continue
+            if isinstance(value, bool | int | float):
+                *above, last = error.absolute_path
+                place = read
+                for key in above:
+                    place = place[key]
+                place[last] = value
+    return read
+
+
+def _nulls(given: object) -> object:
+    if isinstance(given, Mapping):
+        return {key: _nulls(value) for key, value in given.items()}
+    if isinstance(given, list):
+        return [_nulls(value) for value in given]
+    return None if given in ("null", "~") else given
+
+
+def _innermost(errors: Iterable[ValidationError]) -> Iterator[ValidationError]:
+    for error in errors:
+        yield from _innermost(error.context) if error.context else [error]
 
 
 def load(
@@ -211,8 +353,7 @@ def load(
     sheet = Sheet()
     if isinstance(sheet_path, str):
         there = config.get("check_files", True)
-        rows, sheet_faults = _read_sheet(sheet_path, sheet_schema, modalities, made if there else None)
-        sheet = Sheet(rows)
+        sheet, sheet_faults = _read_sheet(sheet_path, sheet_schema, modalities, made if there else None)
         faults += sheet_faults
     for name in sorted(set(config.get("qc", {})) - set(modalities)) if not faults else ():
         hint = f"the modalities are {', '.join(modalities)}"
@@ -220,7 +361,7 @@ def load(
     if not faults:
         complete = _complete(config, config_schema, sheet)
         faults += _config_faults(complete, sheet)
-        faults += _column_faults(complete)
+        faults += _column_faults(complete, sheet)
         faults += _method_faults(complete, sheet, with_conda=with_conda)
         faults += design_faults(sheet, sheet_path)
     if faults:
@@ -263,6 +404,10 @@ def _schema_faults(config: Mapping, schema: Mapping) -> Iterator[InputError]:
                 hint=f"write {float(value):g} in the config file without quotes"
                 + (" (YAML reads 1e-3 as text: write 0.001 or 1.0e-3)" if "e" in value.lower() else ""),
             )
+        elif error.validator == "type":
+            types = [error.validator_value] if isinstance(error.validator_value, str) else error.validator_value
+            wanted = " or ".join(_TYPES[name] for name in types)
+            yield InputError(f"{_shown(value)} is not {wanted}", where=_key(where), hint=description)
         elif error.validator in ("pattern", "anyOf"):  # whose own messages quote the schema
             yield InputError(f"{_shown(value)} is not valid", where=_key(where), hint=description)
         else:
@@ -271,13 +416,20 @@ def _schema_faults(config: Mapping, schema: Mapping) -> Iterator[InputError]:
 
 
 def _shown(value: object) -> str:
-    """A value for a message, which a long one must not fill."""
+    """A value for a message, which a long one must not fill; as YAML has it where that is another word."""
     text = repr(value)
+    if value is None or isinstance(value, bool):
+        text = json.dumps(value)
     return text if len(text) <= 100 else f"{text[:100]}…"
 
 
+def _name(text: str) -> str:
+    """A name for a message: as it is, or in quotes where the eye could miss something in it."""
+    return text if text.isprintable() and not re.search(r"\s", text) else repr(text)
+
+
 def _key(*parts: object) -> str:
-    return "config key " + (".".join(str(part) for part in parts if str(part)) or "(top level)")
+    return "config key " + (".".join(_name(str(part)) for part in parts if str(part)) or "(top level)")
 
 
 def _hint(schema: Mapping) -> str | None:
@@ -295,15 +447,17 @@ def _is_number(text: str) -> bool:
 
 def _read_sheet(
     path: str, schema: Mapping, modalities: Mapping, made: Collection[str] | None
-) -> tuple[list[Row], list[InputError]]:
+) -> tuple[Sheet, list[InputError]]:
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the path
         problem = f"the sheet can't be read ({getattr(error, 'strerror', None) or error})"
         hint = "set slices to the sheet's path, relative to the working directory; the sheet is TSV in UTF-8"
-        return [], [InputError(problem, where=f"config key slices, {_shown(path)}", hint=hint)]
+        return Sheet(), [InputError(problem, where=f"config key slices, {_shown(path)}", hint=hint)]
     table, faults = [], []
     for number, line in enumerate(lines, start=1):
+        if line.startswith("#"):
+            continue
         try:
             # Each line alone, so that a quote left open takes no further line.
             cells = next(csv.reader([line], delimiter="\t", strict=True), [])
@@ -314,23 +468,22 @@ def _read_sheet(
         if any(cells):
             table.append((number, cells))
     if faults:
-        return [], faults
+        return Sheet(), faults
     if not table:
-        return [], [
-            InputError("the sheet is empty", where=path, hint="its first line is: slice, modality, path, by tabs")
-        ]
+        hint = "its first line is: slice, modality, path, by tabs"
+        return Sheet(), [InputError("the sheet is empty", where=path, hint=hint)]
     columns = table[0][1]
-    if sorted(columns) != sorted(schema["required"]):
-        problem = f"the columns are {_shown(', '.join(name or '(no name)' for name in columns))[1:-1]}"
-        hint = "they must be slice, modality and path, once each, separated by tabs"
-        return [], [InputError(problem, where=f"{path}, line {table[0][0]}", hint=hint)]
-    if len(table) == 1:
-        return [], [InputError("the sheet has no rows", where=path, hint="write one row per slice and modality")]
+    faults = list(_header_faults(columns, schema, where=f"{path}, line {table[0][0]}"))
+    if not faults and len(table) == 1:
+        faults = [InputError("the sheet has no rows", where=path, hint="write one row per slice and modality")]
+    if faults:
+        return Sheet(), faults
     rows, first_seen, first_path = [], {}, {}
+    further = {name: {} for name in columns if name not in schema["required"]}
     for number, cells in table[1:]:
         where = f"{path}, line {number}"
         if len(cells) != len(columns):
-            hint = "separate exactly three cells by tabs"
+            hint = f"separate exactly {len(columns)} cells by tabs; a line that is a comment begins with #"
             count = f"{len(cells)} cell" + "s" * (len(cells) > 1)
             faults.append(InputError(f"{count} instead of {len(columns)}", where=where, hint=hint))
             continue
@@ -338,9 +491,9 @@ def _read_sheet(
         errors = list(_Validator(schema).iter_errors(values))
         for error in errors:
             column = error.path[0]
-            hint = schema["properties"][column]["description"]
+            hint = schema["properties"].get(column, schema["additionalProperties"])["description"]
             faults.append(InputError(f"{column} {_shown(values[column])} is not valid", where=where, hint=hint))
-        row = Row(**values)
+        row = Row(*(values[name] for name in Row._fields))
         if not errors and modalities and row.modality not in modalities:
             close = difflib.get_close_matches(row.modality, map(str, modalities), n=1)
             hint = f"did you mean {close[0]}?" if close else "declare it, with its kind, under modalities in the config"
@@ -349,16 +502,50 @@ def _read_sheet(
             problem = f"{row.modality} of slice {row.slice} is there already, in line {first_seen[row[:2]]}"
             faults.append(InputError(problem, where=where, hint="one row per slice and modality"))
         first_seen.setdefault(row[:2], number)
-        if row.path and row.path in first_path:
-            problem = f"the same file as in line {first_path[row.path]}"
-            faults.append(InputError(problem, where=where, hint="each modality of each slice has its own file"))
-        first_path.setdefault(row.path, number)
+        if row.path:
+            # However it is spelled, and through links.
+            first, spelled = first_path.setdefault(_file(row.path), (number, row.path))
+            if first != number:
+                problem = f"{_name(row.path)} is the same file as in line {first}"
+                problem += f", {_name(spelled)}" if spelled != row.path else ""
+                faults.append(InputError(problem, where=where, hint="each modality of each slice has its own file"))
         if row.path and made is not None and row.path not in made and not os.path.isfile(row.path):
-            problem = f"{row.path} is {'a folder' if os.path.isdir(row.path) else 'not there'}"
+            problem = f"{_name(row.path)} is {'a folder' if os.path.isdir(row.path) else 'not there'}"
             hint = f"give the path of an h5ad file, relative to {Path.cwd()}"
             faults.append(InputError(problem, where=where, hint=hint))
+        for name, told in further.items():
+            if values[name]:
+                first, value = told.setdefault(row.slice, (number, values[name]))
+                if value != values[name]:
+                    problem = (
+                        f"{name} of slice {row.slice} is {_shown(values[name])}, and {_shown(value)} in line {first}"
+                    )
+                    hint = "a further column describes the slice: give all its rows one value, or leave cells empty"
+                    faults.append(InputError(problem, where=where, hint=hint))
         rows.append(row)
-    return rows, faults
+    columns = {name: {key: value for key, (_, value) in told.items()} for name, told in further.items()}
+    return Sheet(rows, columns), faults
+
+
+def _header_faults(columns: list[str], schema: Mapping, where: str) -> Iterator[InputError]:
+    """Faults of a sheet's first line; the first kind that there is."""
+    if not set(schema["required"]) <= set(columns) or len(set(columns)) < len(columns):
+        shown = ", ".join(_name(name) or "(no name)" for name in columns[:10]) + ", …" * (len(columns) > 10)
+        hint = "they must be slice, modality and path, once each, separated by tabs; others may follow, once each"
+        yield InputError(f"the columns are {shown}", where=where, hint=hint)
+        return
+    for name in columns:
+        if not _Validator(schema["propertyNames"]).is_valid(name):
+            yield InputError(
+                f"column {_name(name) or '(no name)'} is not valid", where=where, hint=_hint(schema["propertyNames"])
+            )
+
+
+def _file(path: str) -> str:
+    try:
+        return os.path.realpath(path)
+    except (OSError, ValueError):  # a NUL, a loop of links
+        return path
 
 
 def _complete(config: Mapping, schema: Mapping, sheet: Sheet) -> dict:
@@ -461,7 +648,7 @@ def result_columns(config: Mapping) -> list[str]:
     return columns + [f"{name}_{method}" for name in ("consensus", "confidence") for method in methods]
 
 
-def _column_faults(config: Mapping) -> Iterator[InputError]:
+def _column_faults(config: Mapping, sheet: Sheet) -> Iterator[InputError]:
     """Columns of the users' that would take the place of the workflow's own, or that HDF5 can't hold by their name."""
     own = [*OWN_COLUMNS, *result_columns(config)]
     named = [("truth", config["truth"]), *((f"keep_obs.{i}", name) for i, name in enumerate(config["keep_obs"]))]
@@ -483,6 +670,12 @@ def _column_faults(config: Mapping) -> Iterator[InputError]:
                 where=_key(key),
                 hint="rename the column in the files, without slashes",
             )
+    for name in sheet.columns:
+        others = [key for key, other in named if other == name]
+        if name in own or others:
+            problem = "is a column of the workflow's own" if name in own else f"is named by {' and '.join(others)}, too"
+            hint = "give this column another name"
+            yield InputError(problem, where=f"{config['slices']}, column {name}", hint=hint)
 
 
 def _method_faults(config: Mapping, sheet: Sheet, *, with_conda: bool) -> Iterator[InputError]:

@@ -66,7 +66,8 @@ def write(tmp_path):
     def make(runs):
         domains = pd.DataFrame({"domain": np.arange(2100) % 3})
         figures = {"domains": tmp_path / "domains.png"}
-        return landing.overview(counts, shared, runs, domains, figures, config, {"torch": "1.0"})
+        columns = {"donor": {"s1": HOSTILE, "s2": "D7"}, "age": {}}
+        return landing.overview(counts, shared, runs, domains, figures, config, {"torch": "1.0"}, columns)
 
     return make
 
@@ -78,6 +79,8 @@ def test_page_says_what_went_in_and_came_out(write):
         "2,100 spots of 2 slices, rna, adt: 3 domains",
         "1,100 of 1,500, 300 of which lie beside the tissue",
         "1,200 of 1,500 ",
+        "Slice donor age rna",
+        " s2 D7 ",
         "not measured, imputed",
         "imputed counts: adt of s2",
         "1,200 of 1,500 1,050 of 1,100",  # the row of s1 ends with its pairs

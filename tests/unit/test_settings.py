@@ -115,7 +115,7 @@ def test_sheet_with_bom_crlf_and_blank_lines(load):
         ({"train": {"learning_rate": 1}}, "config key train.learning_rate", "unknown key", "known here: lr"),
         ({"train": {"lr": "1e-3"}}, "config key train.lr", "'1e-3' is text", "write 0.001"),
         ({"train": {"lr": -1}}, "config key train.lr", "-1", "Learning rate"),
-        ({"train": None}, "config key train", "None is not of type 'object'", "Training of the encoders"),
+        ({"train": None}, "config key train", "null is not a mapping, as in {key: value}", "Training of the encoders"),
         ({"train": {"device": "gpu"}}, "config key train.device", "'gpu' is not known", "auto, cpu, cuda"),
         (
             {"modalities": {"rna": {}, "adt": {"kind": "protein"}}},
@@ -147,6 +147,9 @@ def test_sheet_with_bom_crlf_and_blank_lines(load):
             "leave it out",
         ),
         ({"cluster": {"method": "leiden"}}, "config key cluster.resolution", "leiden needs it", "1.0 is a start"),
+        ({"seeds": 1}, "config key seeds", "1 is not a list, as in [a, b]", "Each seed"),
+        ({"graph": {"symmetric": "yes"}}, "config key graph.symmetric", "'yes' is not true or false", "undirected"),
+        ({"truth": True}, "config key truth", "true is not text or null", "The obs column"),
         ({"seeds": [1, 1]}, "config key seeds", "non-unique", "Each seed"),
         (
             {"truth": "barcode"},
@@ -202,13 +205,17 @@ def test_sheet_with_bom_crlf_and_blank_lines(load):
         ({"graph": {"intra_knns": {"s1": 10, "s2": 6}}}, "config key graph.intra_knns.s3", "is missing", "one number"),
         ({"slices": "nowhere.tsv"}, "config key slices", "can't be read", "relative to the working directory"),
         ({"slices": "."}, "config key slices", "can't be read (Is a directory)", "relative to the working directory"),
-        ({"train": {"lr": math.nan}}, "config key train.lr", "nan is not of type 'number'", "Learning rate"),
-        ({"train": {"lr": "1e999"}}, "config key train.lr", "'1e999' is not of type", "Learning rate"),
-        ({"train": {"n_epochs": 5.0}}, "config key train.n_epochs", "5.0 is not of type 'integer'", "Epochs"),
+        ({"train": {"lr": math.nan}}, "config key train.lr", "nan is not a number", "Learning rate"),
+        ({"train": {"lr": "1e999"}}, "config key train.lr", "'1e999' is not a number", "Learning rate"),
+        ({"train": {"n_epochs": 5.0}}, "config key train.n_epochs", "5.0 is not a whole number or null", "Epochs"),
         ({"qc": {"rna": {"min_counts": math.inf}}}, "config key qc.rna.min_counts", "inf is no threshold", "number"),
-        ({"seeds": [True]}, "config key seeds.0", "True is not of type 'integer'", "from 0"),
+        ({"seeds": [True]}, "config key seeds.0", "true is not a whole number", "from 0"),
         ({"truth": "<b>"}, "config key truth", "'<b>' is not valid", "without < > { and }"),
         ({"truth": "{seed}"}, "config key truth", "'{seed}' is not valid", "without < > { and }"),
+        ({"truth": "slice"}, "config key truth", "of the workflow's own", "rename the column"),
+        ({"truth": "domain_spamosaic_1234"}, "config key truth", "of the workflow's own", "rename the column"),
+        ({"train\u00a0": {}}, r"config key 'train\xa0'", "unknown key", "did you mean train?"),
+        ({"train": {"lr ": 1}}, "config key train.'lr '", "unknown key", "did you mean lr?"),
         ({"truth": "a\n"}, "config key truth", r"'a\n' is not valid", "without < > { and }"),
         *(
             ({"truth": f"a{end}.. include:: b"}, "config key truth", "b' is not valid", "in one line")
@@ -227,7 +234,7 @@ def test_sheet_with_bom_crlf_and_blank_lines(load):
                 problem,
                 "begins with a letter",
             )
-            for name, problem in ((1, "1 is not of type"), ("a\n", r"'a\n' is"), ("a" * 101, "aa… is not valid"))
+            for name, problem in ((1, "1 is not text"), ("a\n", r"'a\n' is"), ("a" * 101, "aa… is not valid"))
         ),
     ],
 )
@@ -252,14 +259,42 @@ def test_config_fault(load, changed, where, problem, hint):
         ("slice\tmodality\tpath\ns1\trna\t.\n", "slices.tsv, line 2", ". is a folder", "h5ad"),
         (b"slice\tmodality\tpath\n\xff\xfe", "config key slices", "can't be read", "UTF-8"),
         ("slice\tmodality\tpath\n".encode("utf-16"), "config key slices", "can't be read", "UTF-8"),
-        ("slice\tmodality\tpath\t\n", "slices.tsv, line 1", "slice, modality, path, (no name)", "once each"),
-        ("slice\tmodality\tpath\tnote\n", "slices.tsv, line 1", "slice, modality, path, note", "once each"),
+        ("slice\tmodality\tpath\t\n", "slices.tsv, line 1", "column (no name) is not valid", "begins with a letter"),
+        ("slice\tmodality\tpath\ta\ta\n", "slices.tsv, line 1", "slice, modality, path, a, a", "once each"),
+        ("slice\tmodality\tpath\ta/b\n", "slices.tsv, line 1", "column a/b is not valid", "begins with a letter"),
+        ("slice\tmodality\u00a0\tpath \n", "slices.tsv, line 1", r"slice, 'modality\xa0', 'path '", "once each"),
+        (
+            "slice\tmodality\tpath\ns1\u200b\trna\ts1.rna.h5ad\n",
+            "slices.tsv, line 2",
+            r"slice 's1\u200b' is",
+            "letters",
+        ),
+        ("slice\tmodality\tpath\ns1\trna\tgone.h5ad \n", "slices.tsv, line 2", "'gone.h5ad ' is not there", "relative"),
+        (
+            "slice\tmodality\tpath\tage\ns1\trna\ts1.rna.h5ad\t<5\n",
+            "slices.tsv, line 2",
+            "age '<5' is not",
+            "without <",
+        ),
+        ("slice\tmodality\tpath\tslice_\ns1\trna\ts1.rna.h5ad\n", "slices.tsv, line 2", "3 cells instead of 4", "tabs"),
+        (
+            "slice\tmodality\tpath\tdonor\ns1\trna\ts1.rna.h5ad\tA\ns1\tadt\ts1.adt.h5ad\tB\n",
+            "slices.tsv, line 3",
+            "donor of slice s1 is 'B', and 'A' in line 2",
+            "one value",
+        ),
+        (
+            "slice\tmodality\tpath\tmosaic_domain\ns1\trna\ts1.rna.h5ad\tA\n",
+            "slices.tsv, column mosaic_domain",
+            "a column of its own",
+            "another name",
+        ),
         ("slice\tmodality\tpath\n\ns1\trna\ts1.rna.h5ad\t\n", "slices.tsv, line 3", "4 cells", "tabs"),
         ("slice\tmodality\tpath\ns1,rna,s1.rna.h5ad\n", "slices.tsv, line 2", "1 cell instead of 3", "tabs"),
         ('slice\tmodality\tpath\n"s1\trna\ts1.rna.h5ad\n', "slices.tsv, line 2", "can't be read", "close it"),
         (f"slice\tmodality\tpath\ns1\trna\t{'x' * 200000}\n", "slices.tsv, line 2", "field limit", "tabs"),
         (f"slice\tmodality\tpath\ns1\trna\t{'x' * 5000}\n", "slices.tsv, line 2", "xxx is not there", "relative"),
-        ("slice\tmodality\tpath\ns1\trna\ta\u2028b\n", "slices.tsv, line 2", r"a\u2028b is not there", "relative"),
+        ("slice\tmodality\tpath\ns1\trna\ta\u2028b\n", "slices.tsv, line 2", r"'a\u2028b' is not there", "relative"),
         (f"slice\tmodality\tpath\n{'s' * 101}\trna\ts1.rna.h5ad\n", "slices.tsv, line 2", "is not valid", "100"),
         (
             "slice\tmodality\tpath\ns1\trna\ts1.rna.h5ad\ns1\trna\ts2.rna.h5ad\n",
@@ -273,6 +308,15 @@ def test_config_fault(load, changed, where, problem, hint):
             "the same file as in line 2",
             "its own file",
         ),
+        *(
+            (
+                f"slice\tmodality\tpath\ns1\trna\ts1.rna.h5ad\ns2\trna\t{other}\n",
+                "slices.tsv, line 3",
+                f"{other} is the same file as in line 2, s1.rna.h5ad",
+                "its own file",
+            )
+            for other in ("./s1.rna.h5ad", "link.h5ad", "folder/../s1.rna.h5ad")
+        ),
         (
             "slice\tmodality\tpath\ns1\trna\ts1.rna.h5ad\ns3\tadt\ts3.adt.h5ad\n",
             "slices.tsv",
@@ -281,12 +325,111 @@ def test_config_fault(load, changed, where, problem, hint):
         ),
     ],
 )
-def test_sheet_fault(load, text, where, problem, hint):
+def test_sheet_fault(load, tmp_path, text, where, problem, hint):
     load()  # the files that the sheets above name
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link.h5ad").symlink_to("s1.rna.h5ad")
     found = faults(load, text=text)
     assert found.startswith("1 fault in the configuration:\n  1. " + where), found
     assert problem in found
     assert hint in found
+
+
+def test_sheet_with_comments_and_further_columns(load):
+    load()
+    text = (
+        "# my slices\nslice\tdonor\tmodality\tpath\tage\n#s0\tA\trna\ts0.rna.h5ad\t7\n"
+        "s1\tA\trna\ts1.rna.h5ad\t\ns1\t\tadt\ts1.adt.h5ad\t007\ns2\t\trna\ts2.rna.h5ad\t\n"
+    )
+    sheet = load(text=text)[1]
+    rows = (("s1", "rna", "s1.rna.h5ad"), ("s1", "adt", "s1.adt.h5ad"), ("s2", "rna", "s2.rna.h5ad"))
+    assert sheet == rows
+    assert sheet.columns == {"donor": {"s1": "A"}, "age": {"s1": "007"}}
+    assert load()[1].columns == {}
+    assert "column age: is named by truth, too" in faults(load, text=text, truth="age")
+    assert "column donor: is named by keep_obs.0, too" in faults(load, text=text, keep_obs=["donor"])
+
+
+def test_a_path_that_was_not_measured_is_none(load):
+    with pytest.raises(InputError, match=r"slice s2 did not measure adt\n    Hint: it measured rna"):
+        load()[1].path("s2", "adt")
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "problem"),
+    [
+        ("train: {T: 1}\nqc: {}\ntrain: {lr: 1}\n", "line 3, key train", "is there already, in line 1"),
+        ("train:\n  lr: 1\n  T: 1\n  lr: 1\n", "line 4, key train.lr", "in line 2"),
+        ("a:\n- b: 1\n  'b': 2\n", "line 3, key a.0.b", "in line 2"),
+        ('{"seeds": [1],\n\t"seeds": [2]}', "line 2, key seeds", "in line 1"),
+        ("a: {b: 1\nc: 2\n", "line 2, column 2", "is no YAML (while parsing a flow mapping"),
+        ("a:\n\tb: 1\n", "line 2, column 1", "is no YAML (while scanning for the next token"),
+        (b"a: \xff\n", "config.yaml", "can't be read"),
+        (None, "config.yaml", "can't be read (No such file"),
+    ],
+)
+def test_yaml_that_is_broken_or_says_a_thing_twice(tmp_path, text, where, problem):
+    path = tmp_path / "config.yaml"
+    if text is not None:
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(InputError) as caught:
+        settings.read_yaml(path)
+    found = str(caught.value)
+    assert where in found
+    assert problem in found
+    assert str(path) in found
+    assert "\n    Hint: " in found
+
+
+def test_yaml_that_is_sound(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "config.yaml"
+    # The same names in different places, an anchor that is used twice, and one key laid over a merged one.
+    path.write_text("a: &a {b: 1, c: &c [1]}\nd: {<<: *a, b: 2}\ne: *a\n1: x\n'1': y\n")
+    assert settings.read_yaml(path) == {
+        "a": {"b": 1, "c": [1]},
+        "d": {"b": 2, "c": [1]},
+        "e": {"b": 1, "c": [1]},
+        1: "x",
+        "1": "y",
+    }
+    path.write_text('{\n\t"a": 1}')
+    assert settings.read_yaml(path) == {"a": 1}
+    path.write_text("&a {b: *a}")
+    assert settings.read_yaml("config.yaml").keys() == {"b"}
+    path.write_text("# nothing\n")
+    assert settings.read_yaml(path) is None
+
+
+def test_command_line_gives_numbers_where_the_schema_wants_them():
+    # On the right what Snakemake's BaseLoader makes of --config.
+    read = settings.from_command_line(
+        {
+            "seeds": ["1", "2"],
+            "cluster": {"n_domains": "4", "n_domains_range": ["2", "6"], "method": "mixture", "resolution": "null"},
+            "graph": {"intra_knns": {"1": "10"}, "symmetric": "false", "radius": "2.5"},
+            "qc": {"rna": {"min_counts": "100", "max_mito_percent": {"mads": "3"}, "mito_prefix": "1"}},
+            "modalities": {"rna": {"kind": "rna", "n_top_features": "null"}},
+            "check_files": "false",
+            "truth": "1",
+            "um_per_unit": 0.5,
+        },
+        CONFIG_SCHEMA,
+    )
+    assert read == {
+        "seeds": [1, 2],
+        "cluster": {"n_domains": 4, "n_domains_range": [2, 6], "method": "mixture", "resolution": None},
+        "graph": {"intra_knns": {"1": 10}, "symmetric": False, "radius": 2.5},
+        "qc": {"rna": {"min_counts": 100, "max_mito_percent": {"mads": 3}, "mito_prefix": "1"}},
+        "modalities": {"rna": {"kind": "rna", "n_top_features": None}},
+        "check_files": False,
+        "truth": "1",
+        "um_per_unit": 0.5,
+    }
+    read = settings.from_command_line(
+        {"truth": "null", "cluster": {"n_domains": "auto"}, "seeds": ["a: ["]}, CONFIG_SCHEMA
+    )
+    assert read == {"truth": None, "cluster": {"n_domains": "auto"}, "seeds": ["a: ["]}
 
 
 def test_all_faults_at_once(load):

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 from running import REPOSITORY, jobs_per_rule
+from snakemake.exceptions import WorkflowError
 
 SNAKEFILE = REPOSITORY / "workflow" / "benchmark.smk"
 CONFIG = REPOSITORY / "config" / "benchmark.yaml"
@@ -65,6 +66,20 @@ def test_jobs_of_the_shipped_config(tmp_path, data):
     assert jobs["demo_embed_peer"] == 2 * len(config["seeds"])
     # Nothing of a single run that the table does not need.
     assert not any(rule.endswith(("_export", "_plot_domains", "_simulate_demo")) for rule in jobs)
+
+
+def test_the_command_line_changes_single_keys(tmp_path):
+    (tmp_path / "benchmark.yaml").write_text(yaml.safe_dump(TINY))
+    given = ["seeds=[5,6,7]", "methods=[spamosaic]"]
+    jobs = jobs_per_rule(tmp_path, tmp_path / "benchmark.yaml", given=given, snakefile=SNAKEFILE)
+    assert jobs["tiny_train"] == 3
+    assert jobs["tiny_embed_peer"] == 0
+
+
+def test_a_key_given_twice_is_told(tmp_path):
+    (tmp_path / "benchmark.yaml").write_text(yaml.safe_dump(TINY) + "seeds: [3]\n")
+    with pytest.raises(WorkflowError, match="key seeds: is there already"):
+        jobs_per_rule(tmp_path, tmp_path / "benchmark.yaml", snakefile=SNAKEFILE)
 
 
 def test_unknown_key_is_told(tmp_path):

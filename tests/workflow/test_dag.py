@@ -1,17 +1,20 @@
 """The jobs of every example and of every design, from dry-runs."""
 
+import json
 import os
 import shutil
 from pathlib import Path
 
 import pytest
 import yaml
-from running import REPOSITORY, jobs_per_rule
-from snakemake.utils import update_config
+from running import REPOSITORY, config_of, jobs_per_rule
+from snakemake.exceptions import MissingRuleException, WorkflowError
 
 from mosaic import settings
 
-SCHEMAS = ("config", "slices")
+SCHEMAS = [
+    yaml.safe_load((REPOSITORY / f"workflow/schemas/{name}.schema.yaml").read_text()) for name in ("config", "slices")
+]
 # How often each of these rules runs in each example.
 COUNTS = ("qc", "normalize", "reduce", "build_graph", "impute", "plot_qc", "plot_features", "plot_imputed")
 EXAMPLES = {
@@ -62,18 +65,106 @@ def test_no_example_without_a_test():
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_example_is_not_changed_by_the_demo_below_it(tmp_path, monkeypatch, name):
-    """Run from the repository, Snakemake lays the example over the demo's config: nothing of the demo may remain."""
+def test_example_stands_alone(tmp_path, monkeypatch, name):
+    """In a folder that holds the demo's config: nothing of it is in what runs."""
     monkeypatch.chdir(tmp_path)
-    sheet = Path("config/examples") / name / "slices.tsv"
-    sheet.parent.mkdir(parents=True)
-    shutil.copy(REPOSITORY / sheet, sheet)
-    place_files(tmp_path, sheet)
-    schemas = [yaml.safe_load((REPOSITORY / f"workflow/schemas/{key}.schema.yaml").read_text()) for key in SCHEMAS]
-    alone = yaml.safe_load((REPOSITORY / "config/examples" / name / "config.yaml").read_text())
-    laid_over = yaml.safe_load((REPOSITORY / "config/config.yaml").read_text())
-    update_config(laid_over, alone)
-    assert settings.load(laid_over, *schemas) == settings.load(alone, *schemas)
+    shutil.copytree(REPOSITORY / "config", tmp_path / "config")
+    example = Path("config/examples") / name
+    place_files(tmp_path, example / "slices.tsv")
+    alone, _ = settings.load(yaml.safe_load((example / "config.yaml").read_text()), *SCHEMAS)
+    assert config_of(tmp_path, example / "config.yaml") == alone
+
+
+def test_own_config_inherits_nothing_and_the_command_line_changes_single_keys(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(REPOSITORY / "config", tmp_path / "config")
+    place_files(tmp_path, tmp_path / "config/slices.tsv")
+    own = {"modalities": {"rna": {"kind": "rna"}, "adt": {"kind": "protein"}}, "cluster": {"n_domains": 3}}
+    Path("own.yaml").write_text(yaml.safe_dump(own))
+    schema_alone, _ = settings.load(own, *SCHEMAS)
+    found = config_of(tmp_path, Path("own.yaml"))
+    assert found == schema_alone
+    assert found["qc"]["rna"]["min_counts"] == 1
+    assert found["train"]["T"] == 0.01
+    assert found["truth"] is None
+
+    given = ("seeds=[1,2]", "cluster={n_domains: 4}", "truth=1a", "um_per_unit=0.5", "train={T: 0.2}")
+    changes = {"seeds": [1, 2], "truth": "1a", "um_per_unit": 0.5}
+    over_own = config_of(tmp_path, Path("own.yaml"), given=given)
+    assert over_own == found | changes | {
+        "cluster": found["cluster"] | {"n_domains": 4},
+        "train": found["train"] | {"T": 0.2},
+    }
+    demo = config_of(tmp_path)
+    assert demo["qc"]["rna"]["min_counts"] == 100
+    assert config_of(tmp_path, given=given) == demo | changes | {
+        "cluster": demo["cluster"] | {"n_domains": 4},
+        "train": demo["train"] | {"T": 0.2},
+    }
+
+
+def test_several_config_files_are_laid_over_each_other(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(REPOSITORY / "config", tmp_path / "config")
+    Path("more.yaml").write_text("cluster: {n_domains: auto}\n")
+    found = config_of(tmp_path, Path("config/config.yaml"), Path("more.yaml"))
+    assert found["cluster"]["n_domains"] == "auto"
+    assert found["truth"] == "domain"
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_key_given_twice_is_told(tmp_path, given):
+    shutil.copytree(REPOSITORY / "config", tmp_path / "config")
+    path = tmp_path / "config" / ("own.yaml" if given else "config.yaml")
+    path.write_text((REPOSITORY / "config/config.yaml").read_text() + "train: {lr: 0.001}\n")
+    first, last = (n for n, line in enumerate(path.read_text().splitlines(), 1) if line.startswith("train"))
+    problem = rf"{path.name}, line {last}, key train: is there already, in line {first}"
+    with pytest.raises(WorkflowError, match=problem):
+        config_of(tmp_path, *([path] if given else []))
+
+
+def test_jobs_have_the_config_of_the_run(checkout, raw_slice):
+    """Jobs are processes of their own, which read the config again: the demo's beside it is not laid under theirs."""
+    raw_slice(60).write_h5ad(checkout.folder / "s1.h5ad")
+    (checkout.folder / "own.tsv").write_text("slice\tmodality\tpath\ns1\tadt\ts1.h5ad\n")
+    own = "slices: own.tsv\nmodalities: {adt: {kind: protein}}\ncluster: {n_domains: 3}\n"
+    (checkout.folder / "own.yaml").write_text(own)
+    summary = "results/qc/s1.adt.json"
+    wanted = (summary, "--configfile", "own.yaml", "--config", "qc={adt: {min_spots: 2}}", "seeds=[1,2]")
+    done = checkout.snakemake(*wanted)
+    assert done.returncode == 0, done.stdout + done.stderr
+    # The demo's threshold, 100 counts, would have dropped all of these spots, of which none has so many.
+    assert json.loads((checkout.folder / summary).read_text())["spots_kept"] == 60
+    assert checkout.would_run(*wanted) == set()
+
+
+@pytest.mark.parametrize(
+    ("target", "problem"),
+    [
+        ("spamosaic/seed-1234/imputed/s1.rna.h5ad", "slice s1 measured rna"),
+        ("spamosaic/seed-1234/figures/imputed.s1.adt.png", "slice s1 measured adt"),
+        ("check/folds/s2.rna.1.h5ad", "the run hides no s2.rna.1"),
+        ("check/folds/s1.rna.4.h5ad", "folds are named slice.modality.part: s1.rna.1, s1.rna.2"),
+        ("check/folds/s1.rna.01.h5ad", "the run hides no s1.rna.01"),
+        ("qc/s2.adt.h5ad", "slice s2 did not measure adt"),
+        ("spamosaic/seed-99/domains.tsv", "No rule to produce"),
+        ("spamosaic/seed-01234/domains.tsv", "No rule to produce"),
+        ("mofa/seed-1234/domains.tsv", "No rule to produce"),
+    ],
+)
+def test_target_that_is_no_part_of_the_run_is_refused(tmp_path, target, problem):
+    shutil.copytree(REPOSITORY / "config", tmp_path / "config")
+    with pytest.raises((WorkflowError, MissingRuleException)) as caught:
+        jobs_per_rule(tmp_path, targets=[f"results/{target}"])
+    assert problem in str(caught.value)
+
+
+def test_targets_of_the_self_check_are_refused_without_it(tmp_path):
+    shutil.copytree(REPOSITORY / "config", tmp_path / "config")
+    path = tmp_path / "config" / "config.yaml"
+    path.write_text(path.read_text() + "checks: {imputation: false}\n")
+    with pytest.raises(WorkflowError, match="the run hides no rna"):
+        jobs_per_rule(tmp_path, targets=["results/check/features.rna.tsv"])
 
 
 def test_demo_makes_its_slices(tmp_path):
@@ -161,6 +252,7 @@ rule all:
     input: rules.mosaic_all.input
 """
     )
-    jobs = jobs_per_rule(tmp_path, snakefile=tmp_path / "Snakefile")
+    # What the command line gives is the other workflow's.
+    jobs = jobs_per_rule(tmp_path, snakefile=tmp_path / "Snakefile", given=["seeds=[1,2]", "mine=3"])
     assert jobs["mosaic_qc"] == jobs["mosaic_train"] == jobs["mosaic_export"] == 1
     assert jobs["mosaic_impute"] == 0

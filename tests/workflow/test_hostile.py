@@ -48,6 +48,8 @@ CONFIG = {
     "keep_obs": ["a/b", "../../up", "$x", "x" * 300, "; touch owned #"],
     "qc": {"rna": {"mito_prefix": SCRIPT}},
 }
+# What the sheet may say of a slice: anything without < > { and }.
+DONOR = "O'Hara \\ \" &amp; $x$ `é`"
 
 
 # The result, and all that shows names other than those of slices and modalities.
@@ -81,12 +83,12 @@ def files_in(folder: Path) -> set[str]:
 def hostile(make_checkout):
     """A finished run on hostile names, what it wrote outside its folders, and its report."""
     checkout = make_checkout()
-    rows = ["slice\tmodality\tpath"]
-    for number, (name, modality) in enumerate((("001", "rna"), ("001", "adt"), ("NA", "rna"))):
+    rows = ["# <script>", "slice\tmodality\tpath\tdonor"]
+    for number, (name, modality, donor) in enumerate((("001", "rna", DONOR), ("001", "adt", ""), ("NA", "rna", "007"))):
         path = Path(f"user/{number} 'q' \" $HOME * é.h5ad")
         (checkout.folder / path).parent.mkdir(parents=True, exist_ok=True)
         hostile_slice(number).write_h5ad(checkout.folder / path)
-        rows.append(f"{name}\t{modality}\t{path}")
+        rows.append(f"{name}\t{modality}\t{path}\t{donor}")
     (checkout.folder / "config/slices.tsv").write_text("\n".join(rows), encoding="utf-8")
     (checkout.folder / "config/config.yaml").write_text(json.dumps(CONFIG))
     before = files_in(checkout.folder.parent)
@@ -110,6 +112,8 @@ def test_every_name_reaches_the_result_as_it_was(hostile):
     assert set(result.obs[CONFIG["truth"]]) == set(NAMES[:4])
     for obs in (result.obs, result["rna"].obs):
         assert set(NAMES) & set(obs) == set(CONFIG["keep_obs"])
+    donors = result.obs[["slice", "donor"]].astype(str).drop_duplicates().to_numpy().tolist()
+    assert donors == [["001", DONOR], ["NA", "007"]]
 
 
 def test_nothing_is_written_outside_the_results(hostile):
@@ -131,6 +135,7 @@ def test_the_report_runs_no_script_of_a_name(hostile):
     with browser.opened(report) as reader:
         assert "Slices of tissue that each measured" in reader.text()
         assert SCRIPT in reader.page.text_content("#app")  # the first page shows all settings, as text
+        assert DONOR in reader.page.text_content("#app")
         assert "results/overview.html" in reader.read_all()
         assert reader.page.title() == "Snakemake Report"
     assert reader.faults == []
@@ -179,12 +184,20 @@ def test_names_in_a_data_fault_leave_the_terminal_alone(checkout):
     assert "Traceback" not in text
 
 
-@pytest.mark.parametrize("text", ["- a list\n", "just words\n", "a: [open\n", "a: 1\n\tb: 2\n"])
-def test_a_config_that_is_no_mapping(checkout, text):
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("- a list\n", "Config file must be"),
+        ("just words\n", "Config file must be"),
+        ("a: [open\n", "config/config.yaml, line 2, column 1: is no YAML"),
+        ("a: 1\n\tb: 2\n", "config/config.yaml, line 2, column 1: is no YAML"),
+    ],
+)
+def test_a_config_that_is_no_mapping(checkout, text, problem):
     (checkout.folder / "config/config.yaml").write_text(text)
     done = checkout.snakemake("--dry-run")
     assert done.returncode == 1
-    assert "onfig file" in done.stdout + done.stderr
+    assert problem in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
 
 

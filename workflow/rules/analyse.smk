@@ -194,6 +194,7 @@ rule export:
         runtime=60,
     params:
         config=config,
+        columns=SHEET.columns,
     message:
         "Writing the result"
     script:

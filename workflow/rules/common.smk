@@ -5,11 +5,11 @@ import re
 import sys
 from pathlib import Path
 
-import yaml
 from snakemake import __version__ as snakemake_version
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
+from snakemake.utils import update_config
 
 # The package lies beside the scripts, so the workflow runs from a clone, also as a module of another workflow.
 ROOT = Path(workflow.current_basedir).parents[1]
@@ -20,24 +20,32 @@ from mosaic import methods, settings
 from mosaic.errors import InputError
 from mosaic.imports import reached
 
-
-def read_yaml(path):
-    """A YAML file of the workflow, by its path in the repository."""
-    return yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
-
-
-DEMO = read_yaml("resources/demo.yaml")
-DEMO_FILES = [f"data/demo/{name}.{modality}.h5ad" for name, own in DEMO["slices"].items() for modality in own]
+# A workflow that takes this one as a module gives the config itself.
+AS_MODULE = workflow.modifier.skip_configfile
+# Where it doesn't, a --configfile stands alone, and config/config.yaml is loaded only without one.
+BY_DEFAULT = not (AS_MODULE or workflow.overwrite_configfiles)
 WITH_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
 
 try:
-    complete, SHEET = settings.load(
-        config,
-        read_yaml("workflow/schemas/config.schema.yaml"),
-        read_yaml("workflow/schemas/slices.schema.yaml"),
-        made=DEMO_FILES,
-        with_conda=WITH_CONDA,
-    )
+    # Snakemake reads these files itself, but lets the last of a key given twice win, and does not say where one is broken.
+    for path in [*workflow.configfiles, *(["config/config.yaml"] if BY_DEFAULT else [])]:
+        settings.read_yaml(path)
+    DEMO = settings.read_yaml(ROOT / "resources" / "demo.yaml")
+    CONFIG_SCHEMA = settings.read_yaml(ROOT / "workflow" / "schemas" / "config.schema.yaml")
+    SHEET_SCHEMA = settings.read_yaml(ROOT / "workflow" / "schemas" / "slices.schema.yaml")
+except InputError as error:
+    raise WorkflowError(str(error))
+DEMO_FILES = [f"data/demo/{name}.{modality}.h5ad" for name, own in DEMO["slices"].items() for modality in own]
+
+if BY_DEFAULT:
+
+    configfile: "config/config.yaml"
+
+
+try:
+    if not AS_MODULE:
+        update_config(config, settings.from_command_line(workflow.config_settings.config, CONFIG_SCHEMA))
+    complete, SHEET = settings.load(config, CONFIG_SCHEMA, SHEET_SCHEMA, made=DEMO_FILES, with_conda=WITH_CONDA)
 except InputError as error:
     raise WorkflowError(str(error))
 for modality in settings.unused_modalities(config, SHEET):
@@ -60,7 +68,7 @@ wildcard_constraints:
     slice="|".join(map(re.escape, SHEET.slices)),
     modality="|".join(map(re.escape, SHEET.modalities)),
     method="|".join(map(re.escape, config["methods"])),
-    seed=r"\d+",
+    seed="|".join(map(str, config["seeds"])),
     part=r"\d+",
 
 
@@ -102,6 +110,12 @@ def annotations(truth=False):
 
 def imputation_counts(wildcards):
     """Counts to impute from: the missing modality's, and where matched, those of each modality of the slice, too."""
+    if wildcards.modality in SHEET.modalities_of(wildcards.slice):
+        raise InputError(
+            f"slice {wildcards.slice} measured {wildcards.modality}, so that nothing is imputed there",
+            where=config["slices"],
+            hint="its counts are in <results>/qc; how imputed ones compare with hidden ones is in <results>/check",
+        )
     donors = SHEET.slices_of(wildcards.modality)
     rows = [(name, wildcards.modality) for name in donors]
     if config["impute"]["method"] == "matching":
@@ -112,6 +126,11 @@ def imputation_counts(wildcards):
 
 def fold_counts(wildcards):
     """Counts of the hidden modality, and of what it is imputed from, where both were measured."""
+    fold = f"{wildcards.slice}.{wildcards.modality}.{wildcards.part}"
+    known = [f"{slice}.{modality}.{part}" for slice, modality, part in FOLDS]
+    if fold not in known:
+        hint = f"folds are named slice.modality.part: {', '.join(known) or 'none with this sheet and these checks'}"
+        raise InputError(f"the run hides no {fold}", where="config key checks", hint=hint)
     donors = SHEET.slices_of(wildcards.modality)
     rows = [(name, wildcards.modality) for name in donors]
     for source in SHEET.modalities_of(wildcards.slice):
@@ -129,6 +148,9 @@ def fold_links(wildcards):
 
 def folds_of(wildcards):
     """Results of the folds that hide a modality."""
+    if wildcards.modality not in CHECKED:
+        hint = "checks.imputation must be true, methods name spamosaic, and a bridge slice have measured the modality"
+        raise InputError(f"the run hides no {wildcards.modality}", where="config key checks", hint=hint)
     return [
         f"<results>/check/folds/{slice}.{modality}.{part}.h5ad"
         for slice, modality, part in FOLDS

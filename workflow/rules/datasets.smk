@@ -3,6 +3,7 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.utils import update_config
 
 ROOT = Path(workflow.current_basedir).parents[1]
 SCRIPTS = ROOT / "scripts"
@@ -10,9 +11,12 @@ sys.path.insert(0, str(SCRIPTS))
 
 from mosaic import methods
 from mosaic.imports import reached
-from mosaic.settings import Row, Sheet
+from mosaic.settings import Row, Sheet, from_command_line, read_yaml
 
 RESULTS = "results/benchmark"
+# The benchmark's own keys that a run has, too, such as seeds, are read from --config as there.
+SCHEMA = read_yaml(ROOT / "workflow" / "schemas" / "config.schema.yaml")
+update_config(config, from_command_line(workflow.config_settings.config, SCHEMA))
 UNKNOWN = {"data", "seeds", "methods", "interpreters", "datasets"} ^ set(config)
 
 if UNKNOWN:

@@ -424,9 +424,11 @@ rule overview:
         mem_mb=memory(1000, 20),
         runtime=30,
     params:
-        # The report holds params in a script, unescaped, so that texts of the user's must not be among them: the page
-        # reads the configuration itself, and this makes it anew when that changes.
+        # The report holds params in a script, unescaped, so that texts of the user's must not be among them, but for
+        # those that a schema keeps free of markup: the page reads the configuration itself, and its digest makes it
+        # anew when that changes.
         settings=digest(config),
+        columns=SHEET.columns,
         versions={"Snakemake": snakemake_version},
     message:
         "Writing the report's first page"
