@@ -404,6 +404,7 @@ rule overview:
         ),
         domains=f"{FIRST_RUN}/domains.tsv",
         figures=main_figures(),
+        versions=recorded_versions(),
         library=library("overview"),
     output:
         # With its figures, for workflow.rst, which finds it beside the other.
@@ -426,7 +427,6 @@ rule overview:
         # The report holds params in a script, unescaped, so that texts of the user's must not be among them: the page
         # reads the configuration itself, and this makes it anew when that changes.
         settings=digest(config),
-        versions={"Snakemake": snakemake_version},
     message:
         "Writing the report's first page"
     script:
