@@ -41,8 +41,9 @@ FIGURES = {
     ),
     "metrics": (
         "Metrics",
-        "Good: iLISI well above 0, FOSCTTM near 0 and, where the truth is known, ARI near 1. Bad: iLISI near 0, as "
-        "slices lie apart, or FOSCTTM near 0.5, which is chance.",
+        "Good: iLISI well above 0, FOSCTTM of held-out pairs near 0 and, where the truth is known, ARI near 1. Bad: "
+        "iLISI near 0, as slices lie apart, or FOSCTTM of held-out pairs near 0.5, which is chance; of the pairs that "
+        "training saw it is near 0 either way.",
     ),
 }
 

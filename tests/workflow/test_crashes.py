@@ -116,6 +116,45 @@ def test_a_training_that_is_killed_goes_on(before_training, undisturbed):
     assert_same(before_training, undisturbed)
 
 
+@pytest.mark.parametrize("change", ["n_epochs: 20", "n_epochs: 600, n_latent: 8"])
+def test_a_training_that_is_killed_begins_anew_with_other_settings(before_training, change):
+    """Fewer epochs than the checkpoint has, or another width: the weights are those of an undisturbed run."""
+    config = before_training.folder / "config/config.yaml"
+    process = started(before_training, MODEL)
+    wait_for(before_training.folder / CHECKPOINT, process)
+    training_of(process).kill()
+    process.communicate()
+    try:
+        config.write_text(CONFIG.replace("n_epochs: 600", change))
+        done = before_training.snakemake(MODEL)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "is of other data, settings or versions, so training begins anew" in done.stdout + done.stderr
+        found = weights(before_training.folder / MODEL)
+        shutil.rmtree(before_training.folder / "results/spamosaic")
+        assert before_training.snakemake(MODEL).returncode == 0
+        assert weights(before_training.folder / MODEL) == found
+    finally:
+        config.write_text(CONFIG)
+
+
+def test_a_damaged_model_is_named_and_made_anew_once_deleted(finished, undisturbed):
+    path = finished.folder / MODEL
+    damaged = bytearray(path.read_bytes())
+    damaged[-100] ^= 1
+    path.write_bytes(damaged)
+    (finished.folder / "results/spamosaic/seed-1234/embedding.h5mu").unlink()
+    done = finished.snakemake(*TARGETS)
+    text = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert f"{MODEL}: can't be read as a model" in text
+    assert "delete this file and run again" in text
+    assert "Traceback" not in text
+    path.unlink()
+    done = finished.snakemake(*TARGETS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_same(finished, undisturbed)
+
+
 def test_a_snakemake_that_is_killed_leaves_nothing_behind_that_harms(before_training, undisturbed):
     process = started(before_training, *TARGETS)
     wait_for(before_training.folder / CHECKPOINT, process)

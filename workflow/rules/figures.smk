@@ -315,6 +315,7 @@ rule plot_metrics:
     """Set the metrics of a run in a table."""
     input:
         metrics="<results>/{method}/seed-{seed}/metrics.tsv",
+        foscttm=check_results("foscttm"),
         library=library("plot_metrics"),
     output:
         svg=ensure("<results>/{method}/seed-{seed}/figures/metrics.svg", non_empty=True),
