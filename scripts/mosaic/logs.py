@@ -46,7 +46,7 @@ def job(log: str | Path, *, threads: int = 1) -> Iterator[None]:
     sys.stdout.flush()
     sys.stderr.flush()
     terminal = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     os.dup2(file, 1)
     os.dup2(file, 2)
     # A damaged file can crash the library that reads it: the log says where, for no exception will.

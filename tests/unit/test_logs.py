@@ -93,6 +93,7 @@ def test_versions_are_recorded_beside_the_log_once_the_work_is_done(run, tmp_pat
     assert found["pandas"] == metadata.version("pandas")
     assert "mosaic" in found
     assert "pytest" not in found  # installed, but not loaded
+    assert record.stat().st_mode == record.with_name("job.log").stat().st_mode  # neither can be executed
     record.unlink()
     run("import pandas\nraise ValueError")
     assert not record.exists()
