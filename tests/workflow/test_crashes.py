@@ -26,6 +26,8 @@ truth: domain
 
 
 TARGETS = [MODEL, "results/spamosaic/seed-1234/domains.tsv"]
+# What a run leaves: its results, and what Snakemake knows of how they were made.
+KEPT = ("results", ".snakemake/metadata")
 
 
 class Undisturbed(NamedTuple):
@@ -44,17 +46,18 @@ def undisturbed(make_checkout, tmp_path_factory) -> Undisturbed:
     run.simulate(THREE_SLICES, CONFIG)
     done = run.snakemake(*TARGETS)
     assert done.returncode == 0, done.stdout + done.stderr
-    kept = tmp_path_factory.mktemp("kept") / "results"
-    shutil.copytree(run.folder / "results", kept)
+    kept = tmp_path_factory.mktemp("kept")
+    for part in KEPT:
+        shutil.copytree(run.folder / part, kept / part)
     return Undisturbed(run, kept, weights(run.folder / MODEL), (run.folder / TARGETS[1]).read_bytes())
 
 
 @pytest.fixture
 def finished(undisturbed) -> Checkout:
     """The run with all results in place; in its folder, as Snakemake knows the library by its path."""
-    results = undisturbed.run.folder / "results"
-    shutil.rmtree(results)
-    shutil.copytree(undisturbed.kept, results)
+    for part in KEPT:
+        shutil.rmtree(undisturbed.run.folder / part)
+        shutil.copytree(undisturbed.kept / part, undisturbed.run.folder / part)
     return undisturbed.run
 
 
