@@ -73,7 +73,7 @@ def main(out: str, data: str | None) -> None:
                     known = truth.notna().to_numpy()
                     labels = cluster.cluster_domains(mdata.obsm[spots.LATENT], n_domains=mosaic.n_domains).labels
                     table = metrics.evaluate(mdata, np.zeros(mdata.n_obs, int), None)
-                    values = table.groupby("metric")["value"].mean()[["iLISI", "FOSCTTM"]].to_dict()
+                    values = table.groupby("metric")["value"].mean()[["iLISI", metrics.TRAINING_PAIRS]].to_dict()
                     values["ARI"] = adjusted_rand_score(truth[known], labels[known])
                     steps = n_epochs * (1 if way == "one step an epoch" else n_steps)
                     rows.append({"data": name, "way": way, "steps": steps, "seed": seed, "seconds": seconds} | values)

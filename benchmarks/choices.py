@@ -36,7 +36,7 @@ CHOICES = {
     | PUBLISHED_TRAINING
     | {"drop_first": PUBLISHED_KINDS["epigenome"]["drop_first"], "search": "annoy"},
 }
-METRICS = ("ARI", "ARI, k-means", "ARI, unit rows", "iLISI", "FOSCTTM")
+METRICS = ("ARI", "ARI, k-means", "ARI, unit rows", "iLISI", metrics.TRAINING_PAIRS)
 
 
 def annoy_neighbors(first: np.ndarray, second: np.ndarray, n_neighbors: int, **_: object) -> np.ndarray:

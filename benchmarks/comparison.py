@@ -52,7 +52,7 @@ OVERVIEW = (
     Column("ARI", "mixture, chosen number", "ARI, chosen\nnumber", 0, 1),
     Column("NMI", "mixture, given number", "NMI\nmixture", 0, 1),
     Column("iLISI", "", "iLISI", 0, 1),
-    Column("FOSCTTM", "", "FOSCTTM", 0.5, 0),
+    Column("FOSCTTM (training pairs)", "", "FOSCTTM,\ntraining pairs", 0.5, 0),
     Column("imputation pearson_feature", "10 nearest", "imputed r\n10 nearest", 0, 1),
     Column("imputation pearson_feature", "matching", "imputed r\nmatching", 0, 1),
     Column("wall time (s)", "", "time (s)", 300, 3, digits=0),

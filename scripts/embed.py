@@ -3,8 +3,10 @@
 from mosaic.logs import job
 
 with job(snakemake.log[0]):
+    from pathlib import Path
+
     from mosaic import spots, training
 
-    encoders, settings = training.load_model(snakemake.input.model)
-    graphs = dict(zip(encoders, [spots.read(path) for path in snakemake.input.graphs], strict=True))
+    graphs = {Path(path).stem: spots.read(path) for path in snakemake.input.graphs}
+    encoders, settings = training.load_model(snakemake.input.model, graphs)
     spots.write(training.embed(graphs, encoders, settings), snakemake.output[0])

@@ -22,7 +22,9 @@ with job(snakemake.log[0]):
     domains = pd.read_csv(snakemake.input.domains, sep="\t", usecols=["domain"])
     # By their kind: a figure of one modality has that in its name, too.
     figures = {Path(path).name.split(".")[0]: path for path in snakemake.input.figures}
-    versions = landing.installed() | snakemake.params.versions
+    versions = {}
+    for path in map(Path, snakemake.input.versions):
+        versions[path.parent.name, path.name.removesuffix(".versions.json")] = json.loads(path.read_text())
     # Inside the report, browsers show no page of more than 2 MB: there it comes without figures.
     for output, shown in ((snakemake.output.page, {}), (snakemake.output.landing, figures)):
         with whole_file(output) as unfinished:

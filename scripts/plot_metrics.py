@@ -7,6 +7,7 @@ with job(snakemake.log[0]):
 
     from mosaic import drawing, tables
 
-    table = pd.read_csv(snakemake.input.metrics, sep="\t")
+    foscttm = [pd.read_csv(path, sep="\t") for path in snakemake.input.foscttm]
+    table = tables.with_held_out(pd.read_csv(snakemake.input.metrics, sep="\t"), foscttm)
     figure = tables.metrics_table(table.assign(method=snakemake.wildcards.method, seed=snakemake.wildcards.seed))
     drawing.save(figure, snakemake.output.svg, snakemake.output.png)

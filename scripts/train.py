@@ -17,5 +17,5 @@ with job(snakemake.log[0], threads=snakemake.params.threads):
     encoders, history = training.fit(graphs, seed=seed, checkpoint=checkpoint, **snakemake.params.settings)
     files.write_table(history, snakemake.output.history, index=False)
     settings = snakemake.params.settings | {"seed": seed, "threads": snakemake.params.threads}
-    training.save_model(encoders, settings, snakemake.output.model)
+    training.save_model(encoders, settings, graphs, snakemake.output.model)
     checkpoint.unlink(missing_ok=True)

@@ -58,7 +58,7 @@ def test_design_end_to_end(made, tmp_path, slices):
     assert adjusted_rand_score(truth, labels) > 0.6
     table = metrics.evaluate(mdata, labels, truth).set_index(["metric", "scope"])["value"]
     assert np.isnan(table["iLISI", "all"]) == (len(slices) == 1)
-    pairs = {scope for metric, scope in table.index if metric == "FOSCTTM"}
+    pairs = {scope for metric, scope in table.index if metric == metrics.TRAINING_PAIRS}
     expected = {f"{s}:{a}~{b}" for s, own in slices.items() for i, a in enumerate(own) for b in own[i + 1 :]}
     assert pairs == (expected or {"all"})
 

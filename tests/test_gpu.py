@@ -52,11 +52,19 @@ def test_quality_after_a_hundred_epochs():
     assert scores[1] == pytest.approx(scores[0], abs=0.05)
 
 
-def test_a_stopped_training_ends_with_the_same_weights(tmp_path):
+def test_a_stopped_training_ends_with_the_same_weights(tmp_path, monkeypatch):
     graphs = {"rna": small_graph(["s1", "s2"]), "adt": small_graph(["s1", "s3"], seed=1)}
-    settings = {"seed": 0, "device": "cuda", "T": 0.1}
+    settings = {"seed": 0, "device": "cuda", "T": 0.1, "n_epochs": 8}
     file = tmp_path / "checkpoint.safetensors"
-    training.fit(graphs, n_epochs=5, checkpoint=file, checkpoint_every=4, **settings)
-    resumed, _ = training.fit(graphs, n_epochs=8, checkpoint=file, **settings)
-    expected, _ = training.fit(graphs, n_epochs=8, **settings)
+
+    def stopped(state, history, write=training._State.write):
+        write(state, history)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training._State, "write", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            training.fit(graphs, checkpoint=file, checkpoint_every=4, **settings)
+    resumed, _ = training.fit(graphs, checkpoint=file, **settings)
+    expected, _ = training.fit(graphs, **settings)
     torch.testing.assert_close(resumed["rna"].fc1.weight, expected["rna"].fc1.weight, atol=1e-4, rtol=1e-4)

@@ -4,14 +4,17 @@ import logging
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
 from typing import NamedTuple
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import psutil
 import torch
 from scipy import sparse
 
+from mosaic.errors import InputError
 from mosaic.graph import hops, propagation_operator
 from mosaic.spots import paired, slice_names
 
@@ -19,6 +22,9 @@ logger = logging.getLogger(__name__)
 
 # What the encoders read stays in memory, or on the GPU, where it takes no more than this share of what is free there.
 _SHARE_OF_MEMORY = 0.5
+
+# Where modalities of a bridge slice share less than this of the spots of the smaller one, that is told.
+_FEW_PAIRED = 0.1
 
 
 Places = torch.Tensor | slice
@@ -76,6 +82,37 @@ def encoder_input(graph: ad.AnnData, *, K: int, w_g: float, symmetric: bool, on_
     return hops(graph.X, operator, K, on_disk=on_disk)
 
 
+def _check_pairs(slice_name: str, pairs: pd.DataFrame, slices: Mapping[str, pd.Series]) -> None:
+    """Whether a bridge slice has enough paired spots to align its modalities.
+
+    Parameters
+    ----------
+    slice_name, pairs
+        As ``spots.paired`` gives them.
+    slices
+        Per modality the slice of each of its spots.
+    """
+    if len(pairs) < 2:
+        raise InputError(
+            f"{' and '.join(pairs)} share one spot, and the contrastive loss of one spot is always 0",
+            where=f"slice {slice_name}",
+            hint="the modalities of a slice are paired by obs_names: spell the barcodes alike",
+        )
+    for one, other in combinations(pairs, 2):
+        n_shared = int(((pairs[one] >= 0) & (pairs[other] >= 0)).sum())
+        fewer = min(int((slices[name] == slice_name).sum()) for name in (one, other))
+        if n_shared < _FEW_PAIRED * fewer:
+            logger.warning(
+                "slice %s: %s and %s share %d of %d spots only, and these alone align them. Are the barcodes spelled "
+                "alike?",
+                slice_name,
+                one,
+                other,
+                n_shared,
+                fewer,
+            )
+
+
 class Batches:
     """The steps of an epoch, by iteration; each iteration is another epoch.
 
@@ -103,7 +140,8 @@ class Batches:
     Raises
     ------
     InputError
-        If a bridge slice has no paired spots.
+        If a bridge slice has fewer than two paired spots, or ``reconstruct`` is not known. Where two modalities share
+        few of their spots, a warning says so.
     """
 
     def __init__(
@@ -121,8 +159,12 @@ class Batches:
         device: torch.device | str = "cpu",
     ):
         self.device, self.batch_size = torch.device(device), batch_size
+        if reconstruct not in ("all", "queries"):
+            raise InputError(f"{reconstruct!r} is not known", where="train.reconstruct", hint="all or queries")
         self.generator = torch.Generator().manual_seed(seed)
         pairs = paired({name: graph.obs for name, graph in graphs.items()})
+        for slice_name, table in pairs.items():
+            _check_pairs(slice_name, table, {name: graphs[name].obs["slice"] for name in table})
         self._groups = [
             _Group(slice_name, {name: column.to_numpy() for name, column in table.items()})
             for slice_name, table in pairs.items()

@@ -1,7 +1,13 @@
 """What a script reaches: the modules of this library, whose edits make its results stale, and the packages it needs."""
 
 import ast
+import platform
+import sys
+from collections.abc import Iterable
+from importlib import metadata
 from pathlib import Path
+
+from mosaic import __version__
 
 
 def reached(script: str | Path, scripts: str | Path | None = None) -> tuple[list[str], set[str]]:
@@ -31,6 +37,25 @@ def reached(script: str | Path, scripts: str | Path | None = None) -> tuple[list
                 modules.add(module)
                 waiting.append(module)
     return sorted(map(str, modules)), foreign
+
+
+def versions(names: Iterable[str] | None = None) -> dict[str, str]:
+    """Versions of this library, of Python, and of the packages that have these modules.
+
+    Parameters
+    ----------
+    names
+        Top-level names of modules; those of Python itself are left out. None: all that this process has loaded.
+
+    Returns
+    -------
+    Version by package, this library and Python first.
+    """
+    names = {name.partition(".")[0] for name in (list(sys.modules) if names is None else names)}
+    owners = metadata.packages_distributions()
+    packages = {package for name in names - {"mosaic"} for package in owners.get(name, ())}
+    found = {package: metadata.version(package) for package in sorted(packages, key=str.lower)}
+    return {"mosaic": __version__, "Python": platform.python_version()} | found
 
 
 def _imported(path: Path) -> list[str]:

@@ -2,22 +2,21 @@
 
 import base64
 import json
-import platform
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from importlib import metadata
 from pathlib import Path
 
 import pandas as pd
 
-from mosaic import __version__
 from mosaic.pairing import WARN_BELOW
 from mosaic.tables import LIGHTS
 
 # The worst light comes first: what it advises is shown.
 _WORST_FIRST = ("fail", "warn", "not checked", "pass")
-_PACKAGES = ("torch", "scanpy", "anndata", "mudata", "muon", "scikit-learn", "harmonypy", "faiss-cpu", "umap-learn")
-_PACKAGES += ("numpy", "scipy", "pandas", "matplotlib")
+# Of the packages that steps loaded, those shown.
+_PACKAGES = ("mosaic", "Python", "snakemake", "torch", "scanpy", "anndata", "mudata", "scikit-learn", "harmonypy")
+_PACKAGES += ("faiss-cpu", "igraph", "numba", "numpy", "scipy", "pandas")
+_PACKAGES += ("spamosaic", "mofapy2", "scvi-tools", "scmomat")
 
 # What to look for in each of the figures that matter, and what a bad one looks like.
 FIGURES = {
@@ -43,8 +42,9 @@ FIGURES = {
     ),
     "metrics": (
         "Metrics",
-        "Good: iLISI well above 0, FOSCTTM near 0 and, where the truth is known, ARI near 1. Bad: iLISI near 0, as "
-        "slices lie apart, or FOSCTTM near 0.5, which is chance.",
+        "Good: iLISI well above 0, FOSCTTM of held-out pairs near 0 and, where the truth is known, ARI near 1. Bad: "
+        "iLISI near 0, as slices lie apart, or FOSCTTM of held-out pairs near 0.5, which is chance; of the pairs that "
+        "training saw it is near 0 either way.",
     ),
 }
 
@@ -86,7 +86,7 @@ def overview(
     domains: pd.DataFrame,
     figures: Mapping[str, str | Path],
     config: Mapping,
-    versions: Mapping[str, str],
+    versions: Mapping[tuple[str, str], Mapping[str, str]],
     columns: Mapping[str, Mapping[str, str]] | None = None,
 ) -> str:
     """The page as HTML that needs nothing beside itself; whatever comes from the user is text in it.
@@ -106,7 +106,7 @@ def overview(
     config
         The configuration with all defaults.
     versions
-        Of programs, by name.
+        Per rule and job those it ran with, by package, as ``logs.job`` records them.
     columns
         Further columns of the sheet: per name the text of each slice that has one.
 
@@ -150,15 +150,28 @@ def overview(
     )
 
 
-def installed() -> dict[str, str]:
-    """Versions of this package, of Python and of the libraries that compute, as far as they are installed here."""
-    found = {"mosaic": __version__, "Python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+def _versions(versions: Mapping[tuple[str, str], Mapping[str, str]]) -> tuple[list[str], list[str]]:
+    """Packages with the version that all steps had, and those of which steps had several, with the steps of each."""
+    alike, different = [], []
+    for package in _PACKAGES:
+        jobs = {}
+        for job, own in versions.items():
+            if package in own:
+                jobs.setdefault(own[package], []).append(job)
+        if len(jobs) == 1:
+            alike.append(f"{package} {next(iter(jobs))}")
+        elif jobs:
+            different.append(", ".join(f"{package} {version} ({_steps(own, jobs)})" for version, own in jobs.items()))
+    return alike, different
+
+
+def _steps(own: Sequence[tuple[str, str]], jobs: Mapping[str, Sequence[tuple[str, str]]]) -> str:
+    """The rules of some jobs; with the jobs' names where other jobs of the rule had another version."""
+    named = []
+    for rule in dict.fromkeys(rule for rule, _ in own):
+        whole = sum(any(name == rule for name, _ in others) for others in jobs.values()) == 1
+        named.append(rule if whole else f"{rule} {' and '.join(job for name, job in own if name == rule)}")
+    return ", ".join(named)
 
 
 def _lights(checks: Mapping[tuple[str, int], pd.DataFrame]) -> str:
@@ -239,8 +252,9 @@ def _figure(name: str, path: str | Path) -> str:
     return f'<h3>{title}</h3><p>{advice}</p><img alt="{title}" src="data:image/png;base64,{data}">'
 
 
-def _settings(config: Mapping, versions: Mapping[str, str]) -> str:
+def _settings(config: Mapping, versions: Mapping[tuple[str, str], Mapping[str, str]]) -> str:
     """The settings that most change a result, versions, and on demand the whole configuration."""
+    alike, different = _versions(versions)
     cluster, train, graph = config["cluster"], config["train"], config["graph"]
     size = {key: cluster[key] for key in ("n_domains", "resolution") if cluster[key] is not None}
     rows = {
@@ -253,7 +267,8 @@ def _settings(config: Mapping, versions: Mapping[str, str]) -> str:
         "clustering": ", ".join([cluster["method"], *(f"{key} {value}" for key, value in size.items())]),
         "imputation": f"{config['impute']['method']}, {config['impute']['n_neighbors']} neighbours",
         "truth": config["truth"] or "none",
-        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "versions": ", ".join(alike),
+        **({"versions that differ between steps": "; ".join(different)} if different else {}),
     }
     whole = escape(json.dumps(config, indent=1, ensure_ascii=False))
     table = _table([[f"<td>{escape(key)}</td>", f"<td>{escape(str(value))}</td>"] for key, value in rows.items()])

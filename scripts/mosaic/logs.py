@@ -4,6 +4,7 @@ Import this before anything heavy: an import that fails must find the log open a
 """
 
 import faulthandler
+import json
 import logging
 import os
 import sys
@@ -13,11 +14,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mosaic.errors import InputError
+from mosaic.files import whole_file
+from mosaic.imports import versions
 
 
 @contextmanager
 def job(log: str | Path, *, threads: int = 1) -> Iterator[None]:
-    """Run a rule's work with stdout and stderr in its log.
+    """Run a rule's work with stdout and stderr in its log, and record the versions it ran with.
+
+    When the work is done, ``{log without .log}.versions.json`` holds the versions of this library, of Python and of all
+    packages that the process loaded. Rules whose versions the report shows declare that file as an output.
 
     Faults end the process with exit code 1. The terminal (the stderr that the job was given) shows the text of an
     ``InputError``, the last line of any other exception, warnings, and records logged with
@@ -40,7 +46,7 @@ def job(log: str | Path, *, threads: int = 1) -> Iterator[None]:
     sys.stdout.flush()
     sys.stderr.flush()
     terminal = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     os.dup2(file, 1)
     os.dup2(file, 2)
     # A damaged file can crash the library that reads it: the log says where, for no exception will.
@@ -54,6 +60,8 @@ def job(log: str | Path, *, threads: int = 1) -> Iterator[None]:
     library.addHandler(shown)
     try:
         yield
+        with whole_file(Path(log).with_suffix(".versions.json")) as unfinished:
+            unfinished.write_text(json.dumps(versions(), indent=1))
     except InputError as error:
         print(f"InputError: {error}", file=sys.stderr, flush=True)
         print(f"\nInputError: {error}\n", file=terminal)

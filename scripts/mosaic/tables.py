@@ -1,6 +1,7 @@
 """Figures that are read as text: the table of metrics and the verdict."""
 
 import textwrap
+from collections.abc import Sequence
 
 import matplotlib as mpl
 import numpy as np
@@ -18,6 +19,40 @@ LIGHTS = {
     "fail": ("#D55E00", "✗"),
     "not checked": ("#8C8C8C", "–"),
 }
+
+HELD_OUT_PAIRS = "FOSCTTM (held-out pairs)"
+
+
+def with_held_out(metrics: pd.DataFrame, foscttm: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The metrics, with FOSCTTM of pairs that no training has seen beside that of pairs which training has.
+
+    Parameters
+    ----------
+    metrics
+        As ``metrics.evaluate`` gives them.
+    foscttm
+        As ``selfcheck.summarise`` gives them, of each modality that was hidden; none where nothing was.
+
+    Returns
+    -------
+    As ``metrics``, with the mean over the folds for each slice and pair of modalities, whichever of the two was hidden.
+    """
+    if not foscttm:
+        return metrics
+    folds = pd.concat(foscttm)
+    known = {_pair(scope): scope for scope in metrics["scope"] if "~" in scope}
+    means = folds["foscttm"].groupby([known[_pair(scope)] for scope in folds["scope"]], sort=False).mean()
+    rows = pd.DataFrame(
+        {"metric": HELD_OUT_PAIRS, "scope": means.index, "value": means.to_numpy(), "direction": "down"}
+    )
+    place = int(metrics["metric"].str.startswith("FOSCTTM").argmax()) + 1
+    return pd.concat([metrics[:place], rows, metrics[place:]], ignore_index=True)
+
+
+def _pair(scope: str) -> tuple[str, frozenset[str]]:
+    """Slice and the two modalities of a scope, in either order."""
+    slice_name, modalities = scope.split(":")
+    return slice_name, frozenset(modalities.split("~"))
 
 
 @mpl.rc_context(STYLE)

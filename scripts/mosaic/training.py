@@ -5,6 +5,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import anndata as ad
@@ -19,6 +20,7 @@ from mosaic.batches import Batch, Batches, encoder_input
 from mosaic.encoder import Encoder
 from mosaic.errors import InputError
 from mosaic.files import whole_file
+from mosaic.imports import reached, versions
 from mosaic.losses import contrastive_loss, graph_loss, reconstruction_loss
 from mosaic.spots import collect_embeddings
 
@@ -110,23 +112,51 @@ def losses_of(
     return torch.stack(contrastive or [zero]).mean(), torch.stack(reconstruction or [zero]).mean()
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """All settings that decide what training makes of its graphs; a checkpoint of others is not used.
+
+    Attributes
+    ----------
+    seed
+        Of weights, dropout and batches.
+    lr, weight_decay
+        Of Adam.
+    n_epochs
+        None: 100 where an epoch is one step, as published; in batches, as many as make 200 steps. What counts is the
+        number of steps: docs/method.md has the measurement.
+    T, w_rec_g
+        See ``losses_of``.
+    w_g, symmetric, reconstruct, full_batch_max, batch_size
+        See ``batches.Batches``.
+    K, n_hidden, n_latent, dropout
+        See ``encoder.Encoder``.
+    """
+
+    seed: int
+    lr: float = 0.01
+    weight_decay: float = 5e-4
+    n_epochs: int | None = None
+    T: float = 0.01
+    w_rec_g: float = 0.0
+    w_g: float = 0.8
+    symmetric: bool = True
+    reconstruct: str = "all"
+    full_batch_max: int = 8000
+    batch_size: int = 1024
+    K: int = 2
+    n_hidden: int = 128
+    n_latent: int = 32
+    dropout: float = 0.2
+
+
 def fit(
     graphs: Mapping[str, ad.AnnData],
     *,
-    seed: int,
     device: str = "auto",
-    lr: float = 0.01,
-    weight_decay: float = 5e-4,
-    n_epochs: int | None = None,
-    T: float = 0.01,
-    w_rec_g: float = 0.0,
-    K: int = 2,
-    n_hidden: int = 128,
-    n_latent: int = 32,
-    dropout: float = 0.2,
     checkpoint: str | Path | None = None,
     checkpoint_every: int | None = None,
-    **batch_settings: object,
+    **settings: object,
 ) -> tuple[dict[str, Encoder], pd.DataFrame]:
     """Train one encoder per modality, as SpaMosaic does (Yan et al., Nature Genetics 2026).
 
@@ -137,26 +167,15 @@ def fit(
     ----------
     graphs
         Per modality the AnnData of ``batches.encoder_input``, with ``obs["slice"]``.
-    seed
-        Of weights, dropout and batches.
     device
         See ``choose_device``.
-    lr, weight_decay
-        Of Adam.
-    n_epochs
-        None: 100 where an epoch is one step, as published; in batches, as many as make 200 steps. What counts is the
-        number of steps: docs/method.md has the measurement.
-    T, w_rec_g
-        See ``losses_of``.
-    K, n_hidden, n_latent, dropout
-        See ``encoder.Encoder``.
     checkpoint, checkpoint_every
-        A file to which the state is written every so many epochs. Where it is there already, of the same data and
-        settings, training goes on from it and ends with the same weights as if it had never stopped; where it is of
-        others, it is not used. It is left for the caller to remove, once what is returned is safe.
-    batch_settings
-        What else ``batches.Batches`` takes: ``w_g``, ``symmetric``, ``reconstruct``, ``full_batch_max``,
-        ``batch_size``.
+        A file to which the state is written every so many epochs. Where it is there already, of the same data,
+        settings, threads, versions and code, training goes on from it and ends with the same weights as if it had never
+        stopped; where it is of others or damaged, training begins anew and the log says so. It is left for the caller
+        to remove, once what is returned is safe.
+    settings
+        Those of ``TrainingSettings``.
 
     Returns
     -------
@@ -166,14 +185,35 @@ def fit(
     Raises
     ------
     InputError
-        If a bridge slice has no paired spots, the loss is no longer finite, or the device is missing.
+        If no bridge slice joins the modalities or one has no paired spots, the loss is no longer finite, or the device
+        is missing.
     """
     place = choose_device(device)
-    batches = Batches(graphs, K=K, with_edges=w_rec_g > 0, seed=seed, device=place, **batch_settings)
-    encoders = new_encoders(graphs, seed=seed, K=K, n_hidden=n_hidden, n_latent=n_latent, dropout=dropout)
+    asked = TrainingSettings(**settings)
+    batches = Batches(
+        graphs,
+        K=asked.K,
+        w_g=asked.w_g,
+        symmetric=asked.symmetric,
+        reconstruct=asked.reconstruct,
+        with_edges=asked.w_rec_g > 0,
+        full_batch_max=asked.full_batch_max,
+        batch_size=asked.batch_size,
+        seed=asked.seed,
+        device=place,
+    )
+    if len(graphs) > 1 and not batches.n_bridges:
+        raise InputError(
+            f"no slice has two of {', '.join(graphs)}, so nothing aligns them",
+            where="train",
+            hint="add a bridge slice, or integrate the modalities apart",
+        )
+    encoders = new_encoders(
+        graphs, seed=asked.seed, K=asked.K, n_hidden=asked.n_hidden, n_latent=asked.n_latent, dropout=asked.dropout
+    )
     encoders = {name: encoder.to(place).train() for name, encoder in encoders.items()}
     weights = [weight for encoder in encoders.values() for weight in encoder.parameters()]
-    optimizer = torch.optim.Adam(weights, lr=lr, weight_decay=weight_decay)
+    optimizer = torch.optim.Adam(weights, lr=asked.lr, weight_decay=asked.weight_decay)
     logger.info(
         "training on %s, %d thread(s): %d bridge slices to align, %d slices to reconstruct, %d step(s) an epoch",
         place,
@@ -183,21 +223,21 @@ def fit(
         batches.n_steps,
     )
 
-    if n_epochs is None:
-        n_epochs = _WHOLE_STEPS if batches.n_steps == 1 else -(-_BATCH_STEPS // batches.n_steps)
+    if asked.n_epochs is None:
+        steps = _WHOLE_STEPS if batches.n_steps == 1 else _BATCH_STEPS
+        asked = replace(asked, n_epochs=-(-steps // batches.n_steps))
+    n_epochs = asked.n_epochs
     history = []
     state = None
     if checkpoint is not None:
-        settings = {"lr": lr, "weight_decay": weight_decay, "T": T, "w_rec_g": w_rec_g, "dropout": dropout}
-        identity = _identity(graphs, settings | batch_settings | {"seed": seed, "K": K, "device": place.type})
-        state = _State(Path(checkpoint), identity, encoders, optimizer, batches.generator)
+        state = _State(Path(checkpoint), _identity(graphs, asked, place), encoders, optimizer, batches.generator)
         history = state.resume()
     first = len(history) + 1
     begun = shown = time.monotonic()
     for epoch in range(first, n_epochs + 1):
         sums = torch.zeros(3, device=place)
         for step, batch in enumerate(batches, start=1):
-            contrastive, reconstruction = losses_of(batch, encoders, T=T, w_rec_g=w_rec_g)
+            contrastive, reconstruction = losses_of(batch, encoders, T=asked.T, w_rec_g=asked.w_rec_g)
             loss = contrastive + reconstruction
             optimizer.zero_grad()
             loss.backward()
@@ -209,7 +249,7 @@ def fit(
                 done = (epoch - first) * batches.n_steps + step
                 logger.info(
                     "seed %d, epoch %d/%d%s: loss %.4f (contrastive %.4f, reconstruction %.4f), %.0f s left",
-                    seed,
+                    asked.seed,
                     epoch,
                     n_epochs,
                     f", step {step}/{batches.n_steps}" if batches.n_steps > 1 else "",
@@ -250,16 +290,36 @@ def settle_batch_norm(encoders: Mapping[str, Encoder], batches: Batches) -> None
         layer.momentum = momentum
 
 
-def _identity(graphs: Mapping[str, ad.AnnData], settings: Mapping) -> str:
-    """A hash of all that decides how training goes on: data, settings, threads, and the version of PyTorch."""
-    digest = hashlib.sha256(json.dumps([settings, torch.get_num_threads(), torch.__version__], default=str).encode())
-    for name, graph in graphs.items():
-        digest.update(json.dumps([name, graph.obs_names.tolist(), graph.obs["slice"].tolist()]).encode())
-        digest.update(np.ascontiguousarray(graph.X))
-        for matrix in graph.obsp.values():
-            for part in (matrix.data, matrix.indices, matrix.indptr):
-                digest.update(part)
+def _identity(graphs: Mapping[str, ad.AnnData], settings: TrainingSettings, device: torch.device) -> str:
+    """A hash of all that decides how training ends: settings, data, kind of device, threads, code and versions."""
+    modules, packages = reached(__file__, Path(__file__).parents[1])
+    decisive = [
+        asdict(settings),
+        {name: fingerprint(graph) for name, graph in graphs.items()},
+        device.type,
+        torch.get_num_threads(),
+        versions(packages),
+    ]
+    digest = hashlib.sha256(json.dumps(decisive).encode())
+    for module in (__file__, *modules):
+        digest.update(Path(module).read_bytes())
     return digest.hexdigest()
+
+
+def fingerprint(graph: ad.AnnData) -> str:
+    """A hash of what an encoder learns from: spots, slices, features and edges of one modality's graph."""
+    digest = hashlib.sha256(json.dumps([graph.obs_names.tolist(), graph.obs["slice"].astype(str).tolist()]).encode())
+    arrays = {"X": graph.X}
+    for name, matrix in graph.obsp.items():
+        arrays |= {f"{name}.{part}": getattr(matrix, part) for part in ("data", "indices", "indptr")}
+    _add_arrays(digest, arrays)
+    return digest.hexdigest()
+
+
+def _add_arrays(digest, arrays: Mapping[str, np.ndarray]) -> None:
+    for name, array in sorted(arrays.items()):
+        digest.update(json.dumps([name, str(array.dtype), array.shape]).encode())
+        digest.update(np.ascontiguousarray(array))
 
 
 class _State:
@@ -284,14 +344,12 @@ class _State:
         if not self.path.exists():
             return []
         try:
-            with safe_open(self.path, framework="pt") as file:
-                metadata = file.metadata()
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            tensors, metadata = _read_tensors(self.path)
         except Exception as error:
             logger.warning("%s can't be read (%s), so training begins anew", self.path, error)
             return []
         if metadata.get("identity") != self.identity:
-            logger.warning("%s is of other data or settings, so training begins anew", self.path)
+            logger.warning("%s is of other data, settings or versions, so training begins anew", self.path)
             return []
         moments = {}
         for key, value in tensors.items():
@@ -325,42 +383,82 @@ def _of_modality(tensors: Mapping[str, torch.Tensor], name: str) -> dict[str, to
 
 
 def _write_tensors(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str], path: str | Path) -> None:
+    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
     with whole_file(path) as unfinished:
-        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, unfinished, metadata=dict(metadata))
+        save_file(tensors, unfinished, metadata={**metadata, "checksum": _checksum(tensors, metadata)})
 
 
-def save_model(encoders: Mapping[str, Encoder], settings: Mapping, path: str | Path) -> None:
-    """Write the weights as safetensors (``weights.{modality}.{parameter}``), with every setting in their metadata."""
-    metadata = {"settings": json.dumps(dict(settings)), "modalities": json.dumps(list(encoders))}
+def _read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """What ``_write_tensors`` wrote; an exception of any kind where that is not what the file holds."""
+    with safe_open(path, framework="pt") as file:
+        metadata = dict(file.metadata())
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    if metadata.pop("checksum") != _checksum(tensors, metadata):
+        raise ValueError("its checksum is not that of what it holds")
+    return tensors, metadata
+
+
+def _checksum(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> str:
+    digest = hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode())
+    _add_arrays(digest, {name: tensor.numpy() for name, tensor in tensors.items()})
+    return digest.hexdigest()
+
+
+def save_model(
+    encoders: Mapping[str, Encoder], settings: Mapping, graphs: Mapping[str, ad.AnnData], path: str | Path
+) -> None:
+    """Write the weights as safetensors (``weights.{modality}.{parameter}``).
+
+    Their metadata hold every setting, fingerprints of the graphs they were trained on, and a checksum of it all.
+    """
+    metadata = {
+        "settings": json.dumps(dict(settings)),
+        "graphs": json.dumps({name: fingerprint(graphs[name]) for name in encoders}),
+    }
     _write_tensors(_weights(encoders), metadata, path)
 
 
-def load_model(path: str | Path) -> tuple[dict[str, Encoder], dict]:
-    """Read what ``save_model`` wrote: encoders in evaluation mode, and the settings.
+def load_model(path: str | Path, graphs: Mapping[str, ad.AnnData]) -> tuple[dict[str, Encoder], dict]:
+    """Read what ``save_model`` wrote.
+
+    Parameters
+    ----------
+    path
+        The model.
+    graphs
+        Per modality what is to be embedded.
+
+    Returns
+    -------
+    Encoders in evaluation mode, and the settings.
 
     Raises
     ------
     InputError
-        If the file is damaged or no model of this workflow.
+        If the file is damaged, no model of this workflow, or was trained on other graphs.
     """
+    anew = "delete this file and run again: the workflow makes it anew"
+    encoders = {}
     try:
-        with safe_open(path, framework="pt") as file:
-            settings = json.loads(file.metadata()["settings"])
-            modalities = json.loads(file.metadata()["modalities"])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        tensors, metadata = _read_tensors(path)
+        settings, trained_on = (json.loads(metadata[key]) for key in ("settings", "graphs"))
+        shape = {key: settings[key] for key in ("K", "n_hidden", "n_latent", "dropout")}
+        for name in trained_on:
+            state = _of_modality(tensors, name)
+            encoders[name] = Encoder(state["decoder.weight"].shape[0], **shape)
+            encoders[name].load_state_dict(state)
+            encoders[name].eval()
     except Exception as error:
         raise InputError(
-            f"can't be read as a model ({type(error).__name__}: {error})",
-            where=str(path),
-            hint="delete this file and run again: the workflow makes it anew",
+            f"can't be read as a model ({type(error).__name__}: {error})", where=str(path), hint=anew
         ) from error
-    encoders = {}
-    for name in modalities:
-        state = _of_modality(tensors, name)
-        shape = {key: settings[key] for key in ("K", "n_hidden", "n_latent", "dropout")}
-        encoders[name] = Encoder(state["decoder.weight"].shape[0], **shape)
-        encoders[name].load_state_dict(state)
-        encoders[name].eval()
+    if set(trained_on) != set(graphs):
+        problem = f"was trained on {', '.join(trained_on)}, not on {', '.join(graphs)}"
+        raise InputError(problem, where=str(path), hint=anew)
+    others = [name for name, graph in graphs.items() if fingerprint(graph) != trained_on[name]]
+    if others:
+        problem = f"was trained on another graph of {', '.join(others)} than the one to embed"
+        raise InputError(problem, where=str(path), hint=anew)
     return encoders, settings
 
 
@@ -377,10 +475,18 @@ def embed(graphs: Mapping[str, ad.AnnData], encoders: Mapping[str, Encoder], set
     Returns
     -------
     MuData over all spots, as ``collect_embeddings`` makes it.
+
+    Raises
+    ------
+    InputError
+        If coordinates are not finite.
     """
-    return collect_embeddings(
-        graphs, {name: embed_modality(graph, encoders[name], settings) for name, graph in graphs.items()}
-    )
+    latent = {name: embed_modality(graph, encoders[name], settings) for name, graph in graphs.items()}
+    for name, coordinates in latent.items():
+        if not np.isfinite(coordinates).all():
+            hint = "lower train.lr or raise train.T, and look at the features for extreme values"
+            raise InputError("the latent coordinates are not finite", where=f"modality {name}", hint=hint)
+    return collect_embeddings(graphs, latent)
 
 
 def embed_modality(graph: ad.AnnData, encoder: Encoder, settings: Mapping) -> np.ndarray:

@@ -57,7 +57,7 @@ CHECKS = (
     ),
     Check(
         "modalities align",
-        "FOSCTTM of hidden spots, whose pairs training has not seen: 0 is perfect, 0.5 chance",
+        "FOSCTTM (held-out pairs), which training has not seen: 0 is perfect, 0.5 chance",
         0.3,
         0.4,
         {

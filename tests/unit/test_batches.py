@@ -6,6 +6,7 @@ import torch
 from chain import small_graph
 
 from mosaic import batches
+from mosaic.errors import InputError
 
 BATCHED = {"full_batch_max": 10, "batch_size": 25}
 
@@ -94,3 +95,31 @@ def test_edges_are_those_of_the_tissue(graphs, settings):
             n_edges += edges.shape[1]
     if not settings:
         assert n_edges == sum(adata.obsp["spatial_connectivities"].nnz + adata.n_obs for adata in graphs.values())
+
+
+def paired(n_shared):
+    """A bridge slice of which so many of 60 spots are paired."""
+    adt = small_graph(["s1"], seed=1)
+    adt.obs_names = [name if number < n_shared else f"s1:other{number}" for number, name in enumerate(adt.obs_names)]
+    return {"rna": small_graph(["s1"]), "adt": adt}
+
+
+def test_a_slice_with_one_paired_spot_aligns_nothing():
+    """The contrastive loss is 0 then, whatever the encoders do."""
+    with pytest.raises(InputError, match=r"slice s1: rna and adt share one spot"):
+        batches.Batches(paired(1))
+    (batch,) = batches.Batches(paired(2))
+    assert len(batch.contrasted) == 1
+
+
+def test_few_paired_spots_are_told(caplog):
+    batches.Batches(paired(5))
+    assert "slice s1: rna and adt share 5 of 60 spots only" in caplog.text
+    caplog.clear()
+    batches.Batches(paired(6))
+    assert not caplog.text
+
+
+def test_an_unknown_reconstruction_is_an_error(graphs):
+    with pytest.raises(InputError, match=r"train.reconstruct: 'query' is not known"):
+        batches.Batches(graphs, reconstruct="query")

@@ -471,6 +471,35 @@ def test_imputed_and_measured_share_their_scale():
     assert texts(figure).count("imputed\ns1") == texts(figure).count("measured\ns2") == 2
 
 
+def test_held_out_pairs_stand_beside_those_that_training_saw():
+    """Each pair of modalities in one row, whichever was hidden; the mean over the folds."""
+    metrics = pd.DataFrame(
+        [
+            ("iLISI", "all", 0.5, "up"),
+            *(
+                (metric, scope, 0.0, "down")
+                for scope in ("s1:rna~adt", "s2:rna~adt")
+                for metric in ("FOSCTTM (training pairs)", "matching score")
+            ),
+        ],
+        columns=["metric", "scope", "value", "direction"],
+    )
+    hidden = {
+        "adt": [("s1:rna~adt", 0.2), ("s1:rna~adt", 0.4), ("s2:rna~adt", 0.1)],
+        "rna": [("s1:adt~rna", 0.6), ("s2:adt~rna", np.nan)],
+    }
+    folds = [pd.DataFrame(rows, columns=["scope", "foscttm"]) for rows in hidden.values()]
+    both = tables.with_held_out(metrics, folds)
+    values = both.set_index(["metric", "scope"])["value"]
+    assert values["FOSCTTM (held-out pairs)"].to_dict() == pytest.approx({"s1:rna~adt": 0.4, "s2:rna~adt": 0.1})
+    assert values["FOSCTTM (training pairs)"].eq(0).all()
+    written = texts(tables.metrics_table(both.assign(method="spamosaic", seed=0)))
+    assert "FOSCTTM (held-out pairs) ↓" in written
+    assert "FOSCTTM (training pairs) ↓" in written
+    assert len(both) == len(metrics) + 2
+    assert tables.with_held_out(metrics, []) is metrics
+
+
 def test_metrics_table_says_each_value_once():
     scores = pd.DataFrame(
         [

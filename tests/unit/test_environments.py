@@ -93,7 +93,7 @@ def test_no_env_script_or_module_is_left_over():
     assert set((REPOSITORY / "scripts" / "mosaic").glob("*.py")) - modules == {
         # Of the workflow itself: common.smk reads these; and of notebooks.
         REPOSITORY / "scripts" / "mosaic" / f"{name}.py"
-        for name in ("imports", "settings", "methods", "api")
+        for name in ("settings", "methods", "api")
     }
 
 

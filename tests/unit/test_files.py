@@ -1,5 +1,8 @@
 """Files that are whole or not there."""
 
+import os
+import stat
+
 import pandas as pd
 import pytest
 
@@ -31,3 +34,22 @@ def test_what_a_killed_writer_left_is_removed(tmp_path):
     assert not left.exists()
     assert others.exists()
     assert (tmp_path / "table.tsv").read_text() == "whole"
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
+def test_permissions_are_those_of_the_umask(tmp_path, umask):
+    """Whatever mode a library gives its file: safetensors writes for the owner alone."""
+    before = os.umask(umask)
+    try:
+        with whole_file(tmp_path / "file") as unfinished:
+            unfinished.write_text("whole")
+            unfinished.chmod(0o600)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o666 & ~umask
+
+
+def test_a_writer_that_writes_nothing_is_a_fault(tmp_path):
+    with pytest.raises(FileNotFoundError), whole_file(tmp_path / "file"):
+        pass
+    assert not list(tmp_path.iterdir())

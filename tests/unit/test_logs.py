@@ -1,7 +1,10 @@
 """What a rule's script shows, and where: run as Snakemake runs it, in a process of its own."""
 
+import json
+import platform
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -80,3 +83,17 @@ def test_a_full_disk_is_told_in_words(run):
     assert "the disk is full ([Errno 28] No space left on device)" in done.stderr
     assert "Hint: free space, then run again" in done.stderr
     assert "Traceback" in log
+
+
+def test_versions_are_recorded_beside_the_log_once_the_work_is_done(run, tmp_path):
+    run("import pandas")
+    record = tmp_path / "logs" / "job.versions.json"
+    found = json.loads(record.read_text())
+    assert found["Python"] == platform.python_version()
+    assert found["pandas"] == metadata.version("pandas")
+    assert "mosaic" in found
+    assert "pytest" not in found  # installed, but not loaded
+    assert record.stat().st_mode == record.with_name("job.log").stat().st_mode  # neither can be executed
+    record.unlink()
+    run("import pandas\nraise ValueError")
+    assert not record.exists()

@@ -196,17 +196,17 @@ def test_evaluate_has_every_metric_of_every_scope(run):
     assert list(table.columns) == ["metric", "scope", "value", "direction"]
     each = {"all", "slice:s1", "slice:s2", "slice:s3"}
     scopes = table.groupby("metric")["scope"].agg(set).to_dict()
-    pair = {scope for scope in scopes["FOSCTTM"] if scope.startswith("s1:")}
+    pair = {scope for scope in scopes[metrics.TRAINING_PAIRS] if scope.startswith("s1:")}
     assert len(pair) == 1
     assert scopes == {
         **dict.fromkeys(("ARI", "NMI", "PAS", "CHAOS"), each),
-        **dict.fromkeys(("FOSCTTM", "matching score", "label transfer F1"), pair),
+        **dict.fromkeys((metrics.TRAINING_PAIRS, "matching score", "label transfer F1"), pair),
         "iLISI": {"all"},
         "iLISI within shared domains": {"all"},
     }
     assert table["value"].notna().all()
     down = set(table.loc[table["direction"] == "down", "metric"])
-    assert down == {"FOSCTTM", "PAS", "CHAOS"}
+    assert down == {metrics.TRAINING_PAIRS, "PAS", "CHAOS"}
     assert set(table["direction"]) == {"up", "down"}
 
 
@@ -231,12 +231,12 @@ def test_evaluate_pairs_by_barcode_not_by_row(run):
     table = metrics.evaluate(embedding, domains, truth)
     scope = next(scope for scope in table["scope"] if "~" in scope)
     first, second = (z[name].loc[both].to_numpy() for name in ("rna", "adt"))
-    assert value(table, "FOSCTTM", scope) == pytest.approx(metrics.foscttm(first, second))
+    assert value(table, metrics.TRAINING_PAIRS, scope) == pytest.approx(metrics.foscttm(first, second))
 
     shuffled = embedding.copy()
     shuffled.mod["adt"] = embedding["adt"][np.random.default_rng(8).permutation(80)].copy()
     again = metrics.evaluate(shuffled, domains, truth)
-    assert value(again, "FOSCTTM", scope) == pytest.approx(value(table, "FOSCTTM", scope))
+    assert value(again, metrics.TRAINING_PAIRS, scope) == pytest.approx(value(table, metrics.TRAINING_PAIRS, scope))
 
 
 def test_evaluate_leaves_out_what_has_no_truth_and_tells(run, caplog):
@@ -257,7 +257,7 @@ def test_evaluate_without_truth_has_no_metric_that_needs_it(run):
     embedding, domains, _ = run
     assert set(metrics.evaluate(embedding, domains, None)["metric"]) == {
         "iLISI",
-        "FOSCTTM",
+        metrics.TRAINING_PAIRS,
         "matching score",
         "PAS",
         "CHAOS",
@@ -274,7 +274,7 @@ def test_evaluate_samples_large_runs_by_seed_and_tells(run, monkeypatch, caplog)
     assert "FOSCTTM and matching score of s1: on a sample of 20 of 40 spots" in caplog.text
     pd.testing.assert_frame_equal(first, again)
     scope = next(scope for scope in first["scope"] if "~" in scope)
-    assert value(first, "FOSCTTM", scope) != value(other, "FOSCTTM", scope)
+    assert value(first, metrics.TRAINING_PAIRS, scope) != value(other, metrics.TRAINING_PAIRS, scope)
 
 
 @pytest.mark.skipif(not PARITY.exists(), reason="the recorded run of the publication is not here")
@@ -319,7 +319,7 @@ def test_alignment_has_no_meaning_where_modalities_share_one_latent_space():
     def values(adt):
         mdata = spots.collect_embeddings(graphs, {"rna": joint, "adt": adt})
         table = metrics.evaluate(mdata, np.repeat([0, 1], 20), truth).set_index("metric")["value"]
-        return table.loc[["FOSCTTM", "matching score", "label transfer F1"]]
+        return table.loc[[metrics.TRAINING_PAIRS, "matching score", "label transfer F1"]]
 
     assert values(joint).isna().all()
     assert values(joint + 0.1 * rng.normal(size=(40, 3))).notna().all()

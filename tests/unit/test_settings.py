@@ -286,7 +286,7 @@ def test_config_fault(load, changed, where, problem, hint):
         (
             "slice\tmodality\tpath\tmosaic_domain\ns1\trna\ts1.rna.h5ad\tA\n",
             "slices.tsv, column mosaic_domain",
-            "a column of its own",
+            "of the workflow's own",
             "another name",
         ),
         ("slice\tmodality\tpath\n\ns1\trna\ts1.rna.h5ad\t\n", "slices.tsv, line 3", "4 cells", "tabs"),

@@ -1,5 +1,8 @@
 """Fitting, saving and embedding on a small mosaic."""
 
+import inspect
+from dataclasses import fields, replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -122,16 +125,76 @@ def test_graph_reconstruction_enters_with_its_share(mosaic_graphs):
     assert half["reconstruction"][0] == pytest.approx(expected, rel=1e-5)
 
 
-def test_model_survives_the_disk_with_its_settings(mosaic_graphs, tmp_path):
-    encoders, _ = run(mosaic_graphs)
-    training.save_model(encoders, SETTINGS | {"seed": 0}, tmp_path / "model.safetensors")
-    loaded, settings = training.load_model(tmp_path / "model.safetensors")
+@pytest.fixture
+def model(mosaic_graphs, tmp_path):
+    encoders, _ = run(mosaic_graphs, n_epochs=1)
+    path = tmp_path / "model.safetensors"
+    training.save_model(encoders, SETTINGS | {"seed": 0}, mosaic_graphs, path)
+    return path, encoders
+
+
+def test_model_survives_the_disk_with_its_settings(mosaic_graphs, model):
+    path, encoders = model
+    loaded, settings = training.load_model(path, mosaic_graphs)
     assert settings == SETTINGS | {"seed": 0}
     before = training.embed(mosaic_graphs, encoders, SETTINGS).obsm[spots.LATENT]
     np.testing.assert_array_equal(training.embed(mosaic_graphs, loaded, settings).obsm[spots.LATENT], before)
-    (tmp_path / "model.safetensors").write_bytes(b"half")
+    path.write_bytes(b"half")
     with pytest.raises(InputError, match="can't be read as a model"):
-        training.load_model(tmp_path / "model.safetensors")
+        training.load_model(path, mosaic_graphs)
+
+
+def test_a_flipped_bit_of_a_model_is_told(mosaic_graphs, model):
+    path, _ = model
+    whole = path.read_bytes()
+    n_header = 8 + int.from_bytes(whole[:8], "little")
+    rng = np.random.default_rng(0)
+    places = [*rng.integers(8, n_header, 30), *rng.integers(n_header, len(whole), 100), len(whole) - 1]
+    for place in places:
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(damaged)
+        if whole[place : place + 1] == b" " and place >= n_header - 8:
+            continue  # padding, which says nothing
+        with pytest.raises(InputError, match=r"can't be read as a model(.|\n)*Hint: delete this file"):
+            training.load_model(path, mosaic_graphs)
+
+
+def test_a_model_of_another_graph_is_refused(mosaic_graphs, model):
+    """Components have no names: a model of others of the same width would embed them without a word."""
+    path, _ = model
+
+    def changed(change):
+        graphs = {name: adata.copy() for name, adata in mosaic_graphs.items()}
+        change(graphs["adt"])
+        return graphs
+
+    def other_feature(adata):
+        adata.X[3, 2] += 0.5
+
+    def other_edge(adata):
+        adata.obsp["mutual_nearest_neighbors"].data[0] *= 2
+
+    for change in (other_feature, other_edge):
+        with pytest.raises(InputError, match=r"was trained on another graph of adt than"):
+            training.load_model(path, changed(change))
+    swapped = dict(zip(mosaic_graphs, reversed(mosaic_graphs.values()), strict=True))
+    with pytest.raises(InputError, match=r"was trained on another graph of rna, adt than"):
+        training.load_model(path, swapped)
+    with pytest.raises(InputError, match=r"was trained on rna, adt, not on rna\n.*Hint: delete this file"):
+        training.load_model(path, {"rna": mosaic_graphs["rna"]})
+
+
+def test_coordinates_that_are_not_finite_are_an_error(mosaic_graphs):
+    encoders = training.new_encoders(mosaic_graphs, seed=0)
+    encoders["adt"].eval().fc2.weight.data[0, 0] = torch.nan
+    with pytest.raises(InputError, match=r"modality adt: .* not finite"):
+        training.embed({"adt": mosaic_graphs["adt"]}, encoders, SETTINGS)
+
+
+def test_a_design_that_nothing_aligns_is_an_error():
+    with pytest.raises(InputError, match=r"no slice has two of rna, adt"):
+        run({"rna": small_graph(["s1", "s2"]), "adt": small_graph(["s3"])})
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -167,32 +230,103 @@ def test_a_stopped_training_ends_with_the_same_bits(mosaic_graphs, tmp_path, mon
         encoders, resumed = run(mosaic_graphs, n_epochs=12, checkpoint=file, checkpoint_every=4, **settings)
         assert "going on after epoch 8" in caplog.text
         pd.testing.assert_frame_equal(resumed, history)
-        for name, encoder in encoders.items():
-            for key, tensor in encoder.state_dict().items():
-                assert torch.equal(tensor, expected[name].state_dict()[key]), (name, key)
+        assert_same_weights(encoders, expected)
 
 
-def test_a_checkpoint_of_something_else_is_not_used(mosaic_graphs, tmp_path, caplog):
+# What `fit` takes that is no setting: the data; `device`, which is part of the identity beside the settings; and where
+# and how often the state is written, which changes nothing in the result.
+NO_SETTINGS = {"graphs", "device", "checkpoint", "checkpoint_every"}
+
+
+def another(setting):
+    """Another value than the default of a setting."""
+    known = {"seed": 2, "n_epochs": 2, "w_rec_g": 0.5, "reconstruct": "queries"}
+    if setting.name in known:
+        return known[setting.name]
+    return not setting.default if isinstance(setting.default, bool) else type(setting.default)(setting.default / 2)
+
+
+def test_identity_covers_every_setting(mosaic_graphs, monkeypatch):
+    parameters = inspect.signature(training.fit).parameters
+    assert set(parameters) == NO_SETTINGS | {"settings"}
+    monkeypatch.setattr(training, "versions", lambda _: {"torch": "1"})  # takes its time
+    device, asked = torch.device("cpu"), training.TrainingSettings(seed=1)
+    first = training._identity(mosaic_graphs, asked, device)
+    assert training._identity(mosaic_graphs, replace(asked), device) == first
+    found = {first}
+    for setting in fields(training.TrainingSettings):
+        found.add(training._identity(mosaic_graphs, replace(asked, **{setting.name: another(setting)}), device))
+    assert len(found) == 1 + len(fields(training.TrainingSettings))
+    found.add(training._identity(mosaic_graphs, asked, torch.device("cuda")))
+    found.add(training._identity(dict(reversed(mosaic_graphs.items())), asked, device))
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "versions", lambda _: {"torch": "0"})
+        found.add(training._identity(mosaic_graphs, asked, device))
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "reached", lambda *_: ([__file__], set()))
+        found.add(training._identity(mosaic_graphs, asked, device))
+    assert len(found) == 5 + len(fields(training.TrainingSettings))
+
+
+def test_defaults_are_those_of_what_takes_them():
+    defaults = {setting.name: setting.default for setting in fields(training.TrainingSettings)}
+    for taker in (batches.Batches, training.new_encoders, training.losses_of):
+        for name, parameter in inspect.signature(taker).parameters.items():
+            if name in defaults and name != "seed" and parameter.default is not parameter.empty:
+                assert parameter.default == defaults[name], f"{name} of {taker.__name__}"
+
+
+def assert_same_weights(encoders, expected):
+    for name, encoder in encoders.items():
+        for key, tensor in encoder.state_dict().items():
+            assert torch.equal(tensor, expected[name].state_dict()[key]), (name, key)
+
+
+@pytest.fixture(scope="module")
+def left(mosaic_graphs, tmp_path_factory):
+    """Settings of a training, and the checkpoint that it left after three of its four epochs."""
+    file, asked = tmp_path_factory.mktemp("left") / "checkpoint.safetensors", {"seed": 1, "n_epochs": 4}
+    training.fit(mosaic_graphs, device="cpu", checkpoint=file, checkpoint_every=3, **asked)
+    return asked, file.read_bytes()
+
+
+@pytest.mark.parametrize("setting", fields(training.TrainingSettings), ids=lambda setting: setting.name)
+def test_a_checkpoint_of_other_settings_is_not_used(mosaic_graphs, left, tmp_path, caplog, setting):
+    """Also of fewer epochs than the checkpoint has, and of another width."""
+    file, asked = tmp_path / "checkpoint.safetensors", dict(left[0])
+    file.write_bytes(left[1])
+    asked[setting.name] = another(setting)
+    expected, whole = training.fit(mosaic_graphs, device="cpu", **asked)
+    caplog.clear()
+    encoders, history = training.fit(mosaic_graphs, device="cpu", checkpoint=file, **asked)
+    assert "is of other data, settings or versions, so training begins anew" in caplog.text
+    pd.testing.assert_frame_equal(history, whole)
+    assert_same_weights(encoders, expected)
+
+
+def test_a_checkpoint_of_other_data_is_not_used(mosaic_graphs, tmp_path, caplog):
     file = tmp_path / "checkpoint.safetensors"
     run(mosaic_graphs, n_epochs=4, checkpoint=file, checkpoint_every=2)
     other = {name: adata.copy() for name, adata in mosaic_graphs.items()}
     other["rna"].X[0, 0] += 1
-    for graphs, changed in ((mosaic_graphs, {"lr": 0.02}), (mosaic_graphs, {"w_g": 0.5}), (other, {})):
-        expected, _ = run(graphs, n_epochs=4, **changed)
+    expected, _ = run(other, n_epochs=4)
+    encoders, _ = run(other, n_epochs=4, checkpoint=file)
+    assert "is of other data, settings or versions, so training begins anew" in caplog.text
+    assert_same_weights(encoders, expected)
+
+
+def test_a_damaged_checkpoint_is_not_used(mosaic_graphs, left, tmp_path, caplog):
+    file, (asked, whole) = tmp_path / "checkpoint.safetensors", left
+    expected, _ = training.fit(mosaic_graphs, device="cpu", **asked)
+    rng = np.random.default_rng(0)
+    n_header = 8 + int.from_bytes(whole[:8], "little")
+    for place in (int(rng.integers(n_header, len(whole) - 1000)), len(whole) - 1000):
+        file.write_bytes(whole[:place] + rng.bytes(1000) + whole[place + 1000 :])
         caplog.clear()
-        encoders, _ = run(graphs, n_epochs=4, checkpoint=file, **changed)
-        assert "is of other data or settings, so training begins anew" in caplog.text
-        assert torch.equal(encoders["rna"].fc1.weight, expected["rna"].fc1.weight)
+        encoders, _ = training.fit(mosaic_graphs, device="cpu", checkpoint=file, **asked)
+        assert "can't be read (its checksum is not that of what it holds), so training begins anew" in caplog.text
+        assert_same_weights(encoders, expected)
     file.write_bytes(b"half")
     caplog.clear()
     run(mosaic_graphs, n_epochs=1, checkpoint=file)
     assert "can't be read" in caplog.text
-
-
-def test_more_epochs_go_on_from_a_checkpoint(mosaic_graphs, tmp_path):
-    file = tmp_path / "checkpoint.safetensors"
-    run(mosaic_graphs, n_epochs=5, checkpoint=file, checkpoint_every=4)
-    longer, history = run(mosaic_graphs, n_epochs=8, checkpoint=file)
-    expected, whole = run(mosaic_graphs, n_epochs=8)
-    pd.testing.assert_frame_equal(history, whole)
-    assert torch.equal(longer["rna"].fc1.weight, expected["rna"].fc1.weight)

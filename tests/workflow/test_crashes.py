@@ -26,6 +26,8 @@ truth: domain
 
 
 TARGETS = [MODEL, "results/spamosaic/seed-1234/domains.tsv"]
+# What a run leaves: its results, and what Snakemake knows of how they were made.
+KEPT = ("results", ".snakemake/metadata")
 
 
 class Undisturbed(NamedTuple):
@@ -44,17 +46,18 @@ def undisturbed(make_checkout, tmp_path_factory) -> Undisturbed:
     run.simulate(THREE_SLICES, CONFIG)
     done = run.snakemake(*TARGETS)
     assert done.returncode == 0, done.stdout + done.stderr
-    kept = tmp_path_factory.mktemp("kept") / "results"
-    shutil.copytree(run.folder / "results", kept)
+    kept = tmp_path_factory.mktemp("kept")
+    for part in KEPT:
+        shutil.copytree(run.folder / part, kept / part)
     return Undisturbed(run, kept, weights(run.folder / MODEL), (run.folder / TARGETS[1]).read_bytes())
 
 
 @pytest.fixture
 def finished(undisturbed) -> Checkout:
     """The run with all results in place; in its folder, as Snakemake knows the library by its path."""
-    results = undisturbed.run.folder / "results"
-    shutil.rmtree(results)
-    shutil.copytree(undisturbed.kept, results)
+    for part in KEPT:
+        shutil.rmtree(undisturbed.run.folder / part)
+        shutil.copytree(undisturbed.kept / part, undisturbed.run.folder / part)
     return undisturbed.run
 
 
@@ -114,6 +117,44 @@ def test_a_training_that_is_killed_goes_on(before_training, undisturbed):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "going on after epoch" in done.stdout + done.stderr
     assert_same(before_training, undisturbed)
+
+
+def test_a_training_that_is_killed_begins_anew_with_fewer_epochs(before_training):
+    """Fewer than the checkpoint may have: the weights are those of an undisturbed run."""
+    config = before_training.folder / "config/config.yaml"
+    process = started(before_training, MODEL)
+    wait_for(before_training.folder / CHECKPOINT, process)
+    training_of(process).kill()
+    process.communicate()
+    try:
+        config.write_text(CONFIG.replace("n_epochs: 600", "n_epochs: 20"))
+        done = before_training.snakemake(MODEL)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "is of other data, settings or versions, so training begins anew" in done.stdout + done.stderr
+        found = weights(before_training.folder / MODEL)
+        shutil.rmtree(before_training.folder / "results/spamosaic")
+        assert before_training.snakemake(MODEL).returncode == 0
+        assert weights(before_training.folder / MODEL) == found
+    finally:
+        config.write_text(CONFIG)
+
+
+def test_a_damaged_model_is_named_and_made_anew_once_deleted(finished, undisturbed):
+    path = finished.folder / MODEL
+    damaged = bytearray(path.read_bytes())
+    damaged[-100] ^= 1
+    path.write_bytes(damaged)
+    (finished.folder / "results/spamosaic/seed-1234/embedding.h5mu").unlink()
+    done = finished.snakemake(*TARGETS)
+    text = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert f"{MODEL}: can't be read as a model" in text
+    assert "delete this file and run again" in text
+    assert "Traceback" not in text
+    path.unlink()
+    done = finished.snakemake(*TARGETS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_same(finished, undisturbed)
 
 
 def test_a_snakemake_that_is_killed_leaves_nothing_behind_that_harms(before_training, undisturbed):

@@ -48,7 +48,7 @@ def test_domains_are_found(demo):
     values = metrics.set_index(["metric", "scope"])["value"]
     assert values["ARI", "all"] > 0.6
     assert values["ARI", "slice:s1"] > 0.7
-    assert values["FOSCTTM", "s1:rna~adt"] < 0.1
+    assert values["FOSCTTM (training pairs)", "s1:rna~adt"] < 0.1
     assert values["iLISI", "all"] > 0.2
     domains = pd.read_csv(demo.folder / "results/spamosaic/seed-1234/domains.tsv", sep="\t")
     assert domains.columns[:3].tolist() == ["spot", "slice", "domain"]

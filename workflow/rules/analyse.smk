@@ -10,6 +10,7 @@ rule cluster:
     output:
         **n_domains_curve(),
         domains=ensure("<results>/{method}/seed-{seed}/domains.tsv", non_empty=True),
+        versions=ensure("<results>/logs/cluster/{method}.seed-{seed}.versions.json", non_empty=True),
     log:
         "<results>/logs/cluster/{method}.seed-{seed}.log",
     benchmark:
@@ -62,6 +63,7 @@ rule impute:
         library=library("impute"),
     output:
         ensure("<results>/{method}/seed-{seed}/imputed/{slice}.{modality}.h5ad", non_empty=True),
+        versions=ensure("<results>/logs/impute/{method}.seed-{seed}.{slice}.{modality}.versions.json", non_empty=True),
     log:
         "<results>/logs/impute/{method}.seed-{seed}.{slice}.{modality}.log",
     benchmark:
@@ -89,6 +91,7 @@ rule evaluate:
         library=library("evaluate"),
     output:
         ensure("<results>/{method}/seed-{seed}/metrics.tsv", non_empty=True),
+        versions=ensure("<results>/logs/evaluate/{method}.seed-{seed}.versions.json", non_empty=True),
     log:
         "<results>/logs/evaluate/{method}.seed-{seed}.log",
     benchmark:

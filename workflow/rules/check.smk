@@ -11,6 +11,7 @@ rule check_fold:
         library=library("check_fold"),
     output:
         ensure("<results>/check/folds/{slice}.{modality}.{part}.h5ad", non_empty=True),
+        versions=ensure("<results>/logs/check_fold/{slice}.{modality}.{part}.versions.json", non_empty=True),
     log:
         "<results>/logs/check_fold/{slice}.{modality}.{part}.log",
     benchmark:

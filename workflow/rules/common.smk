@@ -5,7 +5,6 @@ import re
 import sys
 from pathlib import Path
 
-from snakemake import __version__ as snakemake_version
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
@@ -246,6 +245,25 @@ def digest(settings):
 def counted():
     """Modalities with counts, which quality control and markers need."""
     return [name for name, modality in config["modalities"].items() if modality["kind"] != "features"]
+
+
+def recorded_versions():
+    """What the jobs on which the results hang recorded of the versions they ran with, beside their logs."""
+    ours, run = "spamosaic" in config["methods"], "{method}.seed-{seed}"
+    jobs = [
+        *measured("qc/{slice}.{modality}"),
+        *collect("reduce/{modality}", modality=SHEET.modalities),
+        *(collect("build_graph/{modality}", modality=SHEET.modalities) if ours else []),
+        *(collect("{rule}/seed-{seed}", rule=["train", "embed"], seed=config["seeds"]) if ours else []),
+        *collect(f"embed_peer/{run}", method=PEERS, seed=config["seeds"]),
+        *(f"check_fold/{slice}.{modality}.{part}" for slice, modality, part in FOLDS),
+        *collect(
+            [f"cluster/{run}", *missing(f"impute/{run}.{{slice}}.{{modality}}"), f"evaluate/{run}"],
+            method=config["methods"],
+            seed=config["seeds"],
+        ),
+    ]
+    return [f"<results>/logs/{job}.versions.json" for job in jobs]
 
 
 def main_figures():

@@ -315,6 +315,7 @@ rule plot_metrics:
     """Set the metrics of a run in a table."""
     input:
         metrics="<results>/{method}/seed-{seed}/metrics.tsv",
+        foscttm=check_results("foscttm"),
         library=library("plot_metrics"),
     output:
         svg=ensure("<results>/{method}/seed-{seed}/figures/metrics.svg", non_empty=True),
@@ -405,6 +406,7 @@ rule overview:
         ),
         domains=f"{FIRST_RUN}/domains.tsv",
         figures=main_figures(),
+        versions=recorded_versions(),
         library=library("overview"),
     output:
         # With its figures, for workflow.rst, which finds it beside the other.
@@ -429,7 +431,6 @@ rule overview:
         # anew when that changes.
         settings=digest(config),
         columns=SHEET.columns,
-        versions={"Snakemake": snakemake_version},
     message:
         "Writing the report's first page"
     script:

@@ -9,6 +9,7 @@ rule build_graph:
         library=library("build_graph"),
     output:
         ensure("<results>/graph/{modality}.h5ad", non_empty=True),
+        versions=ensure("<results>/logs/build_graph/{modality}.versions.json", non_empty=True),
     log:
         "<results>/logs/build_graph/{modality}.log",
     benchmark:
@@ -36,6 +37,7 @@ rule train:
     output:
         model=ensure("<results>/spamosaic/seed-{seed}/model.safetensors", non_empty=True),
         history=ensure("<results>/spamosaic/seed-{seed}/history.tsv", non_empty=True),
+        versions=ensure("<results>/logs/train/seed-{seed}.versions.json", non_empty=True),
     log:
         "<results>/logs/train/seed-{seed}.log",
     benchmark:
@@ -65,6 +67,7 @@ rule embed:
         library=library("embed"),
     output:
         ensure("<results>/spamosaic/seed-{seed}/embedding.h5mu", non_empty=True),
+        versions=ensure("<results>/logs/embed/seed-{seed}.versions.json", non_empty=True),
     log:
         "<results>/logs/embed/seed-{seed}.log",
     conda:

@@ -12,7 +12,8 @@ rule embed_peer:
         script=peer_script,
         library=lambda wildcards: reached(peer_script(wildcards))[0],
     output:
-        ensure("<results>/{method}/seed-{seed}/embedding.h5mu", non_empty=True),
+        embedding=ensure("<results>/{method}/seed-{seed}/embedding.h5mu", non_empty=True),
+        versions=ensure("<results>/logs/embed_peer/{method}.seed-{seed}.versions.json", non_empty=True),
     log:
         "<results>/logs/embed_peer/{method}.seed-{seed}.log",
     benchmark:
@@ -36,4 +37,4 @@ rule embed_peer:
     shell:
         "{params.python:q} {input.script:q} --slices {input.slices:q} --reduced {input.reduced:q}"
         " --settings {params.settings:q} --seed {wildcards.seed} --threads {params.threads} --log {log:q}"
-        " --output {output:q}"
+        " --output {output.embedding:q}"

@@ -89,6 +89,7 @@ rule qc:
         h5ad=ensure("<results>/qc/{slice}.{modality}.h5ad", non_empty=True),
         summary=ensure("<results>/qc/{slice}.{modality}.json", non_empty=True),
         spots=ensure("<results>/qc/{slice}.{modality}.tsv", non_empty=True),
+        versions=ensure("<results>/logs/qc/{slice}.{modality}.versions.json", non_empty=True),
     log:
         "<results>/logs/qc/{slice}.{modality}.log",
     benchmark:
@@ -161,6 +162,7 @@ rule reduce:
         library=library("reduce"),
     output:
         ensure("<results>/reduced/{modality}.h5ad", non_empty=True),
+        versions=ensure("<results>/logs/reduce/{modality}.versions.json", non_empty=True),
     log:
         "<results>/logs/reduce/{modality}.log",
     benchmark:
