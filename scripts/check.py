@@ -7,7 +7,9 @@ with job(snakemake.log[0]):
 
     from mosaic import files, spots, verdict
 
-    found = [[pd.read_csv(path, sep="\t") for path in snakemake.input[name]] for name in ("features", "foscttm")]
+    found = [
+        [pd.read_csv(path, sep="\t") for path in snakemake.input[name]] for name in ("features", "foscttm", "folds")
+    ]
     metrics = pd.read_csv(snakemake.input.metrics, sep="\t")
     domains = spots.read_table(snakemake.input.domains)
     checks = verdict.verdicts(metrics, domains, *found)

@@ -41,7 +41,9 @@ def checked(made: Mosaic) -> tuple[dict[str, selfcheck.Summary], dict]:
     scored = {}
     for fold in made.sheet.folds(3):
         linked = (made.sheet.without(*fold[:2]) if fold[2] == 0 else made.sheet).linked(fold[1])
-        scored.setdefault(fold[1], []).append(selfcheck.run_fold(reduced, graphs, counts, fold, linked=linked, **FOLD))
+        scored.setdefault(fold[1], []).append(
+            selfcheck.try_fold(reduced, graphs, counts, fold, linked=linked, **FOLD).scored
+        )
     return {modality: selfcheck.summarise(folds) for modality, folds in scored.items()}, graphs
 
 
@@ -118,7 +120,7 @@ def test_scores_are_those_written_out(easy, monkeypatch):
 
     monkeypatch.setattr(selfcheck, "_score", spied)
     monkeypatch.setattr(selfcheck, "_BLOCK_VALUES", 66 * 7)
-    scored = selfcheck.run_fold(reduced, graphs, counts, ("s1", "adt", 2), linked=[("s1", "s3")], **FOLD)
+    scored = selfcheck.run_fold(reduced, graphs, counts, ("s1", "adt", 2), linked=[("s1", "s3")], **FOLD).scored
     measured, imputed = seen["measured"], seen["imputed"].toarray().astype(float)
     features = selfcheck.summarise([scored]).features
     for number in range(measured.shape[1]):
@@ -160,7 +162,7 @@ def test_the_hidden_counts_play_no_part(easy):
     wrong.layers["counts"] = values.tocsr()
     errors = []
     for own in (counts, counts | {"adt": [wrong, counts["adt"][1]]}):
-        scored = selfcheck.run_fold(reduced, graphs, own, ("s1", "adt", 1), linked=[("s1", "s3")], **FOLD)
+        scored = selfcheck.run_fold(reduced, graphs, own, ("s1", "adt", 1), linked=[("s1", "s3")], **FOLD).scored
         errors.append(np.asarray(scored.varm["moments"])[:, 0])  # sums of what was imputed
         np.testing.assert_array_equal(scored.obs_names.sort_values(), hidden.sort_values())
     np.testing.assert_allclose(*errors)
@@ -215,8 +217,58 @@ def test_a_modality_that_nothing_else_measured_cannot_be_hidden(easy):
     made, _, graphs = easy
     reduced = made.reduced()
     alone = {"rna": reduced["rna"], "adt": reduced["adt"][reduced["adt"].obs["slice"] == "s1"].copy()}
-    with pytest.raises(InputError, match=r"slice s1: adt can't be hidden.*\n.*checks.n_folds"):
+    with pytest.raises(InputError, match="slice s1: adt can't be hidden, as no other spot measured it"):
         selfcheck.run_fold(alone, graphs, {}, ("s1", "adt", 0), linked=[], **FOLD)
+
+
+def test_a_fold_that_cannot_be_made_is_left_out_and_said(easy, tmp_path):
+    made, _, graphs = easy
+    reduced = made.reduced()
+    counts = {m: [made.slices[name, m] for name in made.sheet.slices_of(m)] for m in made.sheet.modalities}
+    # All of the only bridge slice is hidden, so that no spot is left by which the modalities could be aligned.
+    whole = selfcheck.try_fold(
+        reduced, graphs, counts, ("s1", "adt", 1), linked=[("s1", "s3")], **FOLD | {"n_stripes": 1}
+    )
+    stripe = selfcheck.try_fold(reduced, graphs, counts, ("s1", "adt", 1), linked=[("s1", "s3")], **FOLD)
+    for name, adata in {"whole": whole.scored, "stripe": stripe.scored, "empty": whole.embedding}.items():
+        spots.write(adata, tmp_path / f"{name}.h5ad")
+    whole, stripe = (spots.read(tmp_path / f"{name}.h5ad") for name in ("whole", "stripe"))
+    assert spots.read(tmp_path / "empty.h5ad").n_obs == 0
+
+    both = selfcheck.summarise([whole, stripe])
+    pd.testing.assert_frame_equal(both.features, selfcheck.summarise([stripe]).features)
+    assert both.folds["way"].tolist() == ["imputed", "mean", "neighbors", "left out"]
+    assert "bridge" in both.folds["left_out"].iloc[-1]
+
+    none = selfcheck.summarise([whole])
+    assert list(none.features.columns) == list(both.features.columns)
+    assert none.features.empty
+    metrics = pd.DataFrame({"metric": ["iLISI"], "scope": ["all"], "value": [0.5]})
+    found = verdict.verdicts(
+        metrics,
+        both.foscttm.assign(slice="s1", domain=0),
+        *([table] for table in none[:1]),
+        [none.foscttm],
+        [none.folds],
+    )
+    assert found["status"].tolist() == ["pass", "not checked", "not checked"]
+    assert "left out: s1.adt.1 (" in found["advice"].iloc[-1]
+
+
+def test_protein_on_a_part_of_a_bridge_slice(easy):
+    """Stripes are cut where both modalities are, so that each fold leaves the others to align by."""
+
+    def left_third(name, modality, adata):
+        if (name, modality) == ("s1", "adt"):
+            adata = adata[adata.obsm["spatial"][:, 0] < np.quantile(adata.obsm["spatial"][:, 0], 1 / 3)].copy()
+        return adata
+
+    made = simulated(EASY, KINDS, change=left_third)
+    n_both = made.slices["s1", "adt"].n_obs
+    assert n_both < 150
+    for summary in checked(made)[0].values():
+        assert (summary.features["n_spots"] == n_both).all()
+        assert summary.folds["left_out"].eq("").all()
 
 
 def test_intervals_from_the_errors_of_hidden_spots(easy, tmp_path):

@@ -66,7 +66,8 @@ CHECKS = (
             "less, and see whether a larger train.T helps.",
             "fail": "Modalities of one spot are hardly nearer than those of others. Do the barcodes of the two files "
             "name the same spots? Does each modality show the tissue at all?",
-            "not checked": "No bridge slice, checks.imputation is off, or not this workflow's own method.",
+            "not checked": "No bridge slice in which anything could be hidden, checks.imputation is off, or not this "
+            "workflow's own method.",
         },
     ),
     Check(
@@ -79,14 +80,19 @@ CHECKS = (
             "warn": "Most features are imputed no better than by their mean: use those with better_than_mean in var.",
             "fail": "Hardly any feature can be imputed: don't use imputed counts. Does the modality vary over the "
             "tissue, and was it measured deep enough?",
-            "not checked": "No bridge slice, checks.imputation is off, or not this workflow's own method.",
+            "not checked": "No bridge slice in which anything could be hidden, checks.imputation is off, or not this "
+            "workflow's own method.",
         },
     ),
 )
 
 
 def verdicts(
-    metrics: pd.DataFrame, domains: pd.DataFrame, features: Sequence[pd.DataFrame], foscttm: Sequence[pd.DataFrame]
+    metrics: pd.DataFrame,
+    domains: pd.DataFrame,
+    features: Sequence[pd.DataFrame],
+    foscttm: Sequence[pd.DataFrame],
+    folds: Sequence[pd.DataFrame] = (),
 ) -> pd.DataFrame:
     """Answer every check.
 
@@ -96,7 +102,7 @@ def verdicts(
         As ``metrics.evaluate`` gives them.
     domains
         ``slice`` and ``domain`` of each spot.
-    features, foscttm
+    features, foscttm, folds
         As ``selfcheck.summarise`` gives them, of each modality; none where nothing was hidden.
 
     Returns
@@ -106,7 +112,8 @@ def verdicts(
     """
     ilisi = metrics.loc[(metrics["metric"] == "iLISI") & (metrics["scope"] == "all"), "value"]
     unseen = [value for table in foscttm for value in table["foscttm"]]
-    better = [table["better_than_mean"].mean() for table in features]
+    better = [table["better_than_mean"].mean() for table in features if len(table)]
+    left_out = [row for table in folds for row in table[table["way"] == "left out"].itertuples()]
     values = (
         float(ilisi.iloc[0]) if len(ilisi) else np.nan,
         float(np.mean(unseen)) if unseen else np.nan,
@@ -121,6 +128,9 @@ def verdicts(
         if check.name == "slices mix" and (alone := domains_alone(domains)):
             named = ", ".join(f"{domain} in {name}" for domain, name in alone.items())
             advice += f" Domains that live in one slice only: {named}."
+        if check.name == "imputation" and left_out:
+            named = "; ".join(f"{row.fold} ({row.left_out})" for row in left_out)
+            advice += f" Folds (slice.modality.part) that could not be made and are left out: {named}."
         bounds = f"{signs[0]} {check.good:g}", f"{signs[1]} {check.bad:g}"
         rows.append((check.name, status, value, *bounds, check.meaning, advice))
     return pd.DataFrame(rows, columns=["check", "status", "value", "good", "bad", "meaning", "advice"])

@@ -10,7 +10,8 @@ rule check_fold:
         counts=fold_counts,
         library=library("check_fold"),
     output:
-        ensure("<results>/check/folds/{slice}.{modality}.{part}.h5ad", non_empty=True),
+        scored=ensure("<results>/check/folds/{slice}.{modality}.{part}.h5ad", non_empty=True),
+        embedding=ensure("<results>/check/folds/{slice}.{modality}.{part}.embedding.h5ad", non_empty=True),
     log:
         "<results>/logs/check_fold/{slice}.{modality}.{part}.log",
     benchmark:
@@ -68,6 +69,7 @@ rule check:
         domains="<results>/{method}/seed-{seed}/domains.tsv",
         features=check_results("features"),
         foscttm=check_results("foscttm"),
+        folds=check_results("folds"),
         library=library("check"),
     output:
         checks=ensure("<results>/{method}/seed-{seed}/checks.tsv", non_empty=True),
