@@ -12,6 +12,7 @@ with job(snakemake.log[0]):
     ]
     metrics = pd.read_csv(snakemake.input.metrics, sep="\t")
     domains = spots.read_table(snakemake.input.domains)
-    checks = verdict.verdicts(metrics, domains, *found)
+    calls = pd.read_csv(snakemake.input.calls, sep="\t", keep_default_na=False)
+    checks = verdict.verdicts(metrics, domains, *found, calls=calls)
     files.write_table(checks, snakemake.output.checks, index=False, na_rep="NA", float_format="%.6g")
     files.write_table(verdict.composition(domains), snakemake.output.composition, float_format="%.6g")

@@ -8,8 +8,8 @@ from scipy import sparse
 from scipy.stats import pearsonr
 from sklearn.metrics import roc_auc_score
 
-from datasets import Mosaic, simulated
-from mosaic import impute, metrics, selfcheck, settings, spots, training, verdict
+from datasets import Mosaic, changed, simulated
+from mosaic import cluster, confidence, impute, metrics, selfcheck, settings, spots, training, verdict
 from mosaic.errors import InputError
 
 # Deep counts of three domains: as easy as it gets.
@@ -91,7 +91,7 @@ def test_stripes_are_compact_and_share_all_spots():
 
 def test_hidden_counts_are_found_again(easy):
     _, summaries, _ = easy
-    assert set(lights(summaries).values()) == {"pass"}
+    assert set(lights(summaries).values()) == {"pass", "not checked"}
     for summary in summaries.values():
         features = summary.features
         assert features["better_than_mean"].mean() > 0.7
@@ -251,8 +251,8 @@ def test_a_fold_that_cannot_be_made_is_left_out_and_said(easy, tmp_path):
         [none.foscttm],
         [none.folds],
     )
-    assert found["status"].tolist() == ["pass", "not checked", "not checked"]
-    assert "left out: s1.adt.1 (" in found["advice"].iloc[-1]
+    assert found["status"].tolist() == ["pass", *["not checked"] * 3]
+    assert "left out: s1.adt.1 (" in found.set_index("check")["advice"]["imputation"]
 
 
 def test_protein_on_a_part_of_a_bridge_slice(easy):
@@ -269,6 +269,46 @@ def test_protein_on_a_part_of_a_bridge_slice(easy):
     for summary in checked(made)[0].values():
         assert (summary.features["n_spots"] == n_both).all()
         assert summary.folds["left_out"].eq("").all()
+
+
+def test_confidence_knows_the_domain_that_a_modality_cannot_see():
+    """RNA takes c for b: in s2 the posterior knows nothing of it, and the confidence does."""
+    blind = changed(EASY, {"modalities": {"rna": {"looks_like": {"c": "b"}}}})
+    made = simulated(blind, KINDS)
+    reduced = made.reduced()
+    graphs = made.graphs(reduced)
+    counts = {m: [made.slices[name, m] for name in made.sheet.slices_of(m)] for m in made.sheet.modalities}
+    longer = TRAIN | {"n_epochs": 100}
+    encoders = training.fit(graphs, seed=0, **longer)[0]
+    mdata = training.embed(graphs, encoders, longer)
+    found = cluster.cluster_domains(mdata.obsm[spots.LATENT], n_domains=3, seed=0)
+    domains = mdata.obs[["slice"]].assign(domain=found.labels, probability=found.probability)
+    folds = [fold for fold in made.sheet.folds(3) if fold[1] == "adt"]
+    own = FOLD | {"train_settings": longer}
+    done = [selfcheck.try_fold(reduced, graphs, counts, fold, linked=[("s1", "s3")], **own) for fold in folds]
+    calls = confidence.together(
+        confidence.hidden_calls(domains, mdata.obs["modalities"], fold.embedding) for fold in done
+    )
+    assert len(calls) == 400
+    table = confidence.calibrate(domains, mdata.obs["modalities"], calls)
+
+    truth = spots.annotation({name: adata.obs for name, adata in graphs.items()}, mdata.obs_names, "domain")
+    names = pd.crosstab(domains["domain"], truth).idxmax(axis=1)
+    right = domains["domain"].map(names) == truth
+    s2 = table[table["slice"] == "s2"].assign(right=right, truth=truth)
+    unseen = s2[s2["truth"].isin(["b", "c"])]
+    assert unseen["right"].mean() < 0.8
+    assert unseen["probability"].median() > 0.9
+    assert unseen["confidence"].median() < 0.75
+    sure = s2[s2["confidence"] > 0.9]
+    assert len(sure) > 80
+    assert sure["right"].mean() > 0.9
+    pairs = confidence.taken_for_others(
+        confidence.called_by(calls), domains.assign(modalities=mdata.obs["modalities"].astype(str))
+    )
+    (sentence, *_) = verdict.not_told_apart(pairs)
+    both = sorted(int(domain) for domain, name in names.items() if name in "bc")
+    assert sentence.startswith(f"In s2 (rna alone) domains {both[0]} and {both[1]} can't be told apart: ")
 
 
 def test_intervals_from_the_errors_of_hidden_spots(easy, tmp_path):
