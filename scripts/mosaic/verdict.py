@@ -198,15 +198,14 @@ def not_told_apart(taken: pd.DataFrame) -> list[str]:
         As ``confidence.taken_for_others`` gives them.
     """
     pairs = {}
-    for row in taken[taken["share"] > LEAST_SHARE].itertuples():
-        low, high = sorted([row.called, row.domain])
-        pairs.setdefault((row.slices, row.modalities, low, high), []).append(
-            f"{row.share:.0%} of hidden spots called {row.called} are {row.domain} by all modalities"
-        )
+    for row in taken[taken["n_spots"] > 0].itertuples():
+        pairs.setdefault((row.slices, row.modalities, *sorted([row.called, row.domain])), []).append(row)
+    pairs = {pair: rows for pair, rows in pairs.items() if rows[0].share > LEAST_SHARE}
     sentences = [
         f"In {slices} ({' and '.join(own.split('+'))} alone) domains {low} and {high} can't be told apart: "
-        f"{', '.join(shares)}."
-        for (slices, own, low, high), shares in list(pairs.items())[:_MOST_PAIRS]
+        + ", ".join(f"{row.share:.0%} of hidden spots called {row.called} are {row.domain}" for row in rows)
+        + " by all modalities."
+        for (slices, own, low, high), rows in list(pairs.items())[:_MOST_PAIRS]
     ]
     more = len(pairs) - len(sentences)
     return [*sentences, f"And {more} more: calls.tsv has all shares."] if more else sentences

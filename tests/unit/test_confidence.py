@@ -126,3 +126,14 @@ def test_few_hidden_spots_name_no_pair(run):
     few = confidence.called_by(confidence.hidden_calls(domains, modalities, fold_of(run, np.arange(N, 3 * N, 10))))
     assert few["n_spots"].sum() == 8
     assert confidence.taken_for_others(few, domains.assign(modalities=modalities)).empty
+
+
+def test_without_folds_the_tables_are_empty(tmp_path):
+    shares = confidence.called_by(confidence.together([]))
+    assert shares.columns.tolist() == confidence.CALLS
+    shares.to_csv(tmp_path / "calls.tsv", sep="\t", index=False)
+    again = pd.read_csv(tmp_path / "calls.tsv", sep="\t", keep_default_na=False)
+    metrics = pd.DataFrame({"metric": ["iLISI"], "scope": ["all"], "value": [0.5]})
+    spots = pd.DataFrame({"slice": ["s1"], "modalities": ["rna"], "domain": [0]})
+    found = verdict.verdicts(metrics, spots, [], [], calls=again).set_index("check")
+    assert found.loc["domains told apart", "status"] == "not checked"

@@ -84,7 +84,7 @@ def test_demo_makes_its_slices(tmp_path):
     assert jobs["check_fold"] == 6
     assert jobs["rank_markers"] == jobs["plot_markers"] == 2
     assert jobs["enforce"] == 0
-    assert sum(jobs.values()) == 52
+    assert sum(jobs.values()) == 53
 
 
 def test_seeds_multiply_what_hangs_on_them(tmp_path):
@@ -107,6 +107,7 @@ def test_seeds_multiply_what_hangs_on_them(tmp_path):
         "plot_imputed",
         "plot_metrics",
         "check",
+        "confidence",
         "plot_checks",
         "check_fold",  # with the first seed alone, on six folds
     }
