@@ -9,7 +9,7 @@ with job(snakemake.log[0], threads=snakemake.params.threads):
 
     torch.set_num_threads(snakemake.params.threads)
     names, parts = snakemake.params.modalities, snakemake.wildcards
-    scored = selfcheck.run_fold(
+    fold = selfcheck.try_fold(
         dict(zip(names, map(spots.read, snakemake.input.reduced), strict=True)),
         dict(zip(names, map(spots.read, snakemake.input.graphs), strict=True)),
         spots.read_slices(snakemake.input.counts),
@@ -21,4 +21,5 @@ with job(snakemake.log[0], threads=snakemake.params.threads):
         impute_settings=snakemake.params.impute,
         seed=snakemake.params.seed,
     )
-    spots.write(scored, snakemake.output[0])
+    spots.write(fold.scored, snakemake.output.scored)
+    spots.write(fold.embedding, snakemake.output.embedding)

@@ -13,4 +13,6 @@ with job(snakemake.log[0]):
         **snakemake.params.settings,
     )
     scores = spots.read_table(snakemake.input.scores, index="feature") if snakemake.input.scores else None
-    impute.write_imputed(imputation, snakemake.output[0], scores)
+    # Without a row where every fold was left out.
+    known = scores is not None and len(scores) > 0
+    impute.write_imputed(imputation, snakemake.output[0], scores if known else None)

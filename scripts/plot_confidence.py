@@ -11,7 +11,13 @@ with job(snakemake.log[0]):
     table = spots.read_table(snakemake.input.spots, embedding.obs_names)
     members = {name: (table["slice"] == name).to_numpy() for name in snakemake.params.slices}
     agreement = pd.read_csv(snakemake.input.agreement, sep="\t")
-    label = "share of seeds that agree" if len(agreement) else "posterior probability"
+    label = "confidence, mean over the seeds" if len(agreement) else "confidence"
+    # By half of its spots: a few that quality control left with fewer modalities say nothing of a slice.
+    unchecked = [name for name, rows in members.items() if table.loc[rows, "calibrated"].mean() < 0.5]
+    if unchecked:
+        label += ": by the clustering alone in " + (
+            "every slice" if len(unchecked) == len(members) else ", ".join(map(drawing.fit, unchecked))
+        )
     figure = maps.confidence_on_tissue(
         {name: embedding.obsm["spatial"][rows] for name, rows in members.items()},
         {name: table.loc[rows, "confidence"].to_numpy() for name, rows in members.items()},

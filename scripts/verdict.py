@@ -7,9 +7,12 @@ with job(snakemake.log[0]):
 
     from mosaic import files, spots, verdict
 
-    found = [[pd.read_csv(path, sep="\t") for path in snakemake.input[name]] for name in ("features", "foscttm")]
+    found = [
+        [pd.read_csv(path, sep="\t") for path in snakemake.input[name]] for name in ("features", "foscttm", "folds")
+    ]
     metrics = pd.read_csv(snakemake.input.metrics, sep="\t")
     domains = spots.read_table(snakemake.input.domains)
-    checks = verdict.verdicts(metrics, domains, *found)
+    calls = pd.read_csv(snakemake.input.calls, sep="\t", keep_default_na=False)
+    checks = verdict.verdicts(metrics, domains, *found, calls=calls)
     files.write_table(checks, snakemake.output.checks, index=False, na_rep="NA", float_format="%.6g")
     files.write_table(verdict.composition(domains), snakemake.output.composition, float_format="%.6g")

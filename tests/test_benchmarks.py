@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pandas as pd
+import reliability
 import speed
 
 
@@ -34,3 +35,22 @@ def test_speed_shows_who_ran_out_of_memory(tmp_path):
     assert "- training epoch: 1.00" in text
     speed.draw(table, tmp_path / "speed.svg")
     assert (tmp_path / "speed.svg").stat().st_size > 1000
+
+
+def test_reliability_counts_who_is_right():
+    names = [f"s1:{number}" for number in range(8)]
+    table = pd.DataFrame(
+        {
+            "domain": [1, 1, 1, 0, 0, 0, 0, 0],
+            "probability": 0.95,
+            "agreement": [0.5] * 4 + [np.nan] * 4,
+            "confidence": [0.4] * 4 + [0.95] * 4,
+        },
+        index=names,
+    )
+    truth = pd.Series(["a", "a", "b", "b", "b", "b", "b", None], index=names)
+    found = reliability.reliability(table, truth).set_index(["spots", "by", "up_to"])
+    assert found.loc[("checked", "probability", 1.0)].tolist() == [0.75, 4]
+    assert found.loc[("checked", "confidence", 0.5)].tolist() == [0.75, 4]
+    assert found.loc[("all", "confidence", 1.0)].tolist() == [1, 3]
+    assert found.loc[("all", "confidence", 0.9), "n_spots"] == 0

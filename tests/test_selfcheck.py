@@ -8,8 +8,8 @@ from scipy import sparse
 from scipy.stats import pearsonr
 from sklearn.metrics import roc_auc_score
 
-from datasets import Mosaic, simulated
-from mosaic import impute, metrics, selfcheck, settings, spots, training, verdict
+from datasets import Mosaic, changed, simulated
+from mosaic import cluster, confidence, impute, metrics, selfcheck, settings, spots, training, verdict
 from mosaic.errors import InputError
 
 # Deep counts of three domains: as easy as it gets.
@@ -41,7 +41,9 @@ def checked(made: Mosaic) -> tuple[dict[str, selfcheck.Summary], dict]:
     scored = {}
     for fold in made.sheet.folds(3):
         linked = (made.sheet.without(*fold[:2]) if fold[2] == 0 else made.sheet).linked(fold[1])
-        scored.setdefault(fold[1], []).append(selfcheck.run_fold(reduced, graphs, counts, fold, linked=linked, **FOLD))
+        scored.setdefault(fold[1], []).append(
+            selfcheck.try_fold(reduced, graphs, counts, fold, linked=linked, **FOLD).scored
+        )
     return {modality: selfcheck.summarise(folds) for modality, folds in scored.items()}, graphs
 
 
@@ -89,7 +91,7 @@ def test_stripes_are_compact_and_share_all_spots():
 
 def test_hidden_counts_are_found_again(easy):
     _, summaries, _ = easy
-    assert set(lights(summaries).values()) == {"pass"}
+    assert set(lights(summaries).values()) == {"pass", "not checked"}
     for summary in summaries.values():
         features = summary.features
         assert features["better_than_mean"].mean() > 0.7
@@ -118,7 +120,7 @@ def test_scores_are_those_written_out(easy, monkeypatch):
 
     monkeypatch.setattr(selfcheck, "_score", spied)
     monkeypatch.setattr(selfcheck, "_BLOCK_VALUES", 66 * 7)
-    scored = selfcheck.run_fold(reduced, graphs, counts, ("s1", "adt", 2), linked=[("s1", "s3")], **FOLD)
+    scored = selfcheck.run_fold(reduced, graphs, counts, ("s1", "adt", 2), linked=[("s1", "s3")], **FOLD).scored
     measured, imputed = seen["measured"], seen["imputed"].toarray().astype(float)
     features = selfcheck.summarise([scored]).features
     for number in range(measured.shape[1]):
@@ -162,7 +164,7 @@ def test_the_hidden_counts_play_no_part(easy):
     wrong.layers["counts"] = values.tocsr()
     errors = []
     for own in (counts, counts | {"adt": [wrong, counts["adt"][1]]}):
-        scored = selfcheck.run_fold(reduced, graphs, own, ("s1", "adt", 1), linked=[("s1", "s3")], **FOLD)
+        scored = selfcheck.run_fold(reduced, graphs, own, ("s1", "adt", 1), linked=[("s1", "s3")], **FOLD).scored
         errors.append(np.asarray(scored.varm["moments"])[:, 0])  # sums of what was imputed
         np.testing.assert_array_equal(scored.obs_names.sort_values(), hidden.sort_values())
     np.testing.assert_allclose(*errors)
@@ -217,8 +219,98 @@ def test_a_modality_that_nothing_else_measured_cannot_be_hidden(easy):
     made, _, graphs = easy
     reduced = made.reduced()
     alone = {"rna": reduced["rna"], "adt": reduced["adt"][reduced["adt"].obs["slice"] == "s1"].copy()}
-    with pytest.raises(InputError, match=r"slice s1: adt can't be hidden.*\n.*checks.n_folds"):
+    with pytest.raises(InputError, match="slice s1: adt can't be hidden, as no other spot measured it"):
         selfcheck.run_fold(alone, graphs, {}, ("s1", "adt", 0), linked=[], **FOLD)
+
+
+def test_a_fold_that_cannot_be_made_is_left_out_and_said(easy, tmp_path):
+    made, _, graphs = easy
+    reduced = made.reduced()
+    counts = {m: [made.slices[name, m] for name in made.sheet.slices_of(m)] for m in made.sheet.modalities}
+    # All of the only bridge slice is hidden, so that no spot is left by which the modalities could be aligned.
+    whole = selfcheck.try_fold(
+        reduced, graphs, counts, ("s1", "adt", 1), linked=[("s1", "s3")], **FOLD | {"n_stripes": 1}
+    )
+    stripe = selfcheck.try_fold(reduced, graphs, counts, ("s1", "adt", 1), linked=[("s1", "s3")], **FOLD)
+    for name, adata in {"whole": whole.scored, "stripe": stripe.scored, "empty": whole.embedding}.items():
+        spots.write(adata, tmp_path / f"{name}.h5ad")
+    whole, stripe = (spots.read(tmp_path / f"{name}.h5ad") for name in ("whole", "stripe"))
+    assert spots.read(tmp_path / "empty.h5ad").n_obs == 0
+
+    both = selfcheck.summarise([whole, stripe])
+    pd.testing.assert_frame_equal(both.features, selfcheck.summarise([stripe]).features)
+    assert both.folds["way"].tolist() == ["imputed", "mean", "neighbors", "left out"]
+    assert "bridge" in both.folds["left_out"].iloc[-1]
+
+    none = selfcheck.summarise([whole])
+    assert list(none.features.columns) == list(both.features.columns)
+    assert none.features.empty
+    metrics = pd.DataFrame({"metric": ["iLISI"], "scope": ["all"], "value": [0.5]})
+    found = verdict.verdicts(
+        metrics,
+        both.foscttm.assign(slice="s1", domain=0),
+        *([table] for table in none[:1]),
+        [none.foscttm],
+        [none.folds],
+    )
+    assert found["status"].tolist() == ["pass", *["not checked"] * 3]
+    assert "left out: s1.adt.1 (" in found.set_index("check")["advice"]["imputation"]
+
+
+def test_protein_on_a_part_of_a_bridge_slice(easy):
+    """Stripes are cut where both modalities are, so that each fold leaves the others to align by."""
+
+    def left_third(name, modality, adata):
+        if (name, modality) == ("s1", "adt"):
+            adata = adata[adata.obsm["spatial"][:, 0] < np.quantile(adata.obsm["spatial"][:, 0], 1 / 3)].copy()
+        return adata
+
+    made = simulated(EASY, KINDS, change=left_third)
+    n_both = made.slices["s1", "adt"].n_obs
+    assert n_both < 150
+    for summary in checked(made)[0].values():
+        assert (summary.features["n_spots"] == n_both).all()
+        assert summary.folds["left_out"].eq("").all()
+
+
+def test_confidence_knows_the_domain_that_a_modality_cannot_see():
+    """RNA takes c for b: in s2 the posterior knows nothing of it, and the confidence does."""
+    blind = changed(EASY, {"modalities": {"rna": {"looks_like": {"c": "b"}}}})
+    made = simulated(blind, KINDS)
+    reduced = made.reduced()
+    graphs = made.graphs(reduced)
+    counts = {m: [made.slices[name, m] for name in made.sheet.slices_of(m)] for m in made.sheet.modalities}
+    longer = TRAIN | {"n_epochs": 100}
+    encoders = training.fit(graphs, seed=0, **longer)[0]
+    mdata = training.embed(graphs, encoders, longer)
+    found = cluster.cluster_domains(mdata.obsm[spots.LATENT], n_domains=3, seed=0)
+    domains = mdata.obs[["slice"]].assign(domain=found.labels, probability=found.probability)
+    folds = [fold for fold in made.sheet.folds(3) if fold[1] == "adt"]
+    own = FOLD | {"train_settings": longer}
+    done = [selfcheck.try_fold(reduced, graphs, counts, fold, linked=[("s1", "s3")], **own) for fold in folds]
+    calls = confidence.together(
+        confidence.hidden_calls(domains, mdata.obs["modalities"], fold.embedding) for fold in done
+    )
+    assert len(calls) == 400
+    table = confidence.calibrate(domains, mdata.obs["modalities"], calls)
+
+    truth = spots.annotation({name: adata.obs for name, adata in graphs.items()}, mdata.obs_names, "domain")
+    names = pd.crosstab(domains["domain"], truth).idxmax(axis=1)
+    right = domains["domain"].map(names) == truth
+    s2 = table[table["slice"] == "s2"].assign(right=right, truth=truth)
+    unseen = s2[s2["truth"].isin(["b", "c"])]
+    assert unseen["right"].mean() < 0.8
+    assert unseen["probability"].median() > 0.9
+    assert unseen["confidence"].median() < 0.75
+    sure = s2[s2["confidence"] > 0.9]
+    assert len(sure) > 80
+    assert sure["right"].mean() > 0.9
+    pairs = confidence.taken_for_others(
+        confidence.called_by(calls), domains.assign(modalities=mdata.obs["modalities"].astype(str))
+    )
+    (sentence, *_) = verdict.not_told_apart(pairs)
+    both = sorted(int(domain) for domain, name in names.items() if name in "bc")
+    assert sentence.startswith(f"In s2 (rna alone) domains {both[0]} and {both[1]} can't be told apart: ")
 
 
 def test_intervals_from_the_errors_of_hidden_spots(easy, tmp_path):

@@ -43,7 +43,8 @@ def assemble(
     runs
         Results per method and seed; the first one also fills the plain names.
     consensus
-        Per method ``domain`` of each spot as its seeds agree on it, and ``confidence`` where there is one.
+        Per method ``domain`` of each spot as its seeds agree on it, and ``confidence`` where there is one
+        (see ``consensus.consensus``).
     config
         The configuration with all defaults.
     annotations

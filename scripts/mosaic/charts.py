@@ -377,8 +377,13 @@ def imputation_check(features: pd.DataFrame, coverage: pd.DataFrame) -> Figure:
     Parameters
     ----------
     features, coverage
-        As ``selfcheck.summarise`` gives them.
+        As ``selfcheck.summarise`` gives them; where every fold was left out, the figure says so.
     """
+    if features.empty:
+        figure = Figure(figsize=(4.2, 2 * MARGIN + 2 * LINE))
+        note = "Nothing could be hidden: checks.tsv says why."
+        figure.text(0.5, 0.5, note, ha="center", va="center")
+        return figure
     side, axis, gap = 2.4, 0.55, 0.9
     top, both = MARGIN + 1.5 * LINE, not coverage.empty
     figure = Figure(figsize=(2 * MARGIN + axis + side + both * (gap + side), top + side + 2.6 * LINE + MARGIN))

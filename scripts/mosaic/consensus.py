@@ -16,8 +16,9 @@ class Consensus(NamedTuple):
     Attributes
     ----------
     spots
-        ``slice``, ``domain`` and ``confidence`` of each spot: the share of seeds that put it there; with one seed, the
-        probability that its clustering gave, if it gives one.
+        ``slice``, ``domain`` and ``confidence`` of each spot: the mean over the seeds of their confidence in that
+        domain, 0 for a seed that put the spot elsewhere and 1 where a seed that put it there knows of none; with one
+        seed, its own, if it has one for every spot. ``calibrated``: whether the self-check has a say in it.
     agreement
         ``seed``, ``other`` and the adjusted Rand index ``ARI`` of their domains, for each pair of seeds.
     """
@@ -37,32 +38,37 @@ def consensus(domains: Mapping[int, pd.DataFrame]) -> Consensus:
     Parameters
     ----------
     domains
-        Per seed ``slice`` and ``domain`` of each spot, with ``probability`` where the clustering has one; the same
-        spots in the same order.
+        Per seed ``slice``, ``domain``, ``agreement`` and ``confidence`` of each spot, as ``confidence.calibrate`` gives
+        them; the same spots in the same order.
     """
     tables = list(domains.values())
     labels = np.column_stack([table["domain"].to_numpy() for table in tables])
     rows = [(*pair, adjusted_rand_score(labels[:, i], labels[:, j])) for (i, j), pair in _pairs(list(domains))]
     agreement = pd.DataFrame(rows, columns=["seed", "other", "ARI"])
     spots = tables[0][["slice"]].copy()
+    calibrated = np.all([table["agreement"].notna() for table in tables], axis=0)
     if len(tables) == 1:
         spots["domain"] = labels[:, 0]
-        if "probability" in tables[0]:
-            spots["confidence"] = tables[0]["probability"]
+        if tables[0]["confidence"].notna().all():
+            spots["confidence"] = tables[0]["confidence"]
+            spots["calibrated"] = calibrated
         return Consensus(spots, agreement)
 
     mean = [agreement.loc[(agreement[["seed", "other"]] == seed).any(axis=1), "ARI"].mean() for seed in domains]
     best = int(np.argmax(mean))
     names = np.unique(labels[:, best])
     votes = np.zeros((len(labels), len(names)))
-    for column in range(labels.shape[1]):
+    sure = np.zeros_like(votes)
+    for column, table in enumerate(tables):
         renamed = _renamed(labels[:, column], labels[:, best])
         for number, name in enumerate(names):
             votes[:, number] += renamed == name
+            sure[:, number] += (renamed == name) * table["confidence"].fillna(1)
     # Less than a vote, so that it decides between equals alone.
     tie = votes + 0.5 * (labels[:, [best]] == names)
     spots["domain"] = names[tie.argmax(axis=1)]
-    spots["confidence"] = np.take_along_axis(votes, tie.argmax(axis=1)[:, None], axis=1).ravel() / len(tables)
+    spots["confidence"] = np.take_along_axis(sure, tie.argmax(axis=1)[:, None], axis=1).ravel() / len(tables)
+    spots["calibrated"] = calibrated
     return Consensus(spots, agreement)
 
 

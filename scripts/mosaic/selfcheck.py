@@ -1,7 +1,8 @@
 """How far imputed counts may be believed: measured counts are hidden, imputed from the rest, and compared.
 
 A fold hides one modality in a bridge slice: in the whole slice where the other slices still join the modalities, else
-in one stripe of it at a time. The graph of the hidden modality is built without the hidden spots, the encoders are
+in one stripe at a time of the spots that measured another modality, too. A fold that can't be made is left out, and its
+reason is kept. The graph of the hidden modality is built without the hidden spots, the encoders are
 trained without them, and what is imputed there is scored against what was measured, beside two baselines: the mean
 profile of the donors, and the mean of the donors nearest in the features of the source modality before any integration.
 Features were selected and corrected with the hidden counts among them; nothing else has seen them.
@@ -15,10 +16,11 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 from scipy.stats import rankdata
 
 from mosaic import impute, training
-from mosaic.errors import InputError
+from mosaic.errors import InputError, printable
 from mosaic.graph import build_graph
 from mosaic.impute import error_scale, unit_of
 from mosaic.metrics import foscttm, imputation_scores
@@ -29,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 # Where the distribution of errors is kept, per feature: at so many evenly spaced quantiles.
 QUANTILES = np.linspace(0, 1, 101)
+# Columns of a modality's table of features.
+_FEATURES = ["n_spots", "pearson", "rmse", "rmse_mean", "pearson_neighbors", "rmse_neighbors", "auroc"]
+_FEATURES += ["error_low", "error_high", "better_than_mean"]
 # What was imputed, and the baselines, as endings of names.
 WAYS = ("", "_mean", "_neighbors")
 # An interval is to hold this share of the measured counts.
@@ -64,6 +69,52 @@ def stripe(coordinates: np.ndarray, part: int, n_stripes: int) -> np.ndarray:
     return order * n_stripes // len(coordinates) == part - 1
 
 
+class Fold(NamedTuple):
+    """What a fold found; of one that can't be made, both are empty and ``scored.uns["left_out"]`` says why.
+
+    Attributes
+    ----------
+    scored
+        AnnData of hidden spots x features without X. ``obs``: Pearson over features of what was imputed (``pearson``)
+        and of the baselines (``pearson_mean``, ``pearson_neighbors``). ``varm``: sums over the hidden spots for each of
+        the three (``moments``, ``moments_mean``, ``moments_neighbors``; see ``_pearson``), and quantiles of
+        (measured - imputed) / scale (``errors``). ``var["auroc"]`` of counts above zero. ``uns``: slice, modality,
+        part; CMD of what was imputed and of the neighbours; by scope, ``foscttm`` of the hidden spots, which the
+        encoder embeds after training, among all of the slice.
+    embedding
+        AnnData of all spots without X: ``obsm["X_latent"]``, ``obs["slice"]``, and ``obs["modalities"]``, by which a
+        spot was embedded: of the hidden spots without the hidden modality.
+    """
+
+    scored: ad.AnnData
+    embedding: ad.AnnData
+
+
+def try_fold(
+    reduced: Mapping[str, ad.AnnData],
+    graphs: Mapping[str, ad.AnnData],
+    counts: Mapping[str, Sequence[ad.AnnData]],
+    fold: tuple[str, str, int],
+    **settings: object,
+) -> Fold:
+    """What ``run_fold`` gives, or where the fold can't be made, an empty one with the reason.
+
+    Parameters
+    ----------
+    reduced, graphs, counts, fold, settings
+        As for ``run_fold``.
+    """
+    try:
+        return run_fold(reduced, graphs, counts, fold, **settings)
+    except InputError as error:
+        slice_name, modality, part = fold
+        reason = printable(f"{error.where}: {error.problem}" if error.where else error.problem)
+        logger.warning("this fold is left out of the self-check: %s", reason)
+        scored, embedding = ad.AnnData(obs=pd.DataFrame(index=[])), ad.AnnData(obs=pd.DataFrame(index=[]))
+        scored.uns = {"slice": slice_name, "modality": modality, "part": part, "left_out": reason}
+        return Fold(scored, embedding)
+
+
 def run_fold(
     reduced: Mapping[str, ad.AnnData],
     graphs: Mapping[str, ad.AnnData],
@@ -76,7 +127,7 @@ def run_fold(
     train_settings: Mapping,
     impute_settings: Mapping,
     seed: int,
-) -> ad.AnnData:
+) -> Fold:
     """Hide, build, train, impute, and compare.
 
     Parameters
@@ -98,38 +149,35 @@ def run_fold(
     seed
         Of training.
 
-    Returns
-    -------
-    AnnData of hidden spots x features without X. ``obs``: Pearson over features of what was imputed (``pearson``) and
-    of the baselines (``pearson_mean``, ``pearson_neighbors``). ``varm``: sums over the hidden spots for each of the
-    three (``moments``, ``moments_mean``, ``moments_neighbors``; see ``_pearson``), and quantiles of
-    (measured - imputed) / scale (``errors``). ``var["auroc"]`` of counts above zero. ``uns``: slice, modality, part;
-    CMD of what was imputed and of the neighbours; by scope, ``foscttm`` of the hidden spots, which
-    the encoder embeds after training, among all of the slice.
-
     Raises
     ------
     InputError
-        If a modality is hidden that no other spot measured, or as the functions that are called.
+        If a modality is hidden that no other spot measured, nothing else was measured where it is hidden, or as the
+        functions that are called.
     """
     slice_name, modality, part = fold
     whole = reduced[modality]
-    in_slice = np.flatnonzero((whole.obs["slice"] == slice_name).to_numpy())
-    hidden = in_slice[stripe(whole.obsm["spatial"][in_slice], part, n_stripes)]
+    in_slice = (whole.obs["slice"] == slice_name).to_numpy()
     # Only what another modality measured too can be imputed.
     sources = [name for name in graphs if name != modality and (graphs[name].obs["slice"] == slice_name).any()]
-    seen = whole.obs_names[hidden].isin(np.concatenate([graphs[name].obs_names for name in sources]))
+    seen = in_slice & whole.obs_names.isin(np.concatenate([graphs[name].obs_names for name in sources]))
+    hidden = np.flatnonzero(in_slice if part == 0 else seen)
+    hidden = hidden[stripe(whole.obsm["spatial"][hidden], part, n_stripes)]
+    spots = whole.obs_names[hidden][seen[hidden]]
     kept = whole[np.delete(np.arange(whole.n_obs), hidden)]
-    if kept.n_obs < 2 or not seen.any():
-        raise InputError(
-            f"{modality} can't be hidden: no other spot measured it, or nothing else was measured there",
-            where=f"slice {slice_name}",
-            hint="set checks.n_folds to 2 or more, or checks.imputation to false",
-        )
+    if kept.n_obs < 2 or not len(spots):
+        what = "no other spot measured it" if len(spots) else "no spot measured another modality, too"
+        raise InputError(f"{modality} can't be hidden, as {what}", where=f"slice {slice_name}")
+    remaining = {name: adata.obs["slice"].unique() for name, adata in (graphs | {modality: kept}).items()}
+    # Slices by modalities: whatever a slice measured, it joins.
+    design = pd.DataFrame({name: pd.Series(1, index=own.astype(str)) for name, own in remaining.items()}).fillna(0)
+    if connected_components(sparse.block_array([[None, design.to_numpy()], [design.to_numpy().T, None]]))[0] > 1:
+        problem = f"without {modality} no chain of bridge slices joins all modalities"
+        raise InputError(problem, where=f"slice {slice_name}")
+    linked = [pair for pair in linked if set(pair) <= set(remaining[modality])]
     seen_graphs = {**graphs, modality: build_graph(kept, kept.obsm["X_corrected"], linked, **graph_settings)}
     encoders, _ = training.fit(seen_graphs, seed=seed, **train_settings)
     mdata = training.embed(seen_graphs, encoders, train_settings)
-    spots = whole.obs_names[hidden][seen]
     imputation = impute.prepare(mdata, slice_name, modality, counts, spots=spots, **impute_settings)
 
     measured = stack(counts[modality], modality)[spots]
@@ -144,7 +192,8 @@ def run_fold(
         f"{slice_name}:{source}~{modality}": _unseen_foscttm(mdata[source], latent, slice_name, spots)
         for source in sources
     }
-    return scored
+    obs = mdata.obs[["slice", "modalities"]].copy()
+    return Fold(scored, ad.AnnData(obs=obs, obsm={LATENT: mdata.obsm[LATENT]}))
 
 
 def _unintegrated(
@@ -253,7 +302,8 @@ class Summary(NamedTuple):
         Per fold and nominal share: the share of measured counts that fell into intervals which the other folds set
         (``actual``). Empty where there is one fold.
     folds
-        Per fold and way (``imputed``, ``mean``, ``neighbors``): ``pearson_spot``, ``cmd_feature``, ``cmd_spot``.
+        Per fold and way (``imputed``, ``mean``, ``neighbors``): ``n_spots``, ``pearson_spot``, ``cmd_feature``,
+        ``cmd_spot``; or why it was left out (``left_out``), in a row of its own.
     foscttm
         Per fold and scope, of pairs of spots that no contrastive loss has seen.
     """
@@ -270,8 +320,18 @@ def summarise(scored: Sequence[ad.AnnData]) -> Summary:
     Parameters
     ----------
     scored
-        As ``run_fold`` gives them; features that all of them have are kept.
+        As ``try_fold`` gives them; features that all of them have are kept. Where all were left out, there is no
+        feature.
     """
+    left_out = [
+        (_name(adata), "left out", 0, np.nan, np.nan, np.nan, adata.uns["left_out"])
+        for adata in scored
+        if "left_out" in adata.uns
+    ]
+    scored = [adata for adata in scored if "left_out" not in adata.uns]
+    if not scored:
+        features = pd.DataFrame(columns=_FEATURES, index=pd.Index([], name="feature"))
+        return Summary(features, *_tables([], left_out, []))
     shared = scored[0].var_names
     for adata in scored[1:]:
         shared = shared[shared.isin(adata.var_names)]
@@ -293,25 +353,31 @@ def summarise(scored: Sequence[ad.AnnData]) -> Summary:
     features["error_low"], features["error_high"] = low, high
     features["better_than_mean"] = (features["rmse"] < features["rmse_mean"]) & (features["pearson"] > 0)
 
-    names = ["{slice}.{modality}.{part}".format(**adata.uns) for adata in scored]
-    rows = []
+    names = [_name(adata) for adata in scored]
+    held = []
     for number, name in enumerate(names) if len(scored) > 1 else ():
         others = errors[:number] + errors[number + 1 :]
         for nominal in NOMINALS:
             low, high = _bounds(others, nominal)
             inside = _share(errors[number], high, "right") - _share(errors[number], low, "left")
-            rows.append((name, nominal, float(inside.mean())))
-    coverage = pd.DataFrame(rows, columns=["fold", "nominal", "actual"])
+            held.append((name, nominal, float(inside.mean())))
     rows, alignment = [], []
     for name, adata in zip(names, scored, strict=True):
         for way in WAYS:
             cmd = [adata.uns["summary"].get(f"{key}{way}", np.nan) for key in ("cmd_feature", "cmd_spot")]
-            rows.append((name, way[1:] or "imputed", adata.n_obs, adata.obs[f"pearson{way}"].mean(), *cmd))
+            rows.append((name, way[1:] or "imputed", adata.n_obs, adata.obs[f"pearson{way}"].mean(), *cmd, ""))
         alignment += [(name, scope, value) for scope, value in adata.uns["foscttm"].items()]
-    return Summary(
-        features,
-        coverage,
-        pd.DataFrame(rows, columns=["fold", "way", "n_spots", "pearson_spot", "cmd_feature", "cmd_spot"]),
+    return Summary(features, *_tables(held, rows + left_out, alignment))
+
+
+def _name(adata: ad.AnnData) -> str:
+    return "{slice}.{modality}.{part}".format(**adata.uns)
+
+
+def _tables(coverage: list[tuple], folds: list[tuple], alignment: list[tuple]) -> tuple[pd.DataFrame, ...]:
+    return (
+        pd.DataFrame(coverage, columns=["fold", "nominal", "actual"]),
+        pd.DataFrame(folds, columns=["fold", "way", "n_spots", "pearson_spot", "cmd_feature", "cmd_spot", "left_out"]),
         pd.DataFrame(alignment, columns=["fold", "scope", "foscttm"]),
     )
 

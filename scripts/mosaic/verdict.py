@@ -6,10 +6,13 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from mosaic.confidence import CALLS, LEAST_SHARE, taken_for_others
 from mosaic.errors import InputError
 
 # A domain of which no other slice has more than this share of its own spots lives in one slice only.
 _LEAST_SHARE = 0.01
+# So many pairs of domains are named.
+_MOST_PAIRS = 5
 
 
 class Check(NamedTuple):
@@ -66,7 +69,8 @@ CHECKS = (
             "less, and see whether a larger train.T helps.",
             "fail": "Modalities of one spot are hardly nearer than those of others. Do the barcodes of the two files "
             "name the same spots? Does each modality show the tissue at all?",
-            "not checked": "No bridge slice, checks.imputation is off, or not this workflow's own method.",
+            "not checked": "No bridge slice in which anything could be hidden, checks.imputation is off, or not this "
+            "workflow's own method.",
         },
     ),
     Check(
@@ -79,14 +83,35 @@ CHECKS = (
             "warn": "Most features are imputed no better than by their mean: use those with better_than_mean in var.",
             "fail": "Hardly any feature can be imputed: don't use imputed counts. Does the modality vary over the "
             "tissue, and was it measured deep enough?",
-            "not checked": "No bridge slice, checks.imputation is off, or not this workflow's own method.",
+            "not checked": "No bridge slice in which anything could be hidden, checks.imputation is off, or not this "
+            "workflow's own method.",
+        },
+    ),
+    Check(
+        "domains told apart",
+        "largest share of hidden spots called one domain that are another by all modalities",
+        LEAST_SHARE,
+        0.5,
+        {
+            "pass": "Slices that lack a modality tell the domains apart nearly as well as bridge slices do.",
+            "warn": "Slices that lack a modality take domains for others: there look at the confidence, not at the "
+            "border alone, or merge these domains.",
+            "fail": "In slices that lack a modality most spots called one domain belong to another: don't interpret "
+            "these domains there apart, or merge them with a smaller cluster.n_domains.",
+            "not checked": "No slice has just the modalities that are left where one is hidden, checks.imputation is "
+            "off, or not this workflow's own method.",
         },
     ),
 )
 
 
 def verdicts(
-    metrics: pd.DataFrame, domains: pd.DataFrame, features: Sequence[pd.DataFrame], foscttm: Sequence[pd.DataFrame]
+    metrics: pd.DataFrame,
+    domains: pd.DataFrame,
+    features: Sequence[pd.DataFrame],
+    foscttm: Sequence[pd.DataFrame],
+    folds: Sequence[pd.DataFrame] = (),
+    calls: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Answer every check.
 
@@ -95,9 +120,11 @@ def verdicts(
     metrics
         As ``metrics.evaluate`` gives them.
     domains
-        ``slice`` and ``domain`` of each spot.
-    features, foscttm
+        ``slice`` and ``domain`` of each spot; beside ``calls`` ``modalities``, too.
+    features, foscttm, folds
         As ``selfcheck.summarise`` gives them, of each modality; none where nothing was hidden.
+    calls
+        As ``confidence.called_by`` gives them.
 
     Returns
     -------
@@ -106,12 +133,16 @@ def verdicts(
     """
     ilisi = metrics.loc[(metrics["metric"] == "iLISI") & (metrics["scope"] == "all"), "value"]
     unseen = [value for table in foscttm for value in table["foscttm"]]
-    better = [table["better_than_mean"].mean() for table in features]
+    better = [table["better_than_mean"].mean() for table in features if len(table)]
+    left_out = [row for table in folds for row in table[table["way"] == "left out"].itertuples()]
+    calls = pd.DataFrame(columns=CALLS) if calls is None else calls
+    taken = taken_for_others(calls, domains) if len(calls) else calls
     values = (
         float(ilisi.iloc[0]) if len(ilisi) else np.nan,
         float(np.mean(unseen)) if unseen else np.nan,
         # The worst modality decides.
         float(min(better)) if better else np.nan,
+        float(taken["share"].max()),
     )
     rows = []
     for check, value in zip(CHECKS, values, strict=True):
@@ -121,6 +152,11 @@ def verdicts(
         if check.name == "slices mix" and (alone := domains_alone(domains)):
             named = ", ".join(f"{domain} in {name}" for domain, name in alone.items())
             advice += f" Domains that live in one slice only: {named}."
+        if check.name == "imputation" and left_out:
+            named = "; ".join(f"{row.fold} ({row.left_out})" for row in left_out)
+            advice += f" Folds (slice.modality.part) that could not be made and are left out: {named}."
+        if check.name == "domains told apart":
+            advice += "".join(f" {sentence}" for sentence in not_told_apart(taken))
         bounds = f"{signs[0]} {check.good:g}", f"{signs[1]} {check.bad:g}"
         rows.append((check.name, status, value, *bounds, check.meaning, advice))
     return pd.DataFrame(rows, columns=["check", "status", "value", "good", "bad", "meaning", "advice"])
@@ -151,6 +187,28 @@ def domains_alone(domains: pd.DataFrame) -> dict[str, str]:
     lives = shares > _LEAST_SHARE
     alone = shares[lives.sum(axis=1) == 1]
     return {str(domain): str(row.idxmax()) for domain, row in alone.iterrows()}
+
+
+def not_told_apart(taken: pd.DataFrame) -> list[str]:
+    """Pairs of domains that the modalities of a slice can't tell apart, a sentence each, worst first.
+
+    Parameters
+    ----------
+    taken
+        As ``confidence.taken_for_others`` gives them.
+    """
+    pairs = {}
+    for row in taken[taken["n_spots"] > 0].itertuples():
+        pairs.setdefault((row.slices, row.modalities, *sorted([row.called, row.domain])), []).append(row)
+    pairs = {pair: rows for pair, rows in pairs.items() if rows[0].share > LEAST_SHARE}
+    sentences = [
+        f"In {slices} ({' and '.join(own.split('+'))} alone) domains {low} and {high} can't be told apart: "
+        + ", ".join(f"{row.share:.0%} of hidden spots called {row.called} are {row.domain}" for row in rows)
+        + " by all modalities."
+        for (slices, own, low, high), rows in list(pairs.items())[:_MOST_PAIRS]
+    ]
+    more = len(pairs) - len(sentences)
+    return [*sentences, f"And {more} more: calls.tsv has all shares."] if more else sentences
 
 
 def stop_on(checks: pd.DataFrame, fail_on: Sequence[str]) -> None:

@@ -10,7 +10,8 @@ from mosaic.consensus import consensus
 
 def table(labels, **columns):
     names = pd.Index([f"s1:{number}" for number in range(len(labels))], name="spot")
-    return pd.DataFrame({"slice": "s1", "domain": labels} | columns, index=names)
+    unknown = {"agreement": np.nan, "confidence": np.nan}
+    return pd.DataFrame({"slice": "s1", "domain": labels} | unknown | columns, index=names)
 
 
 def test_names_do_not_matter_and_the_majority_decides():
@@ -46,8 +47,18 @@ def test_in_doubt_the_seed_that_agrees_best_decides():
     assert found.spots["confidence"].tolist() == [1, 1, 0.5, 1, 1, 1]
 
 
-def test_one_seed_has_the_probability_of_its_clustering():
-    found = consensus({0: table([0, 1, 1], probability=[0.9, 0.8, 0.7])})
+def test_seeds_that_agree_are_as_sure_as_each_of_them():
+    first = table([0, 0, 1], confidence=[0.9, 0.4, 0.8], agreement=[1.0, 0.5, 1.0])
+    second = table([0, 0, 0], confidence=[0.7, 0.2, 0.6], agreement=[1.0, np.nan, 1.0])
+    found = consensus({0: first, 1: second}).spots
+    assert found["domain"].tolist() == [0, 0, 1]
+    np.testing.assert_allclose(found["confidence"], [0.8, 0.3, 0.4])
+    assert found["calibrated"].tolist() == [True, False, True]
+
+
+def test_one_seed_has_its_own_confidence():
+    found = consensus({0: table([0, 1, 1], confidence=[0.9, 0.8, 0.7], agreement=[np.nan, 1, 1])})
     assert found.spots["confidence"].tolist() == [0.9, 0.8, 0.7]
+    assert found.spots["calibrated"].tolist() == [False, True, True]
     assert found.agreement.empty
     assert "confidence" not in consensus({0: table([0, 1, 1])}).spots

@@ -547,6 +547,12 @@ def test_png_has_150_dots_to_the_inch_and_saving_releases_the_figure(tmp_path):
     assert not figure.axes
 
 
+def test_a_check_without_folds_says_so(tmp_path):
+    figure = charts.imputation_check(pd.DataFrame(), pd.DataFrame())
+    assert "Nothing could be hidden" in figure.texts[0].get_text()
+    drawing.save(figure, tmp_path / "a.svg", tmp_path / "a.png")
+
+
 def test_nothing_global_changes(tmp_path):
     before = dict(mpl.rcParams)  # which settles on a backend
     drawing.save(FIGURES["qc"](Run(1, 2)), tmp_path / "a.svg", tmp_path / "a.png")

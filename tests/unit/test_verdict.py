@@ -27,8 +27,8 @@ def tables(ilisi, unseen, better):
 )
 def test_lights(values, statuses):
     checks = verdict.verdicts(*tables(*values))
-    assert checks["check"].tolist() == ["slices mix", "modalities align", "imputation"]
-    assert checks["status"].tolist() == statuses
+    assert checks["check"].tolist() == ["slices mix", "modalities align", "imputation", "domains told apart"]
+    assert checks["status"].tolist() == [*statuses, "not checked"]
     assert checks["advice"].str.len().min() > 10
     assert checks.loc[0, ["good", "bad"]].tolist() == ["≥ 0.25", "< 0.1"]
     assert checks.loc[1, ["good", "bad"]].tolist() == ["≤ 0.3", "> 0.4"]

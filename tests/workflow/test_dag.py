@@ -176,7 +176,7 @@ def test_demo_makes_its_slices(tmp_path):
     assert jobs["rank_markers"] == jobs["plot_markers"] == 2
     assert jobs["pair"] == 1
     assert jobs["enforce"] == 0
-    assert sum(jobs.values()) == 54
+    assert sum(jobs.values()) == 55
 
 
 def test_seeds_multiply_what_hangs_on_them(tmp_path):
@@ -199,6 +199,7 @@ def test_seeds_multiply_what_hangs_on_them(tmp_path):
         "plot_imputed",
         "plot_metrics",
         "verdict",
+        "confidence",
         "plot_checks",
         "check_fold",  # with the first seed alone, on six folds
     }

@@ -33,7 +33,7 @@ rule cluster:
 rule consensus:
     """Let the seeds vote on the domain of each spot."""
     input:
-        domains=collect("<results>/{method}/seed-{seed}/domains.tsv", seed=config["seeds"], allow_missing=True),
+        domains=collect("<results>/{method}/seed-{seed}/confidence.tsv", seed=config["seeds"], allow_missing=True),
         library=library("consensus"),
     output:
         spots=ensure("<results>/{method}/consensus.tsv", non_empty=True),

@@ -10,7 +10,8 @@ rule check_fold:
         counts=fold_counts,
         library=library("check_fold"),
     output:
-        ensure("<results>/check/folds/{slice}.{modality}.{part}.h5ad", non_empty=True),
+        scored=ensure("<results>/check/folds/{slice}.{modality}.{part}.h5ad", non_empty=True),
+        embedding=ensure("<results>/check/folds/{slice}.{modality}.{part}.embedding.h5ad", non_empty=True),
         versions=ensure("<results>/logs/check_fold/{slice}.{modality}.{part}.versions.json", non_empty=True),
     log:
         "<results>/logs/check_fold/{slice}.{modality}.{part}.log",
@@ -62,13 +63,39 @@ rule check_imputation:
         "../../scripts/check_imputation.py"
 
 
+rule confidence:
+    """Say how sure each spot's domain is, by how often hidden spots keep theirs without what its slice lacks."""
+    input:
+        embedding="<results>/{method}/seed-{seed}/embedding.h5mu",
+        domains="<results>/{method}/seed-{seed}/domains.tsv",
+        folds=fold_embeddings,
+        library=library("confidence"),
+    output:
+        spots=ensure("<results>/{method}/seed-{seed}/confidence.tsv", non_empty=True),
+        calls=ensure("<results>/{method}/seed-{seed}/calls.tsv", non_empty=True),
+    log:
+        "<results>/logs/confidence/{method}.seed-{seed}.log",
+    conda:
+        "../../envs/check.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000, 20),
+        runtime=30,
+    message:
+        "How sure the domains of {wildcards.method}, seed {wildcards.seed}, are"
+    script:
+        "../../scripts/confidence.py"
+
+
 rule verdict:
     """Say how far to believe the run."""
     input:
         metrics="<results>/{method}/seed-{seed}/metrics.tsv",
-        domains="<results>/{method}/seed-{seed}/domains.tsv",
+        domains="<results>/{method}/seed-{seed}/confidence.tsv",
+        calls="<results>/{method}/seed-{seed}/calls.tsv",
         features=check_results("features"),
         foscttm=check_results("foscttm"),
+        folds=check_results("folds"),
         library=library("verdict"),
     output:
         checks=ensure("<results>/{method}/seed-{seed}/checks.tsv", non_empty=True),

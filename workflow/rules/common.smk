@@ -157,6 +157,12 @@ def folds_of(wildcards):
     ]
 
 
+def fold_embeddings(wildcards):
+    """Latent spaces of all folds, where they are of the wildcard's method."""
+    own = FOLDS if wildcards.method == "spamosaic" else []
+    return [f"<results>/check/folds/{slice}.{modality}.{part}.embedding.h5ad" for slice, modality, part in own]
+
+
 def held_out_scores(wildcards):
     """The modality's table of held-out scores, where the run makes one of this method."""
     made = wildcards.method == "spamosaic" and wildcards.modality in CHECKED

@@ -1,0 +1,15 @@
+"""Say how sure each spot's domain is, given what its slice measured."""
+
+from mosaic.logs import job
+
+with job(snakemake.log[0]):
+    from mosaic import confidence, files, spots
+
+    domains = spots.read_table(snakemake.input.domains)
+    modalities = spots.read(snakemake.input.embedding).obs["modalities"]
+    folds = map(spots.read, snakemake.input.folds)
+    calls = confidence.together(confidence.hidden_calls(domains, modalities, fold) for fold in folds)
+    table = confidence.calibrate(domains, modalities, calls)
+    table.insert(1, "modalities", modalities.loc[table.index])
+    files.write_table(table, snakemake.output.spots, index_label="spot", float_format="%.6g")
+    files.write_table(confidence.called_by(calls), snakemake.output.calls, index=False, float_format="%.6g")
