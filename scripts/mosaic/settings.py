@@ -25,7 +25,7 @@ KIND_DEFAULTS = {
     "rna": {
         "normalization": "log",
         "feature_selection": "seurat",
-        "n_top_features": 5000,
+        "n_top_features": 2000,
         "scale": False,
         "reduction": "pca",
         "n_comps": 50,
@@ -65,7 +65,7 @@ KIND_DEFAULTS = {
 # docs/method.md says what each choice is worth.
 PUBLISHED_HARMONY = {"harmony": {"lamb": 1.0, "max_iter": 10}}
 PUBLISHED_KINDS = {
-    "rna": {"batch_correction": PUBLISHED_HARMONY},
+    "rna": {"n_top_features": 5000, "batch_correction": PUBLISHED_HARMONY},
     "protein": {"batch_correction": PUBLISHED_HARMONY},
     "epigenome": {
         "feature_selection": "seurat_v3",
