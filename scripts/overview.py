@@ -16,6 +16,10 @@ with job(snakemake.log[0]):
     for path in map(Path, snakemake.input.summaries):
         slice_name, modality, _ = path.name.split(".")
         counts[slice_name, modality] = json.loads(path.read_text())
+    corrections = {
+        Path(path).name.removesuffix(".correction.json"): json.loads(Path(path).read_text())
+        for path in snakemake.input.corrections
+    }
     for path in map(Path, snakemake.input.checks):
         run = path.parent.parent.name, int(path.parent.name.removeprefix("seed-"))
         checks[run] = pd.read_csv(path, sep="\t")
@@ -29,6 +33,14 @@ with job(snakemake.log[0]):
     for output, shown in ((snakemake.output.page, {}), (snakemake.output.landing, figures)):
         with whole_file(output) as unfinished:
             page = landing.overview(
-                counts, shared, checks, domains, shown, snakemake.config, versions, snakemake.params.columns
+                counts,
+                shared,
+                corrections,
+                checks,
+                domains,
+                shown,
+                snakemake.config,
+                versions,
+                snakemake.params.columns,
             )
             unfinished.write_text(page, encoding="utf-8")

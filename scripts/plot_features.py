@@ -7,8 +7,8 @@ with job(snakemake.log[0]):
 
     reduced = spots.read(snakemake.input.reduced)
     before = layout.umap_layout(reduced.obsm["X_reduced"])
-    corrected = reduced.uns["batch_correction"]["method"] != "none"
-    after = layout.umap_layout(reduced.obsm["X_corrected"]) if corrected else None
+    correction = reduced.uns["batch_correction"]
+    after = None if correction["method"] == "none" else layout.umap_layout(reduced.obsm["X_corrected"])
     colours = drawing.palette(snakemake.params.slices)
-    figure = maps.features_umap(before, after, reduced.obs["slice"], colours=colours)
+    figure = maps.features_umap(before, after, reduced.obs["slice"], correction, colours=colours)
     drawing.save(figure, snakemake.output.svg, snakemake.output.png)

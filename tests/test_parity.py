@@ -16,9 +16,11 @@ import torch
 from conftest import REPOSITORY
 from scipy import sparse
 from scipy.optimize import nnls
+from sklearn.neighbors import NearestNeighbors
 
 from datasets import simulation
-from mosaic import batches, graph, impute, losses, spots, training
+from mosaic import batch_correction, batches, graph, impute, losses, mixing, spots, training
+from mosaic.settings import PUBLISHED_HARMONY
 
 SLICES = {"rna": ["s1", "s2"], "adt": ["s1", "s3"]}
 MISSING = {"rna": "s3", "adt": "s2"}
@@ -368,3 +370,41 @@ def test_features_before_harmony(shared_data):
         published = np.vstack([kept[f"pca_before_harmony_{k}_{name}"] for name in SLICES[k]])
         sign = np.sign((ours * published).sum(axis=0))
         np.testing.assert_allclose(ours * sign, published, atol=2e-3)
+
+
+def _neighbours_kept(ours: np.ndarray, published: np.ndarray) -> float:
+    """Share of a spot's 20 nearest that are the same in both."""
+    found = [
+        NearestNeighbors(n_neighbors=21).fit(X).kneighbors(X, return_distance=False)[:, 1:] for X in (ours, published)
+    ]
+    return np.mean([np.isin(one, other).mean() for one, other in zip(*found, strict=True)])
+
+
+def _after_harmony(before: np.ndarray, names: list[str]) -> np.ndarray:
+    """As `recipe: published` corrects."""
+    slices = np.repeat(names, len(before) // len(names))
+    return batch_correction.harmony(before, slices, seed=0, **PUBLISHED_HARMONY["harmony"])[0]
+
+
+@pytest.mark.parametrize("modality", SLICES)
+def test_features_after_harmony_of_the_corner(modality):
+    """Harmony starts at random, so neighbourhoods are compared, not numbers."""
+    with np.load(REPOSITORY / "tests" / "data" / "published.npz") as kept:
+        before, published = (kept[f"harmony|{modality}|{stage}"] for stage in ("before", "after"))
+    ours = _after_harmony(before, SLICES[modality])
+    slices = np.repeat(SLICES[modality], len(before) // 2)
+    kept = _neighbours_kept(ours, published)
+    assert kept > 0.8
+    assert 1 - kept < 0.5 * (1 - _neighbours_kept(before, published))
+    assert mixing.ilisi(ours, slices) == pytest.approx(mixing.ilisi(published, slices), abs=0.05)
+
+
+def test_features_after_harmony():
+    """Of the whole simulation."""
+    if not RECORDINGS.is_dir():
+        pytest.skip("the recordings of the whole run are not at hand (../shared/reference/parity)")
+    kept, inputs = np.load(RECORDINGS / "nodrop.npz"), np.load(RECORDINGS / "inputs.npz")
+    for k, names in SLICES.items():
+        before = np.vstack([kept[f"pca_before_harmony_{k}_{name}"] for name in names])
+        published = np.vstack([inputs[f"{k}_{name}"] for name in names])
+        assert _neighbours_kept(_after_harmony(before, names), published) > 0.9

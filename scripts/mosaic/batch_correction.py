@@ -27,7 +27,7 @@ from scipy.spatial import KDTree
 
 from mosaic.errors import InputError
 from mosaic.graph import mutual_nearest_neighbors, spatial_neighbors, tissue_support
-from mosaic.mixing import ilisi
+from mosaic.mixing import APART, ilisi
 from mosaic.neighbors import n_threads
 
 logger = logging.getLogger(__name__)
@@ -46,8 +46,6 @@ _GAIN = 1.1
 _MOST_TILES = 5_000
 # iLISI is slow: above, it is taken on a sample.
 _MOST_LISI = 10_000
-# Slices that mix less than this lie apart.
-_APART = 0.05
 
 
 class Correction(NamedTuple):
@@ -341,7 +339,7 @@ def correct(
         record["ilisi_after"],
         record["moved"],
     )
-    if record["ilisi_after"] < _APART:
+    if record["ilisi_after"] < APART:
         logger.warning(
             "%s: slices lie apart after batch correction (iLISI %.3f, where 1 is evenly mixed). If they show the same "
             "tissue, domains will follow the slice: %s",

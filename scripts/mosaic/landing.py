@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mosaic.mixing import APART
 from mosaic.pairing import WARN_BELOW
 from mosaic.tables import LIGHTS
 
@@ -82,6 +83,7 @@ div:has(> div > div > .prose .mosaic-overview) { align-items: flex-start; }
 def overview(
     counts: Mapping[tuple[str, str], Mapping],
     shared: Mapping[str, Sequence],
+    corrections: Mapping[str, Mapping],
     checks: Mapping[tuple[str, int], pd.DataFrame],
     domains: pd.DataFrame,
     figures: Mapping[str, str | Path],
@@ -97,6 +99,8 @@ def overview(
         Per slice and modality the summary of its quality control, as ``qc`` writes it.
     shared
         ``spots`` and ``features``, the rows of the tables of ``pairing.Comparison``, and ``warnings``, its texts.
+    corrections
+        Per modality what batch correction did, as ``batch_correction.Correction.record``; its iLISI None of one slice.
     checks
         Per method and seed its checks, as ``verdict.verdicts`` gives them.
     domains
@@ -139,6 +143,10 @@ def overview(
             "features that the slices of a modality share, of those that the smaller has.</p>",
             _grid(counts, shared, slices, modalities, config, columns or {}),
             *(f'<p class="few">{escape(warning)}</p>' for warning in shared["warnings"]),
+            "<h2>Batch correction</h2>",
+            "<p>How evenly slices mix in the features of each modality (iLISI: 0 apart, 1 evenly mixed), and how far "
+            "spots moved, in units of their spread.</p>",
+            _corrections(corrections),
             "<h2>What came out</h2>",
             f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in out)}</ul>",
             *(["<h2>Figures to look at</h2>"] if figures else []),
@@ -237,6 +245,20 @@ def _grid(
         ]
         blank = ["<td></td>"] * len(columns)
         rows.append(["<td><b>Features shared</b></td>", *blank, *cells, "<td></td>" if pairs else ""])
+    return _table(rows)
+
+
+def _corrections(corrections: Mapping[str, Mapping]) -> str:
+    """A row per modality; features in which slices lie apart are marked."""
+    rows = [[f"<th>{head}</th>" for head in ("Modality", "By", "iLISI before", "iLISI after", "Moved", "Rounds")]]
+    for name, record in corrections.items():
+        alone = record["ilisi_after"] is None
+        few = "" if alone or record["ilisi_after"] >= APART else ' class="few"'
+        method = {"none": "not corrected", "harmony": "Harmony", "pair_shift": "pair shift"}[record["method"]]
+        cells = [f"<td><b>{escape(name)}</b></td>", f"<td>{'one slice' if alone else method}</td>"]
+        cells += ["<td></td>"] * 2 if alone else [f"<td>{record['ilisi_before']:.2f}</td>"]
+        cells += [] if alone else [f"<td{few}>{record['ilisi_after']:.2f}</td>"]
+        rows.append([*cells, f"<td>{record['moved']:.2f}</td>", f"<td>{record.get('rounds', '')}</td>"])
     return _table(rows)
 
 

@@ -72,19 +72,22 @@ def features_umap(
     before: np.ndarray,
     after: np.ndarray | None,
     slices: Iterable,
+    correction: Mapping,
     *,
     colours: Mapping[str, str] | None = None,
 ) -> Figure:
-    """UMAP of one modality's features before and after Harmony, coloured by slice.
+    """UMAP of one modality's features before and after batch correction, coloured by slice.
 
     Parameters
     ----------
     before
-        UMAP coordinates (spots x 2) of the features before Harmony.
+        UMAP coordinates (spots x 2) of the features before batch correction.
     after
-        The same after Harmony; None where it did not run: then there is one panel, and it says so.
+        The same after it; None where there was none: then there is one panel, and it says so.
     slices
         Slice of each spot.
+    correction
+        What it did, as ``batch_correction.Correction.record``.
     colours
         Colour of each slice, from ``palette`` of all the run's slices. Default: the palette of ``slices``.
 
@@ -98,9 +101,12 @@ def features_umap(
     if after is None:
         return _umaps([("without batch correction", before, slices, colours, "slice")])
     after, _ = checked(after, slices)
-    return _umaps(
-        [("before Harmony", before, slices, colours, None), ("after Harmony", after, slices, colours, "slice")]
+    titles = (
+        f"before, iLISI {correction['ilisi_before']:.2f}",
+        f"after {correction['method'].replace('_', ' ').replace('harmony', 'Harmony')}, "
+        f"iLISI {correction['ilisi_after']:.2f}",
     )
+    return _umaps([(titles[0], before, slices, colours, None), (titles[1], after, slices, colours, "slice")])
 
 
 @mpl.rc_context(STYLE)

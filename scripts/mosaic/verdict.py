@@ -51,10 +51,10 @@ CHECKS = (
         0.1,
         {
             "pass": "Spots of different slices lie amid each other in the latent space.",
-            "warn": "Slices mix poorly. Look at the latent space by slice: if they share tissue, set batch_correction "
-            "to harmony, raise graph.inter_knn_base, or select fewer features.",
+            "warn": "Slices mix poorly. Look at the latent space by slice: if they share tissue, compare "
+            "batch_correction harmony and pair_shift, raise graph.inter_knn_base, or select fewer features.",
             "fail": "Slices lie apart: domains and imputed counts follow the slice, not the tissue. Do the slices show "
-            "the same tissue? If so, set batch_correction to harmony and raise graph.inter_knn_base and graph.w_g.",
+            "the same tissue? If so, set batch_correction to pair_shift and raise graph.inter_knn_base and graph.w_g.",
             "not checked": "One slice alone.",
         },
     ),

@@ -64,6 +64,18 @@ def outputs(graphs, model):
     return made
 
 
+def harmony(data):
+    """Features before and after the package's Harmony."""
+    kept = {}
+    for name in ("scanpy", "clr"):
+        function, k, options = PREPROCESSING[name]
+        for stage in ("before", "after"):
+            function(data[k], n_comps=10, batch_key="src", key="made", batch_corr=stage == "after", **options)
+            rows = [adata.obsm["made"] for adata in data[k] if adata]
+            kept[f"harmony|{k}|{stage}"] = np.vstack(rows).astype(np.float32)
+    return kept
+
+
 def record(inputs, folder):
     """Everything that the tests compare, by name."""
     torch.set_num_threads(2)
@@ -73,6 +85,7 @@ def record(inputs, folder):
     for name, (function, k, options) in PREPROCESSING.items():
         function(data[k], n_comps=5, batch_key="src", key="made", **options)
         kept[f"preprocessing|{name}"] = np.vstack([adata.obsm["made"] for adata in data[k] if adata]).astype(np.float32)
+    kept |= harmony(data)
     for k, names in SLICES.items():
         for name, adata in zip(names, data[k], strict=True):
             if name:

@@ -100,11 +100,13 @@ class Run:
         )
 
 
+CORRECTED = {"method": "pair_shift", "ilisi_before": 0.17, "ilisi_after": 0.83}
+UNCORRECTED = {"method": "none"}
 FIGURES = {
     "qc": lambda run: charts.qc_distributions(run.metrics, run.thresholds),
     "qc without metrics": lambda run: charts.qc_distributions(run.metrics[["slice", "kept"]], {}),
-    "features": lambda run: maps.features_umap(run.umap, run.umap * 2, run.slice),
-    "features without Harmony": lambda run: maps.features_umap(run.umap, None, run.slice),
+    "features": lambda run: maps.features_umap(run.umap, run.umap * 2, run.slice, CORRECTED),
+    "features without Harmony": lambda run: maps.features_umap(run.umap, None, run.slice, UNCORRECTED),
     "latent": lambda run: maps.latent_umap(run.umap, run.slice, run.modality, run.domain),
     "tissue": lambda run: maps.domains_on_tissue(run.coords, run.domains),
     "tissue and truth": lambda run: maps.domains_on_tissue(run.coords, run.domains, run.truth),
@@ -258,13 +260,13 @@ def test_domains_without_any_truth_get_plain_colours():
 
 def test_one_slice_has_one_colour_in_all_figures():
     colours = drawing.palette(["s1", "s2", "s3"])
-    umap = maps.features_umap(np.zeros((2, 2)), None, ["s3", "s3"], colours=colours)
+    umap = maps.features_umap(np.zeros((2, 2)), None, ["s3", "s3"], UNCORRECTED, colours=colours)
     assert same_color(points(umap)[0].get_facecolor()[0], colours["s3"])
     metrics = pd.DataFrame({"slice": ["s3"] * 9, "total_counts": range(9), "kept": True})
     violin = charts.qc_distributions(metrics, {}, colours=colours).axes[0].collections[0]
     assert same_color(violin.get_facecolor()[0, :3], colours["s3"])
     with pytest.raises(InputError, match="no colour for s4"):
-        maps.features_umap(np.zeros((2, 2)), None, ["s3", "s4"], colours=colours)
+        maps.features_umap(np.zeros((2, 2)), None, ["s3", "s4"], UNCORRECTED, colours=colours)
 
 
 # ----------------------------------------------------------------------------------------------------------- tissue
@@ -342,8 +344,8 @@ def test_tissue_of_hardly_any_spots(coords):
     [
         lambda: maps.domains_on_tissue({}, {}),
         lambda: maps.domains_on_tissue({"s": grid(3)}, {"s": ["1"] * 4}),
-        lambda: maps.features_umap(np.zeros((3, 2)), np.zeros((4, 2)), ["s"] * 3),
-        lambda: maps.features_umap(np.zeros((3, 1)), None, ["s"] * 3),
+        lambda: maps.features_umap(np.zeros((3, 2)), np.zeros((4, 2)), ["s"] * 3, CORRECTED),
+        lambda: maps.features_umap(np.zeros((3, 1)), None, ["s"] * 3, UNCORRECTED),
         lambda: maps.latent_umap(np.zeros((0, 2)), [], [], []),
         lambda: maps.imputed_on_tissue(grid(3), np.ones((3, 1)), ["a"], grid(4), np.ones((4, 2)), ("s", "t")),
         lambda: maps.imputed_on_tissue(grid(3), np.ones((3, 0)), [], grid(4), np.ones((4, 0)), ("s", "t")),
@@ -363,7 +365,10 @@ def test_what_cannot_be_drawn_is_an_input_error(fault):
 # -------------------------------------------------------------------------------------------------------------- umap
 def test_umap_panels():
     run = Run(2, 5)
-    assert [axes.get_title() for axes in FIGURES["features"](run).axes] == ["before Harmony", "after Harmony"]
+    assert [axes.get_title() for axes in FIGURES["features"](run).axes] == [
+        "before, iLISI 0.17",
+        "after pair shift, iLISI 0.83",
+    ]
     assert [axes.get_title() for axes in FIGURES["features without Harmony"](run).axes] == ["without batch correction"]
     figure = FIGURES["latent"](run)
     assert [legend.get_title().get_text() for legend in figure.legends] == ["slice", "measured", "domain"]

@@ -69,7 +69,11 @@ def write(tmp_path):
         domains = pd.DataFrame({"domain": np.arange(2100) % 3})
         figures = {"domains": tmp_path / "domains.png"}
         columns = {"donor": {"s1": HOSTILE, "s2": "D7"}, "age": {}}
-        return landing.overview(counts, shared, runs, domains, figures, config, versions, columns)
+        corrections = {
+            "rna": {"method": "pair_shift", "ilisi_before": 0.0, "ilisi_after": 0.04, "moved": 0.9, "rounds": 7},
+            "adt": {"method": "none", "ilisi_before": None, "ilisi_after": None, "moved": 0.0},
+        }
+        return landing.overview(counts, shared, corrections, runs, domains, figures, config, versions, columns)
 
     return make
 
@@ -82,6 +86,8 @@ def test_page_says_what_went_in_and_came_out(write):
         "1,100 of 1,500, 300 of which lie beside the tissue",
         "1,200 of 1,500 ",
         "Slice donor age rna",
+        "rna pair shift 0.00 0.04 0.90 7",
+        "adt one slice",
         " s2 D7 ",
         "not measured, imputed",
         "imputed counts: adt of s2",
@@ -98,8 +104,8 @@ def test_page_says_what_went_in_and_came_out(write):
     assert "left-pad" not in text
     assert "differ between steps" not in text
     assert page.tags.count("img") == 1
-    # The share of features is marked, and that of spots is not.
-    assert page.values.count("class=few") == 2
+    # The share of features is marked, and that of spots is not; slices that lie apart are.
+    assert page.values.count("class=few") == 3
 
 
 def test_each_run_has_its_lights_and_the_worst_gives_the_advice(write):

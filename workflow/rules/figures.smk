@@ -34,7 +34,7 @@ rule plot_qc:
 
 
 rule plot_features:
-    """Lay out a modality's features before and after Harmony."""
+    """Lay out a modality's features before and after batch correction."""
     input:
         reduced="<results>/reduced/{modality}.h5ad",
         library=library("plot_features"),
@@ -45,7 +45,7 @@ rule plot_features:
             caption="../report/features.rst",
             category="1 Input",
             subcategory="Features by slice",
-            labels={"figure": "{modality} before and after Harmony"},
+            labels={"figure": "{modality} before and after correction"},
         ),
     log:
         "<results>/logs/plot_features/{modality}.log",
@@ -399,6 +399,7 @@ rule overview:
     input:
         summaries=measured("<results>/qc/{slice}.{modality}.json"),
         pairing="<results>/pairing.json",
+        corrections=collect("<results>/reduced/{modality}.correction.json", modality=SHEET.modalities),
         checks=collect(
             "<results>/{method}/seed-{seed}/checks.tsv",
             method=config["methods"],

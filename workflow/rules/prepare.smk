@@ -161,7 +161,8 @@ rule reduce:
         pairing=ancient("<results>/pairing.json"),
         library=library("reduce"),
     output:
-        ensure("<results>/reduced/{modality}.h5ad", non_empty=True),
+        h5ad=ensure("<results>/reduced/{modality}.h5ad", non_empty=True),
+        correction=ensure("<results>/reduced/{modality}.correction.json", non_empty=True),
         versions=ensure("<results>/logs/reduce/{modality}.versions.json", non_empty=True),
     log:
         "<results>/logs/reduce/{modality}.log",
