@@ -393,9 +393,7 @@ def test_features_after_harmony_of_the_corner(modality):
         before, published = (kept[f"harmony|{modality}|{stage}"] for stage in ("before", "after"))
     ours = _after_harmony(before, SLICES[modality])
     slices = np.repeat(SLICES[modality], len(before) // 2)
-    kept = _neighbours_kept(ours, published)
-    assert kept > 0.8
-    assert 1 - kept < 0.5 * (1 - _neighbours_kept(before, published))
+    assert _neighbours_kept(ours, published) > max(0.8, 0.03 + _neighbours_kept(before, published))
     assert mixing.ilisi(ours, slices) == pytest.approx(mixing.ilisi(published, slices), abs=0.05)
 
 
