@@ -195,15 +195,17 @@ def test_a_browser_shows_the_first_page_and_every_entry(demo, report):
 
 def test_the_same_bits_with_one_core(demo, make_checkout):
     again = make_checkout()
-    done = again.snakemake(cores=1)
+    run = "results/spamosaic/seed-1234"
+    # Of the drawings one: what they show is in the tables.
+    done = again.snakemake("results/integrated.h5mu", f"{run}/checks.tsv", f"{run}/figures/domains.png", cores=1)
     assert done.returncode == 0, done.stdout + done.stderr
-    results = demo.folder / "results"
+    results = again.folder / "results"
     # Tables and drawings byte for byte; times differ.
     compared = [path for kind in ("*.tsv", "*.svg") for path in results.rglob(kind) if "benchmarks" not in path.parts]
     assert len(compared) > 10
     for path in compared:
-        same = path.read_bytes() == (again.folder / path.relative_to(demo.folder)).read_bytes()
-        assert same, path.relative_to(demo.folder)
+        same = path.read_bytes() == (demo.folder / path.relative_to(again.folder)).read_bytes()
+        assert same, path.relative_to(again.folder)
     first, second = (md.read_h5mu(run.folder / "results" / "integrated.h5mu") for run in (demo, again))
     for key in first.obsm:
         np.testing.assert_array_equal(first.obsm[key], second.obsm[key], err_msg=key)
