@@ -5,10 +5,10 @@ Two ways, of which ``auto`` takes the one that the data support:
 - *Harmony* (Korsunsky et al., Nature Methods 2019), run until it converges. It draws slices together until clusters
   have them in equal parts. Where every feature differs between slices, its clusters hold one slice each, and it does
   nothing.
-- *Pair shift*: each slice is moved as a whole, by what its mutual nearest neighbours in other slices differ
-  (Haghverdi et al., Nature Biotechnology 2018), counting pairs that have others beside them on the tissue; then Harmony
-  without its diversity penalty corrects cluster by cluster. The shift is learnt from tissue that slices share, not from
-  their means, which differ also where their compositions do.
+- *Pair shift*: each slice is moved by what its mutual nearest neighbours in other slices differ (Haghverdi et al.,
+  Nature Biotechnology 2018), first as a whole, then spot by spot, counting pairs that have others beside them on the
+  tissue. It is learnt from tissue that slices share, not from their means, which differ also where their compositions
+  do.
 
 The evidence by which ``auto`` chooses is the number of mutual nearest neighbours that have others beside them, beyond
 what chance gives: spots that look alike after a right correction lie in patches on both tissues.
@@ -28,7 +28,7 @@ from scipy.spatial import KDTree
 from mosaic.errors import InputError
 from mosaic.graph import mutual_nearest_neighbors, spatial_neighbors, tissue_support
 from mosaic.mixing import APART, ilisi
-from mosaic.neighbors import n_threads
+from mosaic.neighbors import n_threads, nearest
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +40,8 @@ _CLUSTER_SPOTS, _MOST_CLUSTERS = 30, 100
 _PAIR_NEIGHBORS, _TISSUE_NEIGHBORS = 10, 6
 _SMOOTHINGS = 2
 _SHIFT_ROUNDS = 5
+# Then spots move half of the way, so many times, by the pairs at their so many nearest ends of pairs.
+_SPOT_ROUNDS, _SPOT_STEP, _SPOT_PAIRS = 3, 0.5, 100
 # How many times the supported pairs of Harmony the pair shift must find to be taken.
 _GAIN = 1.1
 # Slices of more spots stand for this many tiles each while pairs are searched.
@@ -59,7 +61,7 @@ class Correction(NamedTuple):
         Features x components (float32) where they are others than those that were given; else None.
     record
         ``method`` (``harmony``, ``pair_shift`` or ``none``); ``ilisi_before``, ``ilisi_after``; ``moved``, the root
-        mean square distance that spots moved, in units of that from a spot to the mean; ``rounds`` of Harmony;
+        mean square distance that spots moved, in units of that from a spot to the mean; ``rounds`` that it took;
         for ``auto`` also ``pairs_harmony`` and ``pairs_shift``, the evidence (see ``supported_pairs``).
     """
 
@@ -205,8 +207,8 @@ def supported_pairs(features: np.ndarray, tiles: _Tiles) -> float:
     return float(np.mean(found))
 
 
-def pair_shift(features: np.ndarray, tiles: _Tiles) -> np.ndarray:
-    """By how much each slice is off, from the mutual nearest neighbours that the tissue supports.
+def slice_offsets(features: np.ndarray, tiles: _Tiles) -> np.ndarray:
+    """By how much each slice is off as a whole, from the mutual nearest neighbours that the tissue supports.
 
     Least squares over the pairs of all slices, each weighed by its support; from the slices' means, five times anew.
 
@@ -227,12 +229,7 @@ def pair_shift(features: np.ndarray, tiles: _Tiles) -> np.ndarray:
         If two groups of slices share no supported pair.
     """
     n_slices = len(tiles.adjacency)
-    smooth = np.array(features, dtype=np.float64)
-    for number, adjacency in enumerate(tiles.adjacency):
-        rows = tiles.rows(number)
-        mean = sparse.diags_array(1 / np.maximum(np.asarray(adjacency.sum(axis=1)).ravel(), 1)) @ adjacency
-        for _ in range(_SMOOTHINGS):
-            smooth[rows] = (smooth[rows] + _TISSUE_NEIGHBORS * (mean @ smooth[rows])) / (1 + _TISSUE_NEIGHBORS)
+    smooth = _smoothed(features, tiles)
     offsets = np.array([features[tiles.rows(number)].mean(axis=0) for number in range(n_slices)])
     offsets -= offsets.mean(axis=0)
     for _ in range(_SHIFT_ROUNDS):
@@ -254,6 +251,49 @@ def pair_shift(features: np.ndarray, tiles: _Tiles) -> np.ndarray:
         offsets = np.linalg.pinv(laplacian) @ difference
         offsets -= offsets.mean(axis=0)
     return offsets
+
+
+def spot_moves(features: np.ndarray, tiles: _Tiles) -> np.ndarray:
+    """What is left between slices tile by tile: where pairs lie apart, both of their surroundings move towards another.
+
+    A tile moves by what the supported pairs at the nearest ends of pairs of its slice differ, with Gaussian weights as
+    wide as the median distance to these ends, times support.
+
+    Parameters
+    ----------
+    features
+        Of tiles (tiles x components), slices already moved as a whole.
+    tiles
+        Of all slices.
+
+    Returns
+    -------
+    Moves to add (tiles x components).
+    """
+    moves = np.zeros_like(features)
+    for _ in range(_SPOT_ROUNDS):
+        smooth = _smoothed(features + moves, tiles)
+        ends = {number: [] for number in range(len(tiles.adjacency))}
+        for one, other in combinations(ends, 2):
+            pairs, support = _pairs(smooth, tiles, one, other)
+            pairs, support = pairs[support > 0], support[support > 0]
+            first, second = tiles.rows(one)[pairs[:, 0]], tiles.rows(other)[pairs[:, 1]]
+            ends[one].append((first, second, support))
+            ends[other].append((second, first, support))
+        for number, found in ends.items():
+            own, partner, support = (np.concatenate(parts) for parts in zip(*found, strict=True))
+            if not len(own):
+                continue
+            rows = tiles.rows(number)
+            distance, near = nearest(smooth[rows], smooth[own], _SPOT_PAIRS)
+            width = np.median(distance) or 1.0
+            # Less the nearest's, so that a tile far from all ends has weights, too.
+            weight = np.exp((distance[:, :1] ** 2 - distance**2) / width**2) * support[near]
+            weight /= weight.sum(axis=1, keepdims=True)
+            places = (weight.ravel(), near.ravel(), np.arange(len(rows) + 1) * near.shape[1])
+            mean = sparse.csr_matrix(places, shape=(len(rows), len(own)))
+            moves[rows] += _SPOT_STEP * (mean @ (smooth[partner] - smooth[own]))
+    return moves
 
 
 def correct(
@@ -302,13 +342,15 @@ def correct(
     if method != "harmony":
         own, own_loadings = within() if within else (features, None)
         try:
-            offsets = pair_shift(tiles.mean(own), tiles)
+            means = tiles.mean(own)
+            moves = -slice_offsets(means, tiles)[tiles.slices]
         except InputError:
             if method == "pair_shift":
                 raise
             logger.info("%s: slices share no supported pairs, so Harmony is taken", what)
         else:
-            shifted, rounds = harmony(own - offsets[tiles.slices[tiles.of_spot]], slices, seed=seed, theta=0.0)
+            moves += spot_moves(means + moves, tiles)
+            shifted = (own + moves[tiles.of_spot]).astype(np.float32)
             better = method == "pair_shift"
             if method == "auto":
                 record["pairs_harmony"] = supported_pairs(tiles.mean(corrected), tiles)
@@ -322,7 +364,7 @@ def correct(
                 )
             if better:
                 corrected, loadings, before = shifted, own_loadings, own
-                record |= {"method": "pair_shift", "rounds": rounds}
+                record |= {"method": "pair_shift", "rounds": _SHIFT_ROUNDS + _SPOT_ROUNDS}
     spread = np.sqrt(((before - before.mean(axis=0)) ** 2).sum(axis=1).mean())
     moved = np.sqrt(((corrected - before) ** 2).sum(axis=1).mean())
     record |= {
@@ -390,6 +432,17 @@ def _leaves(coordinates: np.ndarray, most: int) -> np.ndarray:
         else:
             waiting += [node.less, node.greater]
     return leaf
+
+
+def _smoothed(features: np.ndarray, tiles: _Tiles) -> np.ndarray:
+    """Features averaged over the tissue: single spots say little of where their patch lies."""
+    smooth = np.array(features, dtype=np.float64)
+    for number, adjacency in enumerate(tiles.adjacency):
+        rows = tiles.rows(number)
+        mean = sparse.diags_array(1 / np.maximum(np.asarray(adjacency.sum(axis=1)).ravel(), 1)) @ adjacency
+        for _ in range(_SMOOTHINGS):
+            smooth[rows] = (smooth[rows] + _TISSUE_NEIGHBORS * (mean @ smooth[rows])) / (1 + _TISSUE_NEIGHBORS)
+    return smooth
 
 
 def _pairs(features: np.ndarray, tiles: _Tiles, one: int, other: int) -> tuple[np.ndarray, np.ndarray]:

@@ -92,12 +92,27 @@ def test_the_shift_is_the_slices_own():
     rng = np.random.default_rng(0)
     offset = rng.normal(0, 2, size=(3, X.shape[1]))
     tiles = batch_correction._tiles(slices, places)
-    first = batch_correction.pair_shift(X, tiles)
-    second = batch_correction.pair_shift(X + np.repeat(offset, SIDE**2, axis=0), tiles)
+    first = batch_correction.slice_offsets(X, tiles)
+    second = batch_correction.slice_offsets(X + np.repeat(offset, SIDE**2, axis=0), tiles)
     np.testing.assert_allclose(first.mean(axis=0), 0, atol=1e-6)
     # What is added to a slice comes back, up to the constant that no slice can tell.
     added = offset - offset.mean(axis=0)
     assert np.abs(second - first - added).max() < 0.35 * np.abs(added).max()
+
+
+def test_spots_move_where_slices_differ_in_one_domain_alone():
+    """After the shift of the whole, what only one domain is off by is left."""
+    X, slices, places, domains = donors(ALIKE, batch=0.0)
+    X = X + 2.0 * ((slices == "s1") & (domains == 0))[:, None] * np.eye(X.shape[1])[:6].sum(axis=0)
+    tiles = batch_correction._tiles(slices, places)
+    moves = batch_correction.spot_moves(X, tiles)
+
+    def gap(features, domain):
+        means = [features[(slices == name) & (domains == domain)].mean(axis=0) for name in ("s0", "s1")]
+        return np.linalg.norm(means[0] - means[1])
+
+    assert gap(X + moves, 0) < 0.4 * gap(X, 0)
+    assert all(gap(X + moves, domain) < gap(X, domain) + 0.3 for domain in (1, 2))
 
 
 def test_supported_pairs_are_none_by_chance():
