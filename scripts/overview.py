@@ -17,8 +17,7 @@ with job(snakemake.log[0]):
         slice_name, modality, _ = path.name.split(".")
         counts[slice_name, modality] = json.loads(path.read_text())
     corrections = {
-        Path(path).name.removesuffix(".correction.json"): json.loads(Path(path).read_text())
-        for path in snakemake.input.corrections
+        Path(path).name.split(".")[0]: json.loads(Path(path).read_text()) for path in snakemake.input.corrections
     }
     for path in map(Path, snakemake.input.checks):
         run = path.parent.parent.name, int(path.parent.name.removeprefix("seed-"))
@@ -29,18 +28,9 @@ with job(snakemake.log[0]):
     versions = {}
     for path in map(Path, snakemake.input.versions):
         versions[path.parent.name, path.name.removesuffix(".versions.json")] = json.loads(path.read_text())
+    told = versions, snakemake.params.columns
     # Inside the report, browsers show no page of more than 2 MB: there it comes without figures.
     for output, shown in ((snakemake.output.page, {}), (snakemake.output.landing, figures)):
         with whole_file(output) as unfinished:
-            page = landing.overview(
-                counts,
-                shared,
-                corrections,
-                checks,
-                domains,
-                shown,
-                snakemake.config,
-                versions,
-                snakemake.params.columns,
-            )
+            page = landing.overview(counts, shared, corrections, checks, domains, shown, snakemake.config, *told)
             unfinished.write_text(page, encoding="utf-8")

@@ -27,7 +27,7 @@ from scipy.spatial import KDTree
 
 from mosaic.errors import InputError
 from mosaic.graph import mutual_nearest_neighbors, spatial_neighbors, tissue_support
-from mosaic.mixing import APART, ilisi
+from mosaic.mixing import ilisi
 from mosaic.neighbors import n_threads, nearest
 
 logger = logging.getLogger(__name__)
@@ -42,10 +42,10 @@ _SMOOTHINGS = 2
 _SHIFT_ROUNDS = 5
 # Then spots move half of the way, so many times, by the pairs at their so many nearest ends of pairs.
 _SPOT_ROUNDS, _SPOT_STEP, _SPOT_PAIRS = 3, 0.5, 100
-# How many times the supported pairs of Harmony the pair shift must find to be taken.
-_GAIN = 1.1
 # Slices of more spots stand for this many tiles each while pairs are searched.
 _MOST_TILES = 5_000
+# Slices that mix less than this lie apart.
+_APART = 0.05
 # iLISI is slow: above, it is taken on a sample.
 _MOST_LISI = 10_000
 
@@ -60,9 +60,10 @@ class Correction(NamedTuple):
     loadings
         Features x components (float32) where they are others than those that were given; else None.
     record
-        ``method`` (``harmony``, ``pair_shift`` or ``none``); ``ilisi_before``, ``ilisi_after``; ``moved``, the root
-        mean square distance that spots moved, in units of that from a spot to the mean; ``rounds`` that it took;
-        for ``auto`` also ``pairs_harmony`` and ``pairs_shift``, the evidence (see ``supported_pairs``).
+        ``method`` (``harmony``, ``pair_shift`` or ``none``); ``ilisi_before``, ``ilisi_after``; ``apart``, whether
+        slices hardly mix; ``moved``, the root mean square distance that spots moved, in units of that from a spot to
+        the mean; ``rounds`` that it took; for ``auto`` also ``pairs_harmony`` and ``pairs_shift``, the evidence (see
+        ``supported_pairs``).
     """
 
     features: np.ndarray
@@ -317,8 +318,8 @@ def correct(
     coordinates
         Spots x 2, each slice in its own frame.
     method
-        ``harmony``, or ``{"harmony": options of harmony()}``; ``pair_shift``; ``auto``, the pair shift where it finds
-        more supported pairs than Harmony by a tenth, else Harmony; ``none``.
+        ``harmony``, or ``{"harmony": options of harmony()}``; ``pair_shift``; ``auto``, the pair shift where moving
+        slices as a whole brings more supported pairs together than Harmony does, else Harmony; ``none``.
     seed
         Of Harmony.
     within
@@ -332,7 +333,8 @@ def correct(
         method, options = "harmony", dict(method["harmony"] or {})
     if method == "none":
         mixed = _ilisi(features, slices, seed)
-        record = {"method": "none", "ilisi_before": mixed, "ilisi_after": mixed, "moved": 0.0}
+        apart = bool(mixed < _APART)
+        record = {"method": "none", "ilisi_before": mixed, "ilisi_after": mixed, "moved": 0.0, "apart": apart}
         return Correction(np.asarray(features, dtype=np.float32), None, record)
     corrected, loadings, before = None, None, features
     record = {"method": "harmony"}
@@ -349,21 +351,20 @@ def correct(
                 raise
             logger.info("%s: slices share no supported pairs, so Harmony is taken", what)
         else:
-            moves += spot_moves(means + moves, tiles)
-            shifted = (own + moves[tiles.of_spot]).astype(np.float32)
-            better = method == "pair_shift"
             if method == "auto":
                 record["pairs_harmony"] = supported_pairs(tiles.mean(corrected), tiles)
-                record["pairs_shift"] = supported_pairs(tiles.mean(shifted), tiles)
-                better = record["pairs_shift"] > _GAIN * max(record["pairs_harmony"], 0.0)
+                # Before spots move by pairs of their own, which would vouch for themselves.
+                record["pairs_shift"] = supported_pairs(means + moves, tiles)
                 logger.info(
-                    "%s: supported pairs a spot beyond chance: %.3f after Harmony, %.3f after the pair shift",
+                    "%s: supported pairs a spot beyond chance: %.3f after Harmony, %.3f after moving slices as a whole",
                     what,
                     record["pairs_harmony"],
                     record["pairs_shift"],
                 )
-            if better:
-                corrected, loadings, before = shifted, own_loadings, own
+            if method == "pair_shift" or record["pairs_shift"] > record["pairs_harmony"]:
+                moves += spot_moves(means + moves, tiles)
+                corrected = (own + moves[tiles.of_spot]).astype(np.float32)
+                loadings, before = own_loadings, own
                 record |= {"method": "pair_shift", "rounds": _SHIFT_ROUNDS + _SPOT_ROUNDS}
     spread = np.sqrt(((before - before.mean(axis=0)) ** 2).sum(axis=1).mean())
     moved = np.sqrt(((corrected - before) ** 2).sum(axis=1).mean())
@@ -381,7 +382,8 @@ def correct(
         record["ilisi_after"],
         record["moved"],
     )
-    if record["ilisi_after"] < APART:
+    record["apart"] = bool(record["ilisi_after"] < _APART)
+    if record["apart"]:
         logger.warning(
             "%s: slices lie apart after batch correction (iLISI %.3f, where 1 is evenly mixed). If they show the same "
             "tissue, domains will follow the slice: %s",

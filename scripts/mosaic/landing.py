@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from mosaic.mixing import APART
 from mosaic.pairing import WARN_BELOW
 from mosaic.tables import LIGHTS
 
@@ -253,7 +252,7 @@ def _corrections(corrections: Mapping[str, Mapping]) -> str:
     rows = [[f"<th>{head}</th>" for head in ("Modality", "By", "iLISI before", "iLISI after", "Moved", "Rounds")]]
     for name, record in corrections.items():
         alone = record["ilisi_after"] is None
-        few = "" if alone or record["ilisi_after"] >= APART else ' class="few"'
+        few = ' class="few"' if record["apart"] else ""
         method = {"none": "not corrected", "harmony": "Harmony", "pair_shift": "pair shift"}[record["method"]]
         cells = [f"<td><b>{escape(name)}</b></td>", f"<td>{'one slice' if alone else method}</td>"]
         cells += ["<td></td>"] * 2 if alone else [f"<td>{record['ilisi_before']:.2f}</td>"]

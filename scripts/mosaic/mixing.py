@@ -4,8 +4,6 @@ import numpy as np
 import pandas as pd
 from harmonypy import compute_lisi
 
-# Slices that mix less than this lie apart.
-APART = 0.05
 # Spots of a label that a slice has at least to count among those that share it.
 _LEAST_SPOTS = 10
 

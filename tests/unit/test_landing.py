@@ -73,6 +73,7 @@ def write(tmp_path):
             "rna": {"method": "pair_shift", "ilisi_before": 0.0, "ilisi_after": 0.04, "moved": 0.9, "rounds": 7},
             "adt": {"method": "none", "ilisi_before": None, "ilisi_after": None, "moved": 0.0},
         }
+        corrections["rna"]["apart"], corrections["adt"]["apart"] = True, False
         return landing.overview(counts, shared, corrections, runs, domains, figures, config, versions, columns)
 
     return make
