@@ -1,6 +1,7 @@
 """The workflow on a SLURM that really schedules: what SLURM recorded, and results to the bit those of a local run."""
 
 from collections import Counter
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,9 +92,16 @@ def test_training_gets_a_gpu_and_nothing_else_does(submitted):
 
 def test_trainings_share_the_gpus_of_the_cluster(submitted):
     """The default profile's limit of one GPU at a time is for one machine."""
-    first, second = submitted.trainings("COMPLETED")
-    assert max(first["StartTime"], second["StartTime"]) < min(first["EndTime"], second["EndTime"])
-    assert {submitted.gpus[job["JobId"]] for job in (first, second)} == {"0", "1"}
+    # Those that are killed count, too: which of them overlap depends on how busy the machine is.
+    trainings = submitted.trainings("FAILED") + submitted.trainings("COMPLETED")
+    together = [
+        (first, second)
+        for first, second in combinations(trainings, 2)
+        if max(first["StartTime"], second["StartTime"]) < min(first["EndTime"], second["EndTime"])
+    ]
+    assert together
+    for pair in together:
+        assert {submitted.gpus[job["JobId"]] for job in pair} == {"0", "1"}
 
 
 def test_a_job_that_outgrows_its_memory_is_killed_and_gets_more(submitted):
