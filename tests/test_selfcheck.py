@@ -212,7 +212,8 @@ def test_a_slice_that_shares_nothing_is_told(easy):
         return adata
 
     assert mixing(easy[0]) == "pass"
-    assert mixing(simulated(EASY, KINDS, change=other_profiles)) == "fail"
+    # Its patches can be laid on patches of other domains, which auto does as far as they go: that is a warning.
+    assert mixing(simulated(EASY, KINDS, change=other_profiles)) == "warn"
 
 
 def test_a_modality_that_nothing_else_measured_cannot_be_hidden(easy):
