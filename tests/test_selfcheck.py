@@ -195,8 +195,8 @@ def test_noise_in_place_of_a_modality_is_told():
     assert found["modalities align"] == "fail"
 
 
-def mixing(made: Mosaic) -> str:
-    graphs = made.graphs(made.reduced())
+def mixing(made: Mosaic, **changed: object) -> str:
+    graphs = made.graphs(made.reduced(**changed))
     encoders = training.fit(graphs, seed=0, **TRAIN)[0]
     mdata = training.embed(graphs, encoders, TRAIN)
     domains = mdata.obs[["slice"]].assign(domain=0)
@@ -212,8 +212,10 @@ def test_a_slice_that_shares_nothing_is_told(easy):
         return adata
 
     assert mixing(easy[0]) == "pass"
-    # Its patches can be laid on patches of other domains, which auto does as far as they go: that is a warning.
-    assert mixing(simulated(EASY, KINDS, change=other_profiles)) == "warn"
+    other = simulated(EASY, KINDS, change=other_profiles)
+    assert mixing(other, batch_correction="harmony") == "fail"
+    # Its patches can be laid on patches of other domains, which auto does as far as they go: never a pass.
+    assert mixing(other) == "warn"
 
 
 def test_a_modality_that_nothing_else_measured_cannot_be_hidden(easy):
