@@ -30,11 +30,11 @@ lint: $(VENV)/.test-ready
 
 # Each file in envs/ as an environment of its own, in which the tests of what its scripts reach pass. Needs no $(VENV).
 envs:
-	$(PYTHON) tests/environments.py
+	$(PYTHON) envs/prove.py
 
 # `pip install .` as a notebook's user does it, alone in an environment of its own, used from another folder.
 package:
-	$(PYTHON) tests/package.py $(VENV)-package
+	$(PYTHON) envs/prove_package.py $(VENV)-package
 
 # The environments of the peers, methods of others that the config may list: config/README.md, "Peers".
 peers: $(PEERS:%=$(VENV)-%)

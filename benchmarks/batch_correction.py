@@ -17,7 +17,10 @@ import yaml
 from sklearn.metrics import adjusted_rand_score
 
 import datasets
-from mosaic import cluster, mixing, qc, simulate, spots
+from mosaic import mixing, spots
+from mosaic.analyse import domains
+from mosaic.prepare import qc
+from mosaic.simulate.counts import read_design
 
 ROOT = Path(__file__).parents[1]
 SEEDS = datasets.SEEDS
@@ -36,7 +39,7 @@ def load(name: str, spec: dict, data: Path | None) -> datasets.Mosaic:
     config = spec["config"]
     kinds = {modality: own["kind"] for modality, own in config["modalities"].items()}
     if "simulate" in spec:
-        design = datasets.changed(simulate.read_design(ROOT / "resources" / "demo.yaml"), spec["simulate"])
+        design = datasets.changed(read_design(ROOT / "resources" / "demo.yaml"), spec["simulate"])
         design["slices"] = {key: [*own, *spec["hidden"].get(key, [])] for key, own in spec["slices"].items()}
         mosaic = datasets.simulated(design, kinds, seed=1234)
         shown = {(key, modality) for key, own in spec["slices"].items() for modality in own}
@@ -76,7 +79,7 @@ def score(graphs: dict, mosaic: datasets.Mosaic, seed: int) -> dict[str, float]:
     latent, slices = mdata.obsm[spots.LATENT], mdata.obs["slice"].to_numpy(dtype=str)
     truth = spots.annotation({key: adata.obs for key, adata in graphs.items()}, mdata.obs_names, "domain")
     found = truth.notna().to_numpy()
-    labels = cluster.cluster_domains(latent, "mixture", n_domains=mosaic.n_domains, seed=seed).labels
+    labels = domains.cluster_domains(latent, "mixture", n_domains=mosaic.n_domains, seed=seed).labels
     values = (
         adjusted_rand_score(truth[found], labels[found]),
         mixing.ilisi(latent, slices),

@@ -16,7 +16,11 @@ import torch
 from sklearn.metrics import adjusted_rand_score
 
 from datasets import Mosaic, simulated, split_lymph_node
-from mosaic import batches, cluster, metrics, qc, simulate, spots, training
+from mosaic import spots
+from mosaic.analyse import domains, metrics
+from mosaic.integrate import batches, training
+from mosaic.prepare import qc
+from mosaic.simulate.counts import read_design
 
 SEEDS = (0, 1, 2)
 BATCH = {"full_batch_max": 100, "batch_size": 1024}
@@ -26,7 +30,7 @@ EPOCHS = {"one step an epoch": (30, 100), "a step a batch": (3, 10, 30)}
 
 def demo(**grid: int) -> Mosaic:
     """The demo, with so many ``rows`` and ``columns`` of places a slice."""
-    design = simulate.read_design(Path(__file__).parents[1] / "resources" / "demo.yaml")
+    design = read_design(Path(__file__).parents[1] / "resources" / "demo.yaml")
     design["grid"] |= grid
     made = simulated(design, {"rna": "rna", "adt": "protein"}, seed=7)
     return made._replace(slices={key: qc.filter_slice(adata, min_counts=100)[0] for key, adata in made.slices.items()})
@@ -71,7 +75,7 @@ def main(out: str, data: str | None) -> None:
                     mdata = training.embed(graphs, encoders, {"K": 2, "w_g": 0.8, "symmetric": True})
                     truth = spots.annotation({key: g.obs for key, g in graphs.items()}, mdata.obs_names, "domain")
                     known = truth.notna().to_numpy()
-                    labels = cluster.cluster_domains(mdata.obsm[spots.LATENT], n_domains=mosaic.n_domains).labels
+                    labels = domains.cluster_domains(mdata.obsm[spots.LATENT], n_domains=mosaic.n_domains).labels
                     table = metrics.evaluate(mdata, np.zeros(mdata.n_obs, int), None)
                     values = table.groupby("metric")["value"].mean()[["iLISI", metrics.TRAINING_PAIRS]].to_dict()
                     values["ARI"] = adjusted_rand_score(truth[known], labels[known])

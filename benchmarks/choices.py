@@ -17,8 +17,10 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.preprocessing import normalize
 
 from datasets import PUBLISHED_GRAPH, PUBLISHED_TRAINING, SEEDS, fit_embed, with_truth
-from mosaic import cluster, graph, metrics, spots
-from mosaic.settings import PUBLISHED_KINDS
+from mosaic import spots
+from mosaic.analyse import domains, metrics
+from mosaic.config.settings import PUBLISHED_KINDS
+from mosaic.integrate import graph
 
 # What differs from the defaults: in reduction, graph search and training.
 CHOICES = {
@@ -62,7 +64,7 @@ def score(mdata, graphs, n_domains: int, seed: int) -> dict[str, float]:
     latent = mdata.obsm[spots.LATENT]
 
     def ari(embedding: np.ndarray, method: str) -> float:
-        labels = cluster.cluster_domains(embedding, method, n_domains=n_domains, seed=seed).labels
+        labels = domains.cluster_domains(embedding, method, n_domains=n_domains, seed=seed).labels
         return adjusted_rand_score(truth[known], labels[known])
 
     table = metrics.evaluate(mdata, np.zeros(mdata.n_obs, dtype=int), None).groupby("metric")["value"].mean()

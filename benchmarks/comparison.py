@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy import stats
 
-from mosaic.drawing import (
+from mosaic.figures.style import (
     GAP,
     INK,
     LINE,

@@ -14,8 +14,9 @@ import anndata as ad
 import library  # noqa: F401
 import numpy as np
 
-from mosaic import simulate, spots
-from mosaic.settings import KIND_DEFAULTS, PROPAGATION, PUBLISHED, Row, Sheet
+from mosaic import spots
+from mosaic.config.settings import KIND_DEFAULTS, PROPAGATION, PUBLISHED, Row, Sheet
+from mosaic.simulate.counts import simulate_mosaic
 
 SEEDS = (1234, 0, 1, 2, 3)
 Slices = dict[tuple[str, str], ad.AnnData]  # by slice and modality, with layers["counts"]
@@ -45,7 +46,7 @@ class Mosaic(NamedTuple):
     def reduced(self, **changed: object) -> dict[str, ad.AnnData]:
         """Features of each modality, with the defaults of its kind unless changed."""
         # Here and below, so that slices can be written where only they can be read.
-        from mosaic import normalize, qc, reduce
+        from mosaic.prepare import normalize, qc, reduce
 
         made = {}
         for modality in self.sheet.modalities:
@@ -61,7 +62,7 @@ class Mosaic(NamedTuple):
 
     def graphs(self, reduced: Mapping[str, ad.AnnData], **changed: object) -> dict[str, ad.AnnData]:
         """The graph of each modality, with the truth in ``obs`` where a file has it."""
-        from mosaic import graph
+        from mosaic.integrate import graph
 
         made = {}
         for modality, adata in reduced.items():
@@ -72,7 +73,7 @@ class Mosaic(NamedTuple):
 
 def fit_embed(graphs: Mapping[str, ad.AnnData], *, seed: int = 1234, **changed: object):
     """Train on one CPU and embed; settings as of ``training.fit``."""
-    from mosaic import training
+    from mosaic.integrate import training
 
     encoders, _ = training.fit(graphs, seed=seed, device="cpu", **changed)
     propagation = {"K": 2, "w_g": 0.8, "symmetric": True}
@@ -113,7 +114,7 @@ def simulated(
     Parameters
     ----------
     design, seed
-        As ``simulate.simulate_mosaic`` takes them.
+        As ``simulate_mosaic`` takes them.
     kinds
         Of its modalities.
     T
@@ -123,7 +124,7 @@ def simulated(
     """
     slices = {}
     with tempfile.TemporaryDirectory() as folder:
-        for (name, modality), adata in simulate.simulate_mosaic(design, seed=seed).items():
+        for (name, modality), adata in simulate_mosaic(design, seed=seed).items():
             path = Path(folder) / f"{name}.{modality}.h5ad"
             spots.write(change(name, modality, adata) if change else adata, path)
             slices[name, modality] = spots.read_slice(path, name, kinds[modality], truth="domain")

@@ -21,7 +21,7 @@ import torch
 from sklearn.linear_model import LinearRegression
 
 from datasets import PUBLISHED_GRAPH, PUBLISHED_TRAINING, SEEDS, fit_embed, with_hidden_counts
-from mosaic import impute, metrics
+from mosaic.analyse import impute, metrics
 
 NEAREST = {"method": "nearest", "n_neighbors": 10}
 # Of the default way, one part at a time left out or changed: arguments, and constants of the module.

@@ -8,13 +8,14 @@ from mosaic.logs import job
 
 with job(snakemake.log[0]):
     import datasets
-    from mosaic import simulate, spots
+    from mosaic import spots
+    from mosaic.simulate.counts import read_design, simulate_mosaic
 
     spec = snakemake.params.dataset
     if "simulate" in spec:
-        design = datasets.changed(simulate.read_design(snakemake.input.design), spec["simulate"])
+        design = datasets.changed(read_design(snakemake.input.design), spec["simulate"])
         design["slices"] = {name: [*own, *spec["hidden"].get(name, [])] for name, own in spec["slices"].items()}
-        made = simulate.simulate_mosaic(design, seed=1234)
+        made = simulate_mosaic(design, seed=1234)
     else:
         mosaic = getattr(datasets, spec["published"])(Path(snakemake.params.data), **spec["arguments"])
         made = {key: datasets.as_file(adata) for key, adata in mosaic.slices.items()}

@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/n_domains.py DATA OUT.tsv [EMBEDDINGS]
 
 DATA as for ``datasets.py``, plus the repository's demo. All criteria see the same mixtures: of eight subsets, as in
-``cluster.choose_n_domains``. EMBEDDINGS is a folder that keeps what was trained for a next time. One thread.
+``domains.choose_n_domains``. EMBEDDINGS is a folder that keeps what was trained for a next time. One thread.
 """
 
 import sys
@@ -19,7 +19,8 @@ from scipy.cluster.hierarchy import linkage
 from sklearn.metrics import adjusted_rand_score, pairwise_distances
 
 from datasets import SEEDS, Mosaic, fit_embed, with_truth
-from mosaic import cluster, spots
+from mosaic import spots
+from mosaic.analyse import domains
 
 NUMBERS = np.arange(2, 16)
 CRITERIA = {
@@ -39,18 +40,18 @@ def curves(embedding: np.ndarray, truth: pd.Series, seed: int) -> tuple[pd.DataF
     """Every criterion, the more the better, for every number of domains: means over the subsets; and the choice.
 
     ``ARI`` is the agreement of all spots with the truth, of the same mixtures. The choice is that of
-    ``cluster.choose_n_domains``.
+    ``domains.choose_n_domains``.
     """
     rng = np.random.default_rng(seed)
-    white = cluster._whitened(embedding)
+    white = domains._whitened(embedding)
     known = truth.notna().to_numpy()
     numbers = np.arange(NUMBERS[0] - 1, NUMBERS[-1] + 2)
     found, labels = [], []
-    for subset in range(cluster._CHOICE_SUBSETS):
-        seen, left_out = cluster._two_subsets(len(white), rng)
+    for subset in range(domains._CHOICE_SUBSETS):
+        seen, left_out = domains._two_subsets(len(white), rng)
         distances = {"": pairwise_distances(embedding[left_out]), "_white": pairwise_distances(white[left_out])}
         heights = linkage(white[seen], "ward")[::-1, 2]  # the k-th joins k + 1 clusters to k
-        for number, fit in zip(numbers, cluster._mixtures(white[seen], numbers), strict=True):
+        for number, fit in zip(numbers, domains._mixtures(white[seen], numbers), strict=True):
             if fit is None:
                 continue
             labels.append((number, fit.predict(white)))
@@ -62,11 +63,11 @@ def curves(embedding: np.ndarray, truth: pd.Series, seed: int) -> tuple[pd.DataF
             row["ARI"] = adjusted_rand_score(truth[known], labels[-1][1][known])
             row["elbow"] = heights[number - 2] - heights[number - 1] if number > 1 else np.nan
             for name, matrix in distances.items():
-                row[f"silhouette{name}"] = cluster._silhouette(matrix, labels[-1][1][left_out])
+                row[f"silhouette{name}"] = domains._silhouette(matrix, labels[-1][1][left_out])
             found.append(row)
     each = pd.DataFrame(found)
     silhouettes = each.pivot(index="subset", columns="number", values="silhouette")
-    choice = cluster._largest_within_one_error(silhouettes[NUMBERS])
+    choice = domains._largest_within_one_error(silhouettes[NUMBERS])
     table = each.groupby("number").mean().reindex(numbers)
     # What one domain more gains, less what the next gains (Evanno, Regnaut and Goudet, 2005).
     table["bend"] = -table["likelihood"].diff().shift(-1) + table["likelihood"].diff()

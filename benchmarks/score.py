@@ -9,16 +9,17 @@ with job(snakemake.log[0]):
 
     import pandas as pd
 
-    from mosaic import cluster, files, impute, metrics, spots
+    from mosaic import files, spots
+    from mosaic.analyse import domains, impute, metrics
 
     embedding = spots.read(snakemake.input.embedding)
     truth = spots.truth(snakemake.input.annotations, embedding.obs_names, "domain")
     latent, seed = embedding.obsm[spots.LATENT], snakemake.params.seed
     slices = embedding.obs["slice"].to_numpy(dtype=str)
-    numbers = {"given": snakemake.params.n_domains, "chosen": cluster.choose_n_domains(latent, seed=seed)[0]}
+    numbers = {"given": snakemake.params.n_domains, "chosen": domains.choose_n_domains(latent, seed=seed)[0]}
     tables = []
     for method, (how, number) in product(("mixture", "kmeans"), numbers.items()):
-        labels = cluster.cluster_domains(latent, method, n_domains=number, seed=seed).labels
+        labels = domains.cluster_domains(latent, method, n_domains=number, seed=seed).labels
         if (method, how) == ("mixture", "given"):
             table = metrics.evaluate(embedding, labels, truth, seed=seed)
         else:

@@ -10,7 +10,8 @@ with job(snakemake.log[0]):
     import comparison
     import pandas as pd
 
-    from mosaic import drawing, files
+    from mosaic import files
+    from mosaic.figures import style
 
     tables = []
     for (dataset, method, seed, costs), path in zip(snakemake.params.runs, snakemake.input.scores, strict=True):
@@ -24,5 +25,5 @@ with job(snakemake.log[0]):
     for table, path in ((scores, snakemake.output.scores), (summary, snakemake.output.summary)):
         files.write_table(pd.concat([table, cannot]), path, index=False, na_rep="NA", float_format="%.6g")
     Path(snakemake.output.markdown).write_text(comparison.markdown(summary, cannot, snakemake.params.labels))
-    drawing.save(comparison.overview(summary, cannot, snakemake.params.labels), *snakemake.output.overview)
-    drawing.save(comparison.quality_and_time(summary, snakemake.params.labels), *snakemake.output.time)
+    style.save(comparison.overview(summary, cannot, snakemake.params.labels), *snakemake.output.overview)
+    style.save(comparison.quality_and_time(summary, snakemake.params.labels), *snakemake.output.time)

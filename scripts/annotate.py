@@ -5,7 +5,8 @@ from mosaic.logs import job
 with job(snakemake.log[0]):
     import anndata as ad
 
-    from mosaic import inputs, spots
+    from mosaic import spots
+    from mosaic.prepare import inputs
 
     asked = snakemake.params
     table = inputs.annotate(asked.rows, asked.truth, asked.keep_obs)

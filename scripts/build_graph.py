@@ -3,7 +3,8 @@
 from mosaic.logs import job
 
 with job(snakemake.log[0]):
-    from mosaic import graph, spots
+    from mosaic import spots
+    from mosaic.integrate import graph
 
     reduced = spots.read(snakemake.input.reduced)
     adata = graph.build_graph(

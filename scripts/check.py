@@ -3,7 +3,8 @@
 from mosaic.logs import job
 
 with job(snakemake.log[0]):
-    from mosaic import files, inputs
+    from mosaic import files
+    from mosaic.prepare import inputs
 
     asked = snakemake.params
     table = inputs.survey(asked.rows, asked.kinds, asked.truth, asked.keep_obs)

@@ -5,11 +5,12 @@ from mosaic.logs import job
 with job(snakemake.log[0], threads=snakemake.params.threads):
     import torch
 
-    from mosaic import selfcheck, spots
+    from mosaic import spots
+    from mosaic.check import folds
 
     torch.set_num_threads(snakemake.params.threads)
     names, parts = snakemake.params.modalities, snakemake.wildcards
-    fold = selfcheck.try_fold(
+    fold = folds.try_fold(
         dict(zip(names, map(spots.read, snakemake.input.reduced), strict=True)),
         dict(zip(names, map(spots.read, snakemake.input.graphs), strict=True)),
         spots.read_slices(snakemake.input.counts),

@@ -3,7 +3,8 @@
 from mosaic.logs import job
 
 with job(snakemake.log[0]):
-    from mosaic import confidence, files, spots
+    from mosaic import files, spots
+    from mosaic.check import confidence
 
     domains = spots.read_table(snakemake.input.domains)
     modalities = spots.read(snakemake.input.embedding).obs["modalities"]

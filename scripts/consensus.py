@@ -3,7 +3,8 @@
 from mosaic.logs import job
 
 with job(snakemake.log[0]):
-    from mosaic import consensus, files, spots
+    from mosaic import files, spots
+    from mosaic.analyse import consensus
 
     tables = [spots.read_table(path) for path in snakemake.input.domains]
     first = tables[0].index

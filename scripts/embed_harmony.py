@@ -1,18 +1,18 @@
 """Embed with Harmony: the first modality that every slice measured, its components corrected for the slice."""
 
-from mosaic.peers import program
+from mosaic.baselines.task import program
 
 with program(__doc__) as task:
     import logging
 
     import pandas as pd
 
-    from mosaic.batch_correction import harmony
+    from mosaic.prepare.batch_correction import harmony
 
     graphs = task.reduced()
     slices = {name for graph in graphs.values() for name in graph.obs["slice"].unique()}
     name = next(name for name, graph in graphs.items() if set(graph.obs["slice"].unique()) == slices)
-    logging.getLogger("mosaic.peers").info("Harmony of %s", name)
+    logging.getLogger("mosaic.baselines").info("Harmony of %s", name)
     graph = graphs[name]
     # Before the workflow's own correction, so that each seed has one of its own.
     features = graph.obsm["X_reduced"]

@@ -1,6 +1,6 @@
 """Embed with MOFA+: a view per modality, a group per slice, ten factors; views that a slice lacks are missing."""
 
-from mosaic.peers import program
+from mosaic.baselines.task import program
 
 with program(__doc__) as task:
     import tempfile

@@ -3,7 +3,7 @@
 Each modality has the coordinates of its own encoder, which training aligns; their mean is MultiVI's joint space.
 """
 
-from mosaic.peers import program
+from mosaic.baselines.task import program
 
 with program(__doc__) as task:
     import anndata as ad
@@ -12,7 +12,7 @@ with program(__doc__) as task:
     import torch
 
     from mosaic import spots
-    from mosaic.peers import spread
+    from mosaic.baselines.task import spread
 
     torch.set_num_threads(task.asked.threads)
     scvi.settings.seed = task.seed

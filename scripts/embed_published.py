@@ -4,10 +4,11 @@ It pairs the spots of a bridge slice by their order. Those that only one modalit
 embedded with the trained encoders amid all others.
 """
 
-from mosaic.peers import program
+from mosaic.baselines.task import program
 
 with program(__doc__) as task:
-    from mosaic import published, spots
+    from mosaic import spots
+    from mosaic.baselines import published
 
     slices, train = task.slices(), task.settings["train"]
     for name, parts in slices.items():

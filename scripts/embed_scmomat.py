@@ -1,6 +1,6 @@
 """Embed with scMoMaT: matrices of all modalities factorised at once, each spot's factors its coordinates."""
 
-from mosaic.peers import program
+from mosaic.baselines.task import program
 
 with program(__doc__) as task:
     import pandas as pd

@@ -1,6 +1,6 @@
 """Embed with totalVI: counts of RNA, and of proteins where a slice measured them; a batch per slice."""
 
-from mosaic.peers import program
+from mosaic.baselines.task import program
 
 with program(__doc__) as task:
     import anndata as ad
@@ -8,7 +8,7 @@ with program(__doc__) as task:
     import scvi
     import torch
 
-    from mosaic.peers import spread
+    from mosaic.baselines.task import spread
 
     torch.set_num_threads(task.asked.threads)
     scvi.settings.seed = task.seed

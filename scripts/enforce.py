@@ -7,7 +7,7 @@ with job(snakemake.log[0]):
 
     import pandas as pd
 
-    from mosaic import verdict
+    from mosaic.check import verdict
 
     verdict.stop_on(pd.read_csv(snakemake.input.checks, sep="\t"), snakemake.params.fail_on)
     Path(snakemake.output[0]).touch()

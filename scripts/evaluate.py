@@ -3,7 +3,8 @@
 from mosaic.logs import job
 
 with job(snakemake.log[0]):
-    from mosaic import files, metrics, spots
+    from mosaic import files, spots
+    from mosaic.analyse import metrics
 
     embedding = spots.read(snakemake.input.embedding)
     domains = spots.read_table(snakemake.input.domains, embedding.obs_names)["domain"]

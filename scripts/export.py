@@ -5,7 +5,8 @@ from mosaic.logs import job
 with job(snakemake.log[0]):
     from pathlib import Path
 
-    from mosaic import atlas, spots
+    from mosaic import spots
+    from mosaic.analyse import export
 
     config = snakemake.params.config
     counts = spots.read_slices(snakemake.input.qc)
@@ -15,7 +16,7 @@ with job(snakemake.log[0]):
         imputed = [path for path in snakemake.input.imputed if Path(path).parent.parent == folder]
         embedding = spots.read(folder / "embedding.h5mu")
         runs.append(
-            atlas.Run(
+            export.Run(
                 method=folder.parent.name,
                 seed=int(folder.name.removeprefix("seed-")),
                 embedding=embedding,
@@ -28,4 +29,4 @@ with job(snakemake.log[0]):
     named = snakemake.input.annotations
     annotations = spots.read(named).obs if named else None
     columns = snakemake.params.columns
-    spots.write(atlas.assemble(counts, reduced, runs, consensus, config, annotations, columns), snakemake.output[0])
+    spots.write(export.assemble(counts, reduced, runs, consensus, config, annotations, columns), snakemake.output[0])

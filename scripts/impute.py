@@ -3,7 +3,8 @@
 from mosaic.logs import job
 
 with job(snakemake.log[0]):
-    from mosaic import impute, spots
+    from mosaic import spots
+    from mosaic.analyse import impute
 
     imputation = impute.prepare(
         spots.read(snakemake.input.embedding),

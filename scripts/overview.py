@@ -8,7 +8,7 @@ with job(snakemake.log[0]):
 
     import pandas as pd
 
-    from mosaic import landing
+    from mosaic.figures import overview
     from mosaic.files import whole_file
 
     counts, checks = {}, {}
@@ -32,5 +32,5 @@ with job(snakemake.log[0]):
     # Inside the report, browsers show no page of more than 2 MB: there it comes without figures.
     for output, shown in ((snakemake.output.page, {}), (snakemake.output.landing, figures)):
         with whole_file(output) as unfinished:
-            page = landing.overview(counts, shared, corrections, checks, domains, shown, snakemake.config, *told)
+            page = overview.overview(counts, shared, corrections, checks, domains, shown, snakemake.config, *told)
             unfinished.write_text(page, encoding="utf-8")

@@ -6,7 +6,8 @@ with job(snakemake.log[0]):
     import json
     from pathlib import Path
 
-    from mosaic import files, pairing, spots
+    from mosaic import files, spots
+    from mosaic.prepare import pairing
 
     slices = {tuple(Path(path).name.split(".")[:2]): spots.read(path, layers=False) for path in snakemake.input.slices}
     found = pairing.compare(slices)

@@ -5,8 +5,8 @@ from mosaic.logs import job
 with job(snakemake.log[0]):
     import pandas as pd
 
-    from mosaic import drawing, tables
+    from mosaic.figures import style, tables
 
-    drawing.save(
+    style.save(
         tables.verdict(pd.read_csv(snakemake.input.checks, sep="\t")), snakemake.output.svg, snakemake.output.png
     )

@@ -3,10 +3,11 @@
 from mosaic.logs import job
 
 with job(snakemake.log[0]):
-    from mosaic import charts, drawing, spots
+    from mosaic import spots
+    from mosaic.figures import charts, style
 
     domains = spots.read_table(snakemake.input.domains)["domain"]
     truth = spots.truth(snakemake.input.annotations, domains.index, snakemake.params.truth)
     composition = spots.read_table(snakemake.input.composition, index="domain")
-    figure = charts.domain_composition(composition, drawing.domain_colours(domains, truth))
-    drawing.save(figure, snakemake.output.svg, snakemake.output.png)
+    figure = charts.domain_composition(composition, style.domain_colours(domains, truth))
+    style.save(figure, snakemake.output.svg, snakemake.output.png)

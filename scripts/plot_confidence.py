@@ -5,7 +5,8 @@ from mosaic.logs import job
 with job(snakemake.log[0]):
     import pandas as pd
 
-    from mosaic import drawing, maps, spots
+    from mosaic import spots
+    from mosaic.figures import maps, style
 
     embedding = spots.read(snakemake.input.embedding)
     table = spots.read_table(snakemake.input.spots, embedding.obs_names)
@@ -16,7 +17,7 @@ with job(snakemake.log[0]):
     unchecked = [name for name, rows in members.items() if table.loc[rows, "calibrated"].mean() < 0.5]
     if unchecked:
         label += ": by the clustering alone in " + (
-            "every slice" if len(unchecked) == len(members) else ", ".join(map(drawing.fit, unchecked))
+            "every slice" if len(unchecked) == len(members) else ", ".join(map(style.fit, unchecked))
         )
     figure = maps.confidence_on_tissue(
         {name: embedding.obsm["spatial"][rows] for name, rows in members.items()},
@@ -24,4 +25,4 @@ with job(snakemake.log[0]):
         label if agreement.empty else f"{label} (mean ARI of pairs {agreement['ARI'].mean():.2f})",
         um_per_unit=snakemake.params.um_per_unit,
     )
-    drawing.save(figure, snakemake.output.svg, snakemake.output.png)
+    style.save(figure, snakemake.output.svg, snakemake.output.png)

@@ -3,7 +3,8 @@
 from mosaic.logs import job
 
 with job(snakemake.log[0]):
-    from mosaic import drawing, maps, spots
+    from mosaic import spots
+    from mosaic.figures import maps, style
 
     embedding = spots.read(snakemake.input.embedding)
     domains = spots.read_table(snakemake.input.domains, embedding.obs_names)["domain"]
@@ -15,4 +16,4 @@ with job(snakemake.log[0]):
         None if truth is None else {name: truth[rows] for name, rows in members.items()},
         um_per_unit=snakemake.params.um_per_unit,
     )
-    drawing.save(figure, snakemake.output.svg, snakemake.output.png)
+    style.save(figure, snakemake.output.svg, snakemake.output.png)

@@ -3,12 +3,14 @@
 from mosaic.logs import job
 
 with job(snakemake.log[0]):
-    from mosaic import drawing, layout, maps, spots
+    from mosaic import spots
+    from mosaic.analyse import umap
+    from mosaic.figures import maps, style
 
     reduced = spots.read(snakemake.input.reduced)
-    before = layout.umap_layout(reduced.obsm["X_reduced"])
+    before = umap.umap_layout(reduced.obsm["X_reduced"])
     correction = reduced.uns["batch_correction"]
-    after = None if correction["method"] == "none" else layout.umap_layout(reduced.obsm["X_corrected"])
-    colours = drawing.palette(snakemake.params.slices)
+    after = None if correction["method"] == "none" else umap.umap_layout(reduced.obsm["X_corrected"])
+    colours = style.palette(snakemake.params.slices)
     figure = maps.features_umap(before, after, reduced.obs["slice"], correction, colours=colours)
-    drawing.save(figure, snakemake.output.svg, snakemake.output.png)
+    style.save(figure, snakemake.output.svg, snakemake.output.png)

@@ -5,7 +5,7 @@ from mosaic.logs import job
 with job(snakemake.log[0]):
     import pandas as pd
 
-    from mosaic import charts, drawing
+    from mosaic.figures import charts, style
 
     features, coverage = (pd.read_csv(path, sep="\t") for path in (snakemake.input.features, snakemake.input.coverage))
-    drawing.save(charts.imputation_check(features, coverage), snakemake.output.svg, snakemake.output.png)
+    style.save(charts.imputation_check(features, coverage), snakemake.output.svg, snakemake.output.png)

@@ -3,7 +3,9 @@
 from mosaic.logs import job
 
 with job(snakemake.log[0]):
-    from mosaic import drawing, impute, maps, spots
+    from mosaic import spots
+    from mosaic.analyse import impute
+    from mosaic.figures import maps, style
 
     imputed = spots.read(snakemake.input.imputed)
     donor = max((spots.read(path) for path in snakemake.input.donors), key=lambda adata: adata.n_obs)
@@ -19,4 +21,4 @@ with job(snakemake.log[0]):
         notes=impute.held_out_notes(imputed, names),
         um_per_unit=snakemake.params.um_per_unit,
     )
-    drawing.save(figure, snakemake.output.svg, snakemake.output.png)
+    style.save(figure, snakemake.output.svg, snakemake.output.png)

@@ -3,7 +3,8 @@
 from mosaic.logs import job
 
 with job(snakemake.log[0]):
-    from mosaic import drawing, maps, spots
+    from mosaic import spots
+    from mosaic.figures import maps, style
 
     embedding = spots.read(snakemake.input.embedding)
     domains = spots.read_table(snakemake.input.domains, embedding.obs_names)["domain"]
@@ -13,7 +14,7 @@ with job(snakemake.log[0]):
         embedding.obs["slice"],
         embedding.obs["modalities"],
         domains,
-        slice_colours=drawing.palette(snakemake.params.slices),
-        domain_colours=drawing.domain_colours(domains, truth),
+        slice_colours=style.palette(snakemake.params.slices),
+        domain_colours=style.domain_colours(domains, truth),
     )
-    drawing.save(figure, snakemake.output.svg, snakemake.output.png)
+    style.save(figure, snakemake.output.svg, snakemake.output.png)

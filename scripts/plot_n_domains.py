@@ -5,7 +5,7 @@ from mosaic.logs import job
 with job(snakemake.log[0]):
     import pandas as pd
 
-    from mosaic import charts, drawing
+    from mosaic.figures import charts, style
 
     figure = charts.n_domains_curve(pd.read_csv(snakemake.input.curve, sep="\t"))
-    drawing.save(figure, snakemake.output.svg, snakemake.output.png)
+    style.save(figure, snakemake.output.svg, snakemake.output.png)

@@ -8,7 +8,8 @@ with job(snakemake.log[0]):
 
     import pandas as pd
 
-    from mosaic import charts, drawing, spots
+    from mosaic import spots
+    from mosaic.figures import charts, style
 
     tables, thresholds = [], {}
     for spots_path, summary_path in zip(snakemake.input.spots, snakemake.input.summaries, strict=True):
@@ -21,6 +22,6 @@ with job(snakemake.log[0]):
     table = pd.concat(tables)
     # What lies off the tissue is dropped for that alone, and says nothing of the tissue's quality.
     figure = charts.qc_distributions(
-        table[table["in_tissue"]], thresholds, colours=drawing.palette(snakemake.params.slices)
+        table[table["in_tissue"]], thresholds, colours=style.palette(snakemake.params.slices)
     )
-    drawing.save(figure, snakemake.output.svg, snakemake.output.png)
+    style.save(figure, snakemake.output.svg, snakemake.output.png)

@@ -5,8 +5,8 @@ from mosaic.logs import job
 with job(snakemake.log[0]):
     import pandas as pd
 
-    from mosaic import charts, drawing
+    from mosaic.figures import charts, style
 
     tables = [pd.read_csv(path, sep="\t") for path in snakemake.input.history]
     figure = charts.training_curves(dict(zip(snakemake.params.seeds, tables, strict=True)))
-    drawing.save(figure, snakemake.output.svg, snakemake.output.png)
+    style.save(figure, snakemake.output.svg, snakemake.output.png)

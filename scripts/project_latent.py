@@ -5,9 +5,10 @@ from mosaic.logs import job
 with job(snakemake.log[0]):
     import pandas as pd
 
-    from mosaic import files, layout, spots
+    from mosaic import files, spots
+    from mosaic.analyse import umap
 
     embedding = spots.read(snakemake.input.embedding)
-    coordinates = layout.umap_layout(embedding.obsm[spots.LATENT], seed=snakemake.params.seed)
+    coordinates = umap.umap_layout(embedding.obsm[spots.LATENT], seed=snakemake.params.seed)
     table = pd.DataFrame(coordinates, index=embedding.obs_names, columns=["UMAP1", "UMAP2"])
     files.write_table(table, snakemake.output[0], index_label="spot")

@@ -5,7 +5,8 @@ from mosaic.logs import job
 with job(snakemake.log[0]):
     import json
 
-    from mosaic import files, qc, spots
+    from mosaic import files, spots
+    from mosaic.prepare import qc
 
     adata = spots.read_slice(snakemake.input.h5ad, snakemake.wildcards.slice, snakemake.params.kind)
     passed, metrics, summary = qc.filter_slice(adata, **snakemake.params.thresholds)

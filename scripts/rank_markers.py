@@ -3,7 +3,9 @@
 from mosaic.logs import job
 
 with job(snakemake.log[0]):
-    from mosaic import files, markers, normalize, spots
+    from mosaic import files, spots
+    from mosaic.analyse import markers
+    from mosaic.prepare import normalize
 
     domains = spots.read_table(snakemake.input.domains)["domain"]
     slices = (spots.read(path) for path in snakemake.input.slices)

@@ -5,8 +5,9 @@ from mosaic.logs import job
 with job(snakemake.log[0]):
     import json
 
-    from mosaic import reduce, spots
+    from mosaic import spots
     from mosaic.files import whole_file
+    from mosaic.prepare import reduce
 
     settings = snakemake.params.settings
     slices = (spots.read(path, layers=reduce.needs_counts(**settings)) for path in snakemake.input.slices)

@@ -3,9 +3,10 @@
 from mosaic.logs import job
 
 with job(snakemake.log[0]):
-    from mosaic import simulate, spots
+    from mosaic import spots
+    from mosaic.simulate.counts import read_design, simulate_mosaic
 
-    slices = simulate.simulate_mosaic(simulate.read_design(snakemake.input.design), seed=snakemake.params.seed)
+    slices = simulate_mosaic(read_design(snakemake.input.design), seed=snakemake.params.seed)
     for (slice_name, modality), adata in slices.items():
         path = next(path for path in snakemake.output if path.endswith(f"/{slice_name}.{modality}.h5ad"))
         spots.write(adata, path)

@@ -7,7 +7,8 @@ with job(snakemake.log[0], threads=snakemake.params.threads):
 
     import torch
 
-    from mosaic import files, spots, training
+    from mosaic import files, spots
+    from mosaic.integrate import training
 
     torch.set_num_threads(snakemake.params.threads)
     graphs = dict(zip(snakemake.params.modalities, [spots.read(path) for path in snakemake.input.graphs], strict=True))

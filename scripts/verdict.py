@@ -5,7 +5,8 @@ from mosaic.logs import job
 with job(snakemake.log[0]):
     import pandas as pd
 
-    from mosaic import files, spots, verdict
+    from mosaic import files, spots
+    from mosaic.check import verdict
 
     found = [
         [pd.read_csv(path, sep="\t") for path in snakemake.input[name]] for name in ("features", "foscttm", "folds")

@@ -4,17 +4,17 @@ import anndata as ad
 import numpy as np
 import pytest
 from chain import THREE_SLICES
-from conftest import REPOSITORY
+from running import REPOSITORY
 
-from mosaic import simulate
 from mosaic.api import ADT_preprocess, Epigenome_preprocess, RNA_preprocess, SpaMosaic
 from mosaic.errors import InputError
+from mosaic.simulate.counts import simulate_mosaic
 
 
 @pytest.fixture
 def input_dict():
     """Three slices: RNA and ADT, RNA, RNA and ADT, as a user has them."""
-    made = simulate.simulate_mosaic(THREE_SLICES, seed=3)
+    made = simulate_mosaic(THREE_SLICES, seed=3)
     slices = {}
     for modality in ("rna", "adt"):
         slices[modality] = []

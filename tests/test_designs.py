@@ -7,7 +7,10 @@ from chain import graphs_of, truth_of
 from sklearn.metrics import adjusted_rand_score
 
 from datasets import fit_embed
-from mosaic import atlas, cluster, impute, layout, metrics, settings, simulate, spots
+from mosaic import spots
+from mosaic.analyse import domains, export, impute, metrics, umap
+from mosaic.config import settings
+from mosaic.simulate.counts import simulate_mosaic
 
 KINDS = {"rna": "rna", "adt": "protein", "atac": "epigenome"}
 SHAPES = {
@@ -31,7 +34,7 @@ def made(tmp_path_factory):
         }
         folder = tmp_path_factory.mktemp("design")
         files = {name: {} for name in names}
-        for (slice_name, name), adata in simulate.simulate_mosaic(design, seed=1).items():
+        for (slice_name, name), adata in simulate_mosaic(design, seed=1).items():
             files[name][slice_name] = folder / f"{slice_name}.{name}.h5ad"
             adata.write_h5ad(files[name][slice_name])
         sheet = settings.Sheet(settings.Row(s, m, str(files[m][s])) for s, own in slices.items() for m in own)
@@ -54,7 +57,7 @@ def made(tmp_path_factory):
 def test_design_end_to_end(made, tmp_path, slices):
     sheet, files, graphs, mdata = made(slices)
     truth = truth_of(graphs, mdata)
-    labels = cluster.cluster_domains(mdata.obsm[spots.LATENT], n_domains=3, seed=0).labels
+    labels = domains.cluster_domains(mdata.obsm[spots.LATENT], n_domains=3, seed=0).labels
     assert adjusted_rand_score(truth, labels) > 0.6
     table = metrics.evaluate(mdata, labels, truth).set_index(["metric", "scope"])["value"]
     assert np.isnan(table["iLISI", "all"]) == (len(slices) == 1)
@@ -70,11 +73,11 @@ def test_design_end_to_end(made, tmp_path, slices):
         done = impute.impute_modality(mdata, slice_name, name, counts)
         assert np.isfinite(impute.dense(done.layers["imputed"])).all()
         imputed[name].append(done)
-    result = atlas.assemble(
+    result = export.assemble(
         counts,
         graphs,
         [
-            atlas.Run(
+            export.Run(
                 method="spamosaic",
                 seed=1234,
                 embedding=mdata,
@@ -103,16 +106,16 @@ def test_design_end_to_end(made, tmp_path, slices):
 
 def test_layout_is_reproducible():
     features = np.random.default_rng(0).normal(size=(60, 5))
-    np.testing.assert_array_equal(layout.umap_layout(features), layout.umap_layout(features))
-    assert layout.umap_layout(features).shape == (60, 2)
+    np.testing.assert_array_equal(umap.umap_layout(features), umap.umap_layout(features))
+    assert umap.umap_layout(features).shape == (60, 2)
 
 
 def test_layout_of_many_spots_is_that_of_a_sample(monkeypatch, caplog):
-    monkeypatch.setattr(layout, "_MOST_SPOTS", 80)
+    monkeypatch.setattr(umap, "_MOST_SPOTS", 80)
     rng = np.random.default_rng(0)
     group = np.repeat([0, 1], 60)
     features = rng.normal(size=(120, 5)) + 20 * group[:, None]
-    places = layout.umap_layout(features, n_neighbors=10)
+    places = umap.umap_layout(features, n_neighbors=10)
     assert "a sample of 80 of 120 spots" in caplog.text
     assert np.isfinite(places).all()
     # Each spot lies nearer to its own group than to the other.

@@ -7,7 +7,9 @@ from chain import THREE_SLICES, small_graph, truth_of
 from sklearn.metrics import adjusted_rand_score
 
 from datasets import simulated
-from mosaic import cluster, losses, spots, training
+from mosaic import spots
+from mosaic.analyse import domains
+from mosaic.integrate import losses, training
 
 pytestmark = [
     pytest.mark.gpu,
@@ -47,7 +49,7 @@ def test_quality_after_a_hundred_epochs():
     for device in ("cpu", "cuda"):
         encoders, _ = training.fit(graphs, seed=0, device=device, T=0.1)
         mdata = training.embed(graphs, encoders, PROPAGATION)
-        labels = cluster.cluster_domains(mdata.obsm[spots.LATENT], n_domains=3).labels
+        labels = domains.cluster_domains(mdata.obsm[spots.LATENT], n_domains=3).labels
         scores.append(adjusted_rand_score(truth_of(graphs, mdata), labels))
     assert scores[1] == pytest.approx(scores[0], abs=0.05)
 

@@ -13,14 +13,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import REPOSITORY
+from running import REPOSITORY
 from scipy import sparse
 from scipy.optimize import nnls
 from sklearn.neighbors import NearestNeighbors
 
 from datasets import simulation
-from mosaic import batch_correction, batches, graph, impute, losses, mixing, spots, training
-from mosaic.settings import PUBLISHED_HARMONY
+from mosaic import mixing, spots
+from mosaic.analyse import impute
+from mosaic.config.settings import PUBLISHED_HARMONY
+from mosaic.integrate import batches, graph, losses, training
+from mosaic.prepare import batch_correction
 
 SLICES = {"rna": ["s1", "s2"], "adt": ["s1", "s3"]}
 MISSING = {"rna": "s3", "adt": "s2"}

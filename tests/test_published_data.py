@@ -6,7 +6,8 @@ from chain import truth_of
 from sklearn.metrics import adjusted_rand_score
 
 from datasets import PUBLISHED_GRAPH, PUBLISHED_TRAINING, cortex, fit_embed, simulation, split_lymph_node
-from mosaic import cluster, impute, metrics, spots
+from mosaic import spots
+from mosaic.analyse import domains, impute, metrics
 
 
 @pytest.mark.parametrize("replicate", ["replicate1", "replicate2"])
@@ -20,10 +21,10 @@ def test_simulation(shared_data, replicate, built, trained, least):
     mdata = fit_embed(graphs, T=mosaic.T, **trained)
     truth, latent = truth_of(graphs, mdata), mdata.obsm[spots.LATENT]
     for n_domains, bound in zip((5, 6, 7), least, strict=True):
-        labels = cluster.cluster_domains(latent, "mixture", n_domains=n_domains, seed=1234).labels
+        labels = domains.cluster_domains(latent, "mixture", n_domains=n_domains, seed=1234).labels
         assert adjusted_rand_score(truth, labels) > bound
-    assert 4 <= cluster.choose_n_domains(latent, seed=1234)[0] <= 6
-    assert adjusted_rand_score(truth, cluster.cluster_domains(latent, "kmeans", n_domains=5).labels) > 0.86
+    assert 4 <= domains.choose_n_domains(latent, seed=1234)[0] <= 6
+    assert adjusted_rand_score(truth, domains.cluster_domains(latent, "kmeans", n_domains=5).labels) > 0.86
 
 
 def test_two_lymph_nodes_with_the_same_barcodes(shared_data):
@@ -34,7 +35,7 @@ def test_two_lymph_nodes_with_the_same_barcodes(shared_data):
     assert graphs["panel1"].n_obs == 3483 + 3359
     assert graphs["panel1"].obs["barcode"].duplicated().sum() == 3036
     mdata = fit_embed(graphs)
-    labels = cluster.cluster_domains(mdata.obsm[spots.LATENT], "mixture", n_domains=10, seed=0).labels
+    labels = domains.cluster_domains(mdata.obsm[spots.LATENT], "mixture", n_domains=10, seed=0).labels
     assert adjusted_rand_score(truth_of(graphs, mdata), labels) > 0.15
 
 
@@ -43,7 +44,7 @@ def test_cortex_rna_and_atac_from_counts(shared_data):
     graphs = mosaic.graphs(mosaic.reduced())
     mdata = fit_embed(graphs)
     assert mdata.obs["slice"].value_counts().tolist() == [1600] * 3
-    labels = cluster.cluster_domains(mdata.obsm[spots.LATENT], "mixture", n_domains=4, seed=0).labels
+    labels = domains.cluster_domains(mdata.obsm[spots.LATENT], "mixture", n_domains=4, seed=0).labels
     assert adjusted_rand_score(truth_of(graphs, mdata), labels) > 0.76
 
 

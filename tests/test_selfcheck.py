@@ -9,8 +9,13 @@ from scipy.stats import pearsonr
 from sklearn.metrics import roc_auc_score
 
 from datasets import Mosaic, changed, simulated
-from mosaic import cluster, confidence, impute, metrics, selfcheck, settings, spots, training, verdict
+from mosaic import spots
+from mosaic.analyse import impute, metrics
+from mosaic.analyse.domains import cluster_domains
+from mosaic.check import confidence, folds, verdict
+from mosaic.config import settings
 from mosaic.errors import InputError
+from mosaic.integrate import training
 
 # Deep counts of three domains: as easy as it gets.
 EASY = {
@@ -33,7 +38,7 @@ FOLD = {
 }
 
 
-def checked(made: Mosaic) -> tuple[dict[str, selfcheck.Summary], dict]:
+def checked(made: Mosaic) -> tuple[dict[str, folds.Summary], dict]:
     """Every fold of a mosaic, put together by modality; and its graphs."""
     reduced = made.reduced()
     graphs = made.graphs(reduced)
@@ -42,9 +47,9 @@ def checked(made: Mosaic) -> tuple[dict[str, selfcheck.Summary], dict]:
     for fold in made.sheet.folds(3):
         linked = (made.sheet.without(*fold[:2]) if fold[2] == 0 else made.sheet).linked(fold[1])
         scored.setdefault(fold[1], []).append(
-            selfcheck.try_fold(reduced, graphs, counts, fold, linked=linked, **FOLD).scored
+            folds.try_fold(reduced, graphs, counts, fold, linked=linked, **FOLD).scored
         )
-    return {modality: selfcheck.summarise(folds) for modality, folds in scored.items()}, graphs
+    return {modality: folds.summarise(own) for modality, own in scored.items()}, graphs
 
 
 def lights(summaries) -> dict[str, str]:
@@ -81,12 +86,12 @@ def test_what_is_hidden():
 
 def test_stripes_are_compact_and_share_all_spots():
     places = np.column_stack([np.tile(np.arange(30), 10), np.repeat(np.arange(10), 30)]).astype(float)
-    masks = [selfcheck.stripe(places, part, 3) for part in (1, 2, 3)]
+    masks = [folds.stripe(places, part, 3) for part in (1, 2, 3)]
     np.testing.assert_array_equal(np.sum(masks, axis=0), 1)
     for mask in masks:
         assert mask.sum() == 100
         assert np.ptp(places[mask, 0]) <= 10  # across the long axis
-    assert selfcheck.stripe(places, 0, 3).all()
+    assert folds.stripe(places, 0, 3).all()
 
 
 def test_hidden_counts_are_found_again(easy):
@@ -112,17 +117,17 @@ def test_scores_are_those_written_out(easy, monkeypatch):
     reduced = made.reduced()
     counts = {m: [made.slices[name, m] for name in made.sheet.slices_of(m)] for m in made.sheet.modalities}
     seen = {}
-    original = selfcheck._score
+    original = folds._score
 
     def spied(measured, imputation, mean, near):
         seen.update(measured=measured.toarray(), imputed=imputation.predict(np.arange(imputation.spots.n_obs))[0])
         return original(measured, imputation, mean, near)
 
-    monkeypatch.setattr(selfcheck, "_score", spied)
-    monkeypatch.setattr(selfcheck, "_BLOCK_VALUES", 66 * 7)
-    scored = selfcheck.run_fold(reduced, graphs, counts, ("s1", "adt", 2), linked=[("s1", "s3")], **FOLD).scored
+    monkeypatch.setattr(folds, "_score", spied)
+    monkeypatch.setattr(folds, "_BLOCK_VALUES", 66 * 7)
+    scored = folds.run_fold(reduced, graphs, counts, ("s1", "adt", 2), linked=[("s1", "s3")], **FOLD).scored
     measured, imputed = seen["measured"], seen["imputed"].toarray().astype(float)
-    features = selfcheck.summarise([scored]).features
+    features = folds.summarise([scored]).features
     for number in range(measured.shape[1]):
         row = features.iloc[number]
         assert row["pearson"] == pytest.approx(pearsonr(measured[:, number], imputed[:, number])[0], abs=1e-5)
@@ -146,7 +151,7 @@ def test_the_baseline_takes_the_first_source_that_has_a_spot():
 
     reduced = {"rna": table(["q1", "d1", "d2"], [0, 5, 1]), "atac": table(["q1", "q2", "d1", "d3"], [0, 9, 0, 8])}
     spots, donors = pd.Index(["q1", "q2", "q3"]), pd.Index(["d1", "d2", "d3"])
-    weights = selfcheck._unintegrated(reduced, ["rna", "atac"], spots, donors, 1).toarray()
+    weights = folds._unintegrated(reduced, ["rna", "atac"], spots, donors, 1).toarray()
     np.testing.assert_array_equal(weights, [[0, 1, 0], [0, 0, 1], [1, 0, 0]])  # q3 is nowhere: any donor
 
 
@@ -156,7 +161,7 @@ def test_the_hidden_counts_play_no_part(easy):
     reduced = made.reduced()
     counts = {m: [made.slices[name, m] for name in made.sheet.slices_of(m)] for m in made.sheet.modalities}
     hidden = made.slices["s1", "adt"].obs_names[
-        selfcheck.stripe(reduced["adt"][reduced["adt"].obs["slice"] == "s1"].obsm["spatial"], 1, 3)
+        folds.stripe(reduced["adt"][reduced["adt"].obs["slice"] == "s1"].obsm["spatial"], 1, 3)
     ]
     wrong = counts["adt"][0].copy()
     values = wrong.layers["counts"].tolil()
@@ -164,7 +169,7 @@ def test_the_hidden_counts_play_no_part(easy):
     wrong.layers["counts"] = values.tocsr()
     errors = []
     for own in (counts, counts | {"adt": [wrong, counts["adt"][1]]}):
-        scored = selfcheck.run_fold(reduced, graphs, own, ("s1", "adt", 1), linked=[("s1", "s3")], **FOLD).scored
+        scored = folds.run_fold(reduced, graphs, own, ("s1", "adt", 1), linked=[("s1", "s3")], **FOLD).scored
         errors.append(np.asarray(scored.varm["moments"])[:, 0])  # sums of what was imputed
         np.testing.assert_array_equal(scored.obs_names.sort_values(), hidden.sort_values())
     np.testing.assert_allclose(*errors)
@@ -223,7 +228,7 @@ def test_a_modality_that_nothing_else_measured_cannot_be_hidden(easy):
     reduced = made.reduced()
     alone = {"rna": reduced["rna"], "adt": reduced["adt"][reduced["adt"].obs["slice"] == "s1"].copy()}
     with pytest.raises(InputError, match="slice s1: adt can't be hidden, as no other spot measured it"):
-        selfcheck.run_fold(alone, graphs, {}, ("s1", "adt", 0), linked=[], **FOLD)
+        folds.run_fold(alone, graphs, {}, ("s1", "adt", 0), linked=[], **FOLD)
 
 
 def test_a_fold_that_cannot_be_made_is_left_out_and_said(easy, tmp_path):
@@ -231,21 +236,19 @@ def test_a_fold_that_cannot_be_made_is_left_out_and_said(easy, tmp_path):
     reduced = made.reduced()
     counts = {m: [made.slices[name, m] for name in made.sheet.slices_of(m)] for m in made.sheet.modalities}
     # All of the only bridge slice is hidden, so that no spot is left by which the modalities could be aligned.
-    whole = selfcheck.try_fold(
-        reduced, graphs, counts, ("s1", "adt", 1), linked=[("s1", "s3")], **FOLD | {"n_stripes": 1}
-    )
-    stripe = selfcheck.try_fold(reduced, graphs, counts, ("s1", "adt", 1), linked=[("s1", "s3")], **FOLD)
+    whole = folds.try_fold(reduced, graphs, counts, ("s1", "adt", 1), linked=[("s1", "s3")], **FOLD | {"n_stripes": 1})
+    stripe = folds.try_fold(reduced, graphs, counts, ("s1", "adt", 1), linked=[("s1", "s3")], **FOLD)
     for name, adata in {"whole": whole.scored, "stripe": stripe.scored, "empty": whole.embedding}.items():
         spots.write(adata, tmp_path / f"{name}.h5ad")
     whole, stripe = (spots.read(tmp_path / f"{name}.h5ad") for name in ("whole", "stripe"))
     assert spots.read(tmp_path / "empty.h5ad").n_obs == 0
 
-    both = selfcheck.summarise([whole, stripe])
-    pd.testing.assert_frame_equal(both.features, selfcheck.summarise([stripe]).features)
+    both = folds.summarise([whole, stripe])
+    pd.testing.assert_frame_equal(both.features, folds.summarise([stripe]).features)
     assert both.folds["way"].tolist() == ["imputed", "mean", "neighbors", "left out"]
     assert "bridge" in both.folds["left_out"].iloc[-1]
 
-    none = selfcheck.summarise([whole])
+    none = folds.summarise([whole])
     assert list(none.features.columns) == list(both.features.columns)
     assert none.features.empty
     metrics = pd.DataFrame({"metric": ["iLISI"], "scope": ["all"], "value": [0.5]})
@@ -286,11 +289,11 @@ def test_confidence_knows_the_domain_that_a_modality_cannot_see():
     longer = TRAIN | {"n_epochs": 100}
     encoders = training.fit(graphs, seed=0, **longer)[0]
     mdata = training.embed(graphs, encoders, longer)
-    found = cluster.cluster_domains(mdata.obsm[spots.LATENT], n_domains=3, seed=0)
+    found = cluster_domains(mdata.obsm[spots.LATENT], n_domains=3, seed=0)
     domains = mdata.obs[["slice"]].assign(domain=found.labels, probability=found.probability)
-    folds = [fold for fold in made.sheet.folds(3) if fold[1] == "adt"]
+    proteins = [fold for fold in made.sheet.folds(3) if fold[1] == "adt"]
     own = FOLD | {"train_settings": longer}
-    done = [selfcheck.try_fold(reduced, graphs, counts, fold, linked=[("s1", "s3")], **own) for fold in folds]
+    done = [folds.try_fold(reduced, graphs, counts, fold, linked=[("s1", "s3")], **own) for fold in proteins]
     calls = confidence.together(
         confidence.hidden_calls(domains, mdata.obs["modalities"], fold.embedding) for fold in done
     )

@@ -13,15 +13,23 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from mosaic.analyse.impute import dense, impute_modality
+from mosaic.config.settings import (
+    KIND_DEFAULTS,
+    PUBLISHED,
+    PUBLISHED_HARMONY,
+    PUBLISHED_KINDS,
+    Row,
+    Sheet,
+    design_faults,
+)
 from mosaic.errors import InputError
-from mosaic.graph import build_graph, spot_pitch
-from mosaic.impute import dense, impute_modality
-from mosaic.normalize import normalize_slice
-from mosaic.pairing import compare, tell
-from mosaic.reduce import reduce_modality
-from mosaic.settings import KIND_DEFAULTS, PUBLISHED, PUBLISHED_HARMONY, PUBLISHED_KINDS, Row, Sheet, design_faults
+from mosaic.integrate.graph import build_graph, spot_pitch
+from mosaic.integrate.training import embed, fit
+from mosaic.prepare.normalize import normalize_slice
+from mosaic.prepare.pairing import compare, tell
+from mosaic.prepare.reduce import reduce_modality
 from mosaic.spots import LATENT, collect_embeddings, count_matrix, feature_matrix, stack
-from mosaic.training import embed, fit
 
 _ONE_EACH = "one entry per slice, None where a slice lacks the modality"
 

@@ -29,13 +29,17 @@ def reached(script: str | Path, scripts: str | Path | None = None) -> tuple[list
     modules, foreign, waiting = {package / "__init__.py"}, set(), [Path(script)]
     while waiting:
         for name in _imported(waiting.pop()):
-            top, _, rest = name.partition(".")
-            module = package / f"{rest.split('.')[0]}.py"
+            top, *rest = name.split(".")
             if top != "mosaic":
                 foreign.add(top)
-            elif rest and module not in modules and module.exists():
-                modules.add(module)
-                waiting.append(module)
+                continue
+            for depth in range(1, len(rest) + 1):
+                path = package.joinpath(*rest[:depth])
+                # A name that is neither a wing nor a module is what a module defines.
+                for module in (path / "__init__.py", path.with_suffix(".py")):
+                    if module not in modules and module.exists():
+                        modules.add(module)
+                        waiting.append(module)
     return sorted(map(str, modules)), foreign
 
 

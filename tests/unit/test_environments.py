@@ -7,7 +7,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
-from environments import OWN_RULES, RULES, peer_scripts_by_env, pins, scripts_by_env
+from prove import OWN_RULES, RULES, peer_scripts_by_env, pins, scripts_by_env
 
 from mosaic.imports import reached
 
@@ -90,10 +90,10 @@ def test_no_env_script_or_module_is_left_over():
     assert set((REPOSITORY / "scripts").glob("*.py")) == used
     assert set((REPOSITORY / "envs").glob("*.yaml")) == set(by_env)
     modules = {Path(module) for script in used for module in reached(script)[0]}
-    assert set((REPOSITORY / "scripts" / "mosaic").glob("*.py")) - modules == {
+    assert set((REPOSITORY / "scripts" / "mosaic").rglob("*.py")) - modules == {
         # Of the workflow itself: common.smk reads these; and of notebooks.
         REPOSITORY / "scripts" / "mosaic" / f"{name}.py"
-        for name in ("settings", "methods", "api")
+        for name in ("config/__init__", "config/settings", "config/methods", "api")
     }
 
 
@@ -108,7 +108,7 @@ def test_package_declares_exactly_what_it_imports_and_the_lock_pins_it():
     declared = {re.match(r"[\w-]+", requirement).group() for requirement in listed}
     distributions = packages_distributions()
     needed = set(BEHIND_OTHERS["seurat_v3"])
-    for module in (REPOSITORY / "scripts" / "mosaic").glob("*.py"):
+    for module in (REPOSITORY / "scripts" / "mosaic").rglob("*.py"):
         foreign = reached(module, REPOSITORY / "scripts")[1]
         # `published` drives the published package, and is of no use without it.
         needed |= {distributions[name][0] for name in foreign - set(sys.stdlib_module_names) - {"spamosaic"}}

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from dockerfile_parse import DockerfileParser
-from environments import peer_scripts_by_env
+from prove import peer_scripts_by_env
 from running import REPOSITORY
 
 # Snakemake asks conda for its version, platform and settings before it prints; nothing else of it is used.

@@ -10,7 +10,7 @@ import yaml
 from running import REPOSITORY, config_of, jobs_per_rule
 from snakemake.exceptions import MissingRuleException, WorkflowError
 
-from mosaic import settings
+from mosaic.config import settings
 
 SCHEMAS = [
     yaml.safe_load((REPOSITORY / f"workflow/schemas/{name}.schema.yaml").read_text()) for name in ("config", "slices")

@@ -140,14 +140,14 @@ def test_a_changed_parameter_reruns_what_hangs_on_it(demo, edited, change, runs,
 
 
 def test_an_edited_module_reruns_the_rules_that_reach_it(demo, edited):
-    edited("scripts/mosaic/cluster.py", lambda text: text + "\n# edited\n")
+    edited("scripts/mosaic/analyse/domains.py", lambda text: text + "\n# edited\n")
     would = demo.would_run()
     assert {"cluster", "evaluate", "export"} <= would
     assert not {"train", "qc", "impute", "build_graph"} & would
 
 
 def test_an_edited_module_below_another_reruns_too(demo, edited):
-    edited("scripts/mosaic/losses.py", lambda text: text + "\n# edited\n")
+    edited("scripts/mosaic/integrate/losses.py", lambda text: text + "\n# edited\n")
     would = demo.would_run()
     assert {"train", "embed", "cluster"} <= would
     assert not {"build_graph", "qc"} & would

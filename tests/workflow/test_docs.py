@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import pytest
 import yaml
-from environments import pins
 from markdown_it import MarkdownIt
+from prove import pins
 from running import REPOSITORY
 from snakemake.cli import parse_args
 
@@ -146,7 +146,7 @@ def python_resolves(words: list[str]) -> None:
         return
     script, arguments = REPOSITORY / words[0], words[1:]
     assert script.is_file(), f"there is no {words[0]}"
-    if script.name == "environments.py":
+    if script.name == "prove.py":
         assert all((REPOSITORY / "envs" / f"{name}.yaml").is_file() for name in arguments)
         return
     # A measurement takes long: that it can be imported, and takes as many arguments as its own first lines say.
@@ -224,9 +224,9 @@ def test_config_readme_has_every_key_and_no_other():
 
 
 def named_in_messages() -> set[tuple[str, str]]:
-    """File, and each x.y in the text of an InputError; of simulate.py they are keys of the demo's design."""
+    """File, and each x.y in the text of an InputError; of the simulator they are keys of the demo's design."""
     found = set()
-    for path in set((REPOSITORY / "scripts").rglob("*.py")) - {REPOSITORY / "scripts/mosaic/simulate.py"}:
+    for path in set((REPOSITORY / "scripts").rglob("*.py")) - {REPOSITORY / "scripts/mosaic/simulate/counts.py"}:
         for part in ast.walk(ast.parse(path.read_text())):
             names = [getattr(target, "id", "") for target in getattr(part, "targets", ())]
             if getattr(getattr(part, "func", None), "id", "") == "InputError" or {"hint", "problem"} & set(names):
@@ -238,12 +238,16 @@ def named_in_messages() -> set[tuple[str, str]]:
 
 def test_messages_name_what_is_there():
     keys = set(leaves(yaml.safe_load((REPOSITORY / "workflow/schemas/config.schema.yaml").read_text())))
-    modules = {path.stem for path in (REPOSITORY / "scripts/mosaic").glob("*.py")}
+    package = REPOSITORY / "scripts/mosaic"
+    modules = {
+        path.stem: ".".join(("mosaic", *path.relative_to(package).with_suffix("").parts))
+        for path in package.rglob("*.py")
+    }
     named = named_in_messages()
     assert len(named) > 8
     for file, name in named - {(file, name) for file, name in named if name in keys or name.startswith("adata.")}:
         module, _, attribute = name.partition(".")
-        found = importlib.import_module(f"mosaic.{module}" if module in modules else module)
+        found = importlib.import_module(modules.get(module, module))
         assert hasattr(found, attribute), f"{file}: there is no {name}"
 
 

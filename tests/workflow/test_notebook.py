@@ -8,12 +8,13 @@ import yaml
 from chain import THREE_SLICES
 from threadpoolctl import threadpool_limits
 
-from mosaic import impute, simulate
+from mosaic.analyse import impute
 from mosaic.api import ADT_preprocess, RNA_preprocess, SpaMosaic
+from mosaic.simulate.counts import simulate_mosaic
 
 
 def test_the_same_embeddings_and_imputed_counts(checkout):
-    made = simulate.simulate_mosaic(THREE_SLICES, seed=3)
+    made = simulate_mosaic(THREE_SLICES, seed=3)
     rows, slices = ["slice\tmodality\tpath"], {"rna": [], "adt": []}
     for modality, listed in slices.items():
         for name in THREE_SLICES["slices"]:

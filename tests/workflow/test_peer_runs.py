@@ -10,7 +10,8 @@ import pytest
 import yaml
 from running import REPOSITORY, jobs_per_rule
 
-from mosaic import methods, spots
+from mosaic import spots
+from mosaic.config import methods
 
 SHAPES = {
     "rna": {"kind": "rna", "n_features": 120, "depth": 800, "markers": 12, "marker_fold": 5.0},

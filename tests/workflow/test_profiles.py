@@ -4,7 +4,7 @@ import re
 
 import pytest
 import yaml
-from environments import pins
+from prove import pins
 from running import REPOSITORY
 
 SLURM = REPOSITORY / "profiles" / "slurm" / "config.yaml"

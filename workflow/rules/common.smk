@@ -15,7 +15,8 @@ ROOT = Path(workflow.current_basedir).parents[1]
 SCRIPTS = ROOT / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from mosaic import methods, settings
+from mosaic.config import methods
+from mosaic.config import settings
 from mosaic.errors import InputError
 from mosaic.imports import reached
 

@@ -9,9 +9,9 @@ ROOT = Path(workflow.current_basedir).parents[1]
 SCRIPTS = ROOT / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from mosaic import methods
+from mosaic.config import methods
 from mosaic.imports import reached
-from mosaic.settings import Row, Sheet, from_command_line, read_yaml
+from mosaic.config.settings import Row, Sheet, from_command_line, read_yaml
 
 RESULTS = "results/benchmark"
 # The benchmark's own keys that a run has, too, such as seeds, are read from --config as there.

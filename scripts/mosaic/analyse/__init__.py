@@ -1,0 +1,1 @@
+"""From the latent space to results: domains, imputation, metrics, markers, export."""

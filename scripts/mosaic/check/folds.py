@@ -1,0 +1,402 @@
+"""How far imputed counts may be believed: measured counts are hidden, imputed from the rest, and compared.
+
+A fold hides one modality in a bridge slice: in the whole slice where the other slices still join the modalities, else
+in one stripe at a time of the spots that measured another modality, too. A fold that can't be made is left out, and its
+reason is kept. The graph of the hidden modality is built without the hidden spots, the encoders are
+trained without them, and what is imputed there is scored against what was measured, beside two baselines: the mean
+profile of the donors, and the mean of the donors nearest in the features of the source modality before any integration.
+Features were selected and corrected with the hidden counts among them; nothing else has seen them.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
+from scipy.stats import rankdata
+
+from mosaic.analyse import impute
+from mosaic.analyse.impute import error_scale, unit_of
+from mosaic.analyse.metrics import foscttm, imputation_scores
+from mosaic.errors import InputError, printable
+from mosaic.integrate import training
+from mosaic.integrate.graph import build_graph
+from mosaic.neighbors import nearest
+from mosaic.spots import LATENT, stack
+
+logger = logging.getLogger(__name__)
+
+# Where the distribution of errors is kept, per feature: at so many evenly spaced quantiles.
+QUANTILES = np.linspace(0, 1, 101)
+# Columns of a modality's table of features.
+_FEATURES = ["n_spots", "pearson", "rmse", "rmse_mean", "pearson_neighbors", "rmse_neighbors", "auroc"]
+_FEATURES += ["error_low", "error_high", "better_than_mean"]
+# What was imputed, and the baselines, as endings of names.
+WAYS = ("", "_mean", "_neighbors")
+# An interval is to hold this share of the measured counts.
+NOMINAL = 0.9
+NOMINALS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+# Values of a block of features that are dense at once.
+_BLOCK_VALUES = 20_000_000
+# CMD takes spots squared in memory, so it sees at most so many of them.
+_MOST_SPOTS = 2000
+# Paired spots among which the match of each hidden one is looked for.
+_MOST_PAIRED = 20_000
+
+
+def stripe(coordinates: np.ndarray, part: int, n_stripes: int) -> np.ndarray:
+    """Which spots lie in one of the stripes of equally many spots across the long axis of the tissue; 0: all of them.
+
+    Parameters
+    ----------
+    coordinates
+        Spots x 2.
+    part, n_stripes
+        Number of the stripe from 1, of so many.
+
+    Returns
+    -------
+    Boolean mask (spots).
+    """
+    if part == 0:
+        return np.ones(len(coordinates), dtype=bool)
+    centred = coordinates - coordinates.mean(axis=0)
+    _, axes = np.linalg.eigh(centred.T @ centred)
+    order = rankdata(np.round(centred @ axes[:, -1], 6), method="ordinal") - 1
+    return order * n_stripes // len(coordinates) == part - 1
+
+
+class Fold(NamedTuple):
+    """What a fold found; of one that can't be made, both are empty and ``scored.uns["left_out"]`` says why.
+
+    Attributes
+    ----------
+    scored
+        AnnData of hidden spots x features without X. ``obs``: Pearson over features of what was imputed (``pearson``)
+        and of the baselines (``pearson_mean``, ``pearson_neighbors``). ``varm``: sums over the hidden spots for each of
+        the three (``moments``, ``moments_mean``, ``moments_neighbors``; see ``_pearson``), and quantiles of
+        (measured - imputed) / scale (``errors``). ``var["auroc"]`` of counts above zero. ``uns``: slice, modality,
+        part; CMD of what was imputed and of the neighbours; by scope, ``foscttm`` of the hidden spots, which the
+        encoder embeds after training, among all of the slice.
+    embedding
+        AnnData of all spots without X: ``obsm["X_latent"]``, ``obs["slice"]``, and ``obs["modalities"]``, by which a
+        spot was embedded: of the hidden spots without the hidden modality.
+    """
+
+    scored: ad.AnnData
+    embedding: ad.AnnData
+
+
+def try_fold(
+    reduced: Mapping[str, ad.AnnData],
+    graphs: Mapping[str, ad.AnnData],
+    counts: Mapping[str, Sequence[ad.AnnData]],
+    fold: tuple[str, str, int],
+    **settings: object,
+) -> Fold:
+    """What ``run_fold`` gives, or where the fold can't be made, an empty one with the reason.
+
+    Parameters
+    ----------
+    reduced, graphs, counts, fold, settings
+        As for ``run_fold``.
+    """
+    try:
+        return run_fold(reduced, graphs, counts, fold, **settings)
+    except InputError as error:
+        slice_name, modality, part = fold
+        reason = printable(f"{error.where}: {error.problem}" if error.where else error.problem)
+        logger.warning("this fold is left out of the self-check: %s", reason)
+        scored, embedding = ad.AnnData(obs=pd.DataFrame(index=[])), ad.AnnData(obs=pd.DataFrame(index=[]))
+        scored.uns = {"slice": slice_name, "modality": modality, "part": part, "left_out": reason}
+        return Fold(scored, embedding)
+
+
+def run_fold(
+    reduced: Mapping[str, ad.AnnData],
+    graphs: Mapping[str, ad.AnnData],
+    counts: Mapping[str, Sequence[ad.AnnData]],
+    fold: tuple[str, str, int],
+    *,
+    linked: Sequence[tuple[str, str]],
+    n_stripes: int,
+    graph_settings: Mapping,
+    train_settings: Mapping,
+    impute_settings: Mapping,
+    seed: int,
+) -> Fold:
+    """Hide, build, train, impute, and compare.
+
+    Parameters
+    ----------
+    reduced
+        Per modality as ``reduce.reduce_modality`` gives it.
+    graphs
+        Per modality as ``graph.build_graph`` gives it, of all spots; training does not see that of the hidden one.
+    counts
+        As for ``impute.prepare``.
+    fold
+        As ``settings.Sheet.folds`` gives it.
+    linked
+        Slices of the hidden modality to link without the fold's slice, where the whole of it is hidden.
+    n_stripes
+        As for ``settings.Sheet.folds``.
+    graph_settings, train_settings, impute_settings
+        Of ``graph.build_graph``, ``training.fit`` and ``impute.prepare``.
+    seed
+        Of training.
+
+    Raises
+    ------
+    InputError
+        If a modality is hidden that no other spot measured, nothing else was measured where it is hidden, or as the
+        functions that are called.
+    """
+    slice_name, modality, part = fold
+    whole = reduced[modality]
+    in_slice = (whole.obs["slice"] == slice_name).to_numpy()
+    # Only what another modality measured too can be imputed.
+    sources = [name for name in graphs if name != modality and (graphs[name].obs["slice"] == slice_name).any()]
+    seen = in_slice & whole.obs_names.isin(np.concatenate([graphs[name].obs_names for name in sources]))
+    hidden = np.flatnonzero(in_slice if part == 0 else seen)
+    hidden = hidden[stripe(whole.obsm["spatial"][hidden], part, n_stripes)]
+    spots = whole.obs_names[hidden][seen[hidden]]
+    kept = whole[np.delete(np.arange(whole.n_obs), hidden)]
+    if kept.n_obs < 2 or not len(spots):
+        what = "no other spot measured it" if len(spots) else "no spot measured another modality, too"
+        raise InputError(f"{modality} can't be hidden, as {what}", where=f"slice {slice_name}")
+    remaining = {name: adata.obs["slice"].unique() for name, adata in (graphs | {modality: kept}).items()}
+    # Slices by modalities: whatever a slice measured, it joins.
+    design = pd.DataFrame({name: pd.Series(1, index=own.astype(str)) for name, own in remaining.items()}).fillna(0)
+    if connected_components(sparse.block_array([[None, design.to_numpy()], [design.to_numpy().T, None]]))[0] > 1:
+        problem = f"without {modality} no chain of bridge slices joins all modalities"
+        raise InputError(problem, where=f"slice {slice_name}")
+    linked = [pair for pair in linked if set(pair) <= set(remaining[modality])]
+    seen_graphs = {**graphs, modality: build_graph(kept, kept.obsm["X_corrected"], linked, **graph_settings)}
+    encoders, _ = training.fit(seen_graphs, seed=seed, **train_settings)
+    mdata = training.embed(seen_graphs, encoders, train_settings)
+    imputation = impute.prepare(mdata, slice_name, modality, counts, spots=spots, **impute_settings)
+
+    measured = stack(counts[modality], modality)[spots]
+    donors = imputation.values
+    mean = np.asarray(donors.mean(axis=0)).ravel()
+    near = _unintegrated(reduced, sources, spots, imputation.donors, impute_settings["n_neighbors"])
+    scored = _score(impute.values_of(measured), imputation, mean, near)
+    scored.uns |= {"slice": slice_name, "modality": modality, "part": part}
+    latent = training.embed_modality(graphs[modality], encoders[modality], train_settings)
+    latent = pd.DataFrame(latent, index=graphs[modality].obs_names)
+    scored.uns["foscttm"] = {
+        f"{slice_name}:{source}~{modality}": _unseen_foscttm(mdata[source], latent, slice_name, spots)
+        for source in sources
+    }
+    obs = mdata.obs[["slice", "modalities"]].copy()
+    return Fold(scored, ad.AnnData(obs=obs, obsm={LATENT: mdata.obsm[LATENT]}))
+
+
+def _unintegrated(
+    reduced: Mapping[str, ad.AnnData], sources: Sequence[str], spots: pd.Index, donors: pd.Index, n_neighbors: int
+) -> sparse.csr_matrix:
+    """Weights of the nearest donors before batch correction, by the first source that has both spot and donors."""
+    n_neighbors = min(n_neighbors, len(donors))
+    # Where no source places a spot among the donors, any of them stand in.
+    chosen = np.tile(np.linspace(0, len(donors) - 1, n_neighbors).astype(int), (len(spots), 1))
+    open_rows = np.ones(len(spots), dtype=bool)
+    for source in sources:
+        adata = reduced[source]
+        queries, among = adata.obs_names.get_indexer(spots), adata.obs_names.get_indexer(donors)
+        rows, places = np.flatnonzero(open_rows & (queries >= 0)), np.flatnonzero(among >= 0)
+        if rows.size and places.size >= n_neighbors:
+            features = adata.obsm["X_reduced"]
+            found = nearest(features[queries[rows]], features[among[places]], n_neighbors)[1]
+            chosen[rows] = places[found]
+            open_rows[rows] = False
+    weights = np.full(chosen.size, 1 / n_neighbors)
+    ends = np.arange(len(spots) + 1) * n_neighbors
+    return sparse.csr_matrix((weights, chosen.ravel(), ends), shape=(len(spots), len(donors)))
+
+
+def _score(
+    measured: sparse.csr_matrix, imputation: impute.Imputation, mean: np.ndarray, near: sparse.csr_matrix
+) -> ad.AnnData:
+    """Compare with what was measured, block of features by block, so that no more than a block is dense."""
+    spots, n_features = imputation.spots, measured.shape[1]
+    predicted, spread = imputation.predict(np.arange(spots.n_obs))
+    unit = unit_of(imputation.values)
+    per_spot = {way: np.zeros((spots.n_obs, 5)) for way in WAYS}
+    per_feature = {way: np.zeros((n_features, 5)) for way in WAYS}
+    auroc, errors = np.empty(n_features), np.empty((n_features, len(QUANTILES)))
+    width = max(1, _BLOCK_VALUES // max(spots.n_obs, 1))
+    for start in range(0, n_features, width):
+        block = slice(start, start + width)
+        truth = measured[:, block].toarray()
+        imputed = predicted[:, block].toarray().astype(np.float64)
+        neighbors = (near @ imputation.values[:, block]).toarray()
+        for way, values in zip(WAYS, (imputed, np.broadcast_to(mean[block], truth.shape), neighbors), strict=True):
+            products = np.stack([values, truth, values**2, truth**2, values * truth])
+            per_spot[way] += products.sum(axis=2).T
+            per_feature[way][block] = products.sum(axis=1).T
+        auroc[block] = _auroc(imputed, truth > 0)
+        scale = error_scale(spread[:, block].toarray(), unit[block])
+        errors[block] = np.quantile((truth - imputed) / scale, QUANTILES, axis=0).T
+    few = np.sort(np.random.default_rng(0).permutation(spots.n_obs)[:_MOST_SPOTS])
+    summary = {}
+    for way, values in (("", predicted[few]), ("_neighbors", sparse.csr_matrix(near[few] @ imputation.values))):
+        scores = imputation_scores(values.toarray(), measured[few].toarray()) if n_features <= _MOST_SPOTS else {}
+        summary |= {f"{name}{way}": scores.get(name, np.nan) for name in ("cmd_feature", "cmd_spot")}
+    adata = ad.AnnData(
+        obs=spots.obs.assign(**{f"pearson{way}": _pearson(own, n_features) for way, own in per_spot.items()}),
+        var=pd.DataFrame({"auroc": auroc}, index=imputation.features),
+        obsm=dict(spots.obsm),
+        varm={"errors": errors.astype(np.float32)} | {f"moments{way}": own for way, own in per_feature.items()},
+    )
+    adata.uns["summary"] = summary
+    return adata
+
+
+def _pearson(moments: np.ndarray, n: int) -> np.ndarray:
+    """Pearson correlations from sums of x, y, x x, y y and x y over n (rows x 5); 0 where either does not vary."""
+    x, y, xx, yy, xy = moments.T / n
+    spread = np.maximum(xx - x**2, 0) * np.maximum(yy - y**2, 0)
+    return np.where(spread > 1e-12, (xy - x * y) / np.sqrt(np.maximum(spread, 1e-12)), 0)
+
+
+def _rmse(moments: np.ndarray, n: int) -> np.ndarray:
+    """Root mean squared difference of x and y from the same sums."""
+    _, _, xx, yy, xy = moments.T / n
+    return np.sqrt(np.maximum(xx - 2 * xy + yy, 0))
+
+
+def _auroc(values: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve of each column, by ranks (Mann-Whitney); NaN where all or none are present."""
+    n_present = present.sum(axis=0)
+    n_absent = len(present) - n_present
+    ranks = rankdata(values, axis=0)
+    above = (ranks * present).sum(axis=0) - n_present * (n_present + 1) / 2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(n_present * n_absent > 0, above / (n_present * n_absent), np.nan)
+
+
+def _unseen_foscttm(source: ad.AnnData, latent: pd.DataFrame, slice_name: str, hidden: pd.Index) -> float:
+    """FOSCTTM of hidden spots, whose pairs no contrastive loss has seen, among all paired spots of their slice."""
+    names = source.obs_names[(source.obs["slice"] == slice_name).to_numpy()]
+    both = names[names.isin(latent.index)]
+    if len(both) > _MOST_PAIRED:
+        both = both[np.sort(np.random.default_rng(0).choice(len(both), _MOST_PAIRED, replace=False))]
+    rows = np.flatnonzero(both.isin(hidden))
+    return foscttm(source[both].obsm[LATENT], latent.loc[both].to_numpy(), rows) if len(rows) else np.nan
+
+
+class Summary(NamedTuple):
+    """What the folds of one modality say together.
+
+    Attributes
+    ----------
+    features
+        Per feature, over all hidden spots: ``n_spots``; ``pearson`` and ``pearson_neighbors``; ``rmse``, ``rmse_mean``
+        and ``rmse_neighbors``; ``auroc``; ``error_low`` and ``error_high``, between which 90 % of the errors lie, in
+        units of ``impute.error_scale``; ``better_than_mean``.
+    coverage
+        Per fold and nominal share: the share of measured counts that fell into intervals which the other folds set
+        (``actual``). Empty where there is one fold.
+    folds
+        Per fold and way (``imputed``, ``mean``, ``neighbors``): ``n_spots``, ``pearson_spot``, ``cmd_feature``,
+        ``cmd_spot``; or why it was left out (``left_out``), in a row of its own.
+    foscttm
+        Per fold and scope, of pairs of spots that no contrastive loss has seen.
+    """
+
+    features: pd.DataFrame
+    coverage: pd.DataFrame
+    folds: pd.DataFrame
+    foscttm: pd.DataFrame
+
+
+def summarise(scored: Sequence[ad.AnnData]) -> Summary:
+    """Put the folds of one modality together.
+
+    Parameters
+    ----------
+    scored
+        As ``try_fold`` gives them; features that all of them have are kept. Where all were left out, there is no
+        feature.
+    """
+    left_out = [
+        (_name(adata), "left out", 0, np.nan, np.nan, np.nan, adata.uns["left_out"])
+        for adata in scored
+        if "left_out" in adata.uns
+    ]
+    scored = [adata for adata in scored if "left_out" not in adata.uns]
+    if not scored:
+        features = pd.DataFrame(columns=_FEATURES, index=pd.Index([], name="feature"))
+        return Summary(features, *_tables([], left_out, []))
+    shared = scored[0].var_names
+    for adata in scored[1:]:
+        shared = shared[shared.isin(adata.var_names)]
+    scored = [adata[:, shared] for adata in scored]
+    n_spots = np.array([adata.n_obs for adata in scored])
+    share = n_spots / n_spots.sum()
+    sums = {way: sum(np.asarray(adata.varm[f"moments{way}"]) for adata in scored) for way in WAYS}
+    errors = [np.asarray(adata.varm["errors"], dtype=np.float64) for adata in scored]
+    low, high = _bounds(errors, NOMINAL)
+    features = pd.DataFrame({"n_spots": n_spots.sum()}, index=shared)
+    for way in WAYS:
+        if way != "_mean":
+            features[f"pearson{way}"] = _pearson(sums[way], n_spots.sum())
+        features[f"rmse{way}"] = _rmse(sums[way], n_spots.sum())
+    auroc = np.array([adata.var["auroc"] for adata in scored])
+    known = np.isfinite(auroc) * share[:, None]
+    with np.errstate(invalid="ignore"):
+        features["auroc"] = (np.nan_to_num(auroc) * known).sum(axis=0) / known.sum(axis=0)
+    features["error_low"], features["error_high"] = low, high
+    features["better_than_mean"] = (features["rmse"] < features["rmse_mean"]) & (features["pearson"] > 0)
+
+    names = [_name(adata) for adata in scored]
+    held = []
+    for number, name in enumerate(names) if len(scored) > 1 else ():
+        others = errors[:number] + errors[number + 1 :]
+        for nominal in NOMINALS:
+            low, high = _bounds(others, nominal)
+            inside = _share(errors[number], high, "right") - _share(errors[number], low, "left")
+            held.append((name, nominal, float(inside.mean())))
+    rows, alignment = [], []
+    for name, adata in zip(names, scored, strict=True):
+        for way in WAYS:
+            cmd = [adata.uns["summary"].get(f"{key}{way}", np.nan) for key in ("cmd_feature", "cmd_spot")]
+            rows.append((name, way[1:] or "imputed", adata.n_obs, adata.obs[f"pearson{way}"].mean(), *cmd, ""))
+        alignment += [(name, scope, value) for scope, value in adata.uns["foscttm"].items()]
+    return Summary(features, *_tables(held, rows + left_out, alignment))
+
+
+def _name(adata: ad.AnnData) -> str:
+    return "{slice}.{modality}.{part}".format(**adata.uns)
+
+
+def _tables(coverage: list[tuple], folds: list[tuple], alignment: list[tuple]) -> tuple[pd.DataFrame, ...]:
+    return (
+        pd.DataFrame(coverage, columns=["fold", "nominal", "actual"]),
+        pd.DataFrame(folds, columns=["fold", "way", "n_spots", "pearson_spot", "cmd_feature", "cmd_spot", "left_out"]),
+        pd.DataFrame(alignment, columns=["fold", "scope", "foscttm"]),
+    )
+
+
+def _bounds(errors: Sequence[np.ndarray], nominal: float) -> tuple[np.ndarray, np.ndarray]:
+    """Between which errors that share of all folds' errors lies, per feature; every fold counts alike."""
+    pooled = np.hstack(errors)
+    return tuple(np.quantile(pooled, [(1 - nominal) / 2, (1 + nominal) / 2], axis=1))
+
+
+def _share(errors: np.ndarray, bound: np.ndarray, side: str) -> np.ndarray:
+    """Share of each feature's errors below its bound (``left``) or up to it (``right``; of counts, many are equal)."""
+    shares = np.empty(len(bound))
+    for number, (row, own) in enumerate(zip(errors, bound, strict=True)):
+        place = np.searchsorted(row, own, side)
+        if place in (0, len(row)):
+            shares[number] = place and 1
+        else:
+            between = (own - row[place - 1]) / (row[place] - row[place - 1])
+            shares[number] = QUANTILES[place - 1] + between * (QUANTILES[place] - QUANTILES[place - 1])
+    return shares

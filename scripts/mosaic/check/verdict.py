@@ -1,0 +1,228 @@
+"""The verdict on a run: a few checks, each with its number, its thresholds, and what to do about it."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from mosaic.check.confidence import CALLS, LEAST_SHARE, taken_for_others
+from mosaic.errors import InputError
+
+# A domain of which no other slice has more than this share of its own spots lives in one slice only.
+_LEAST_SHARE = 0.01
+# So many pairs of domains are named.
+_MOST_PAIRS = 5
+
+
+class Check(NamedTuple):
+    """One question to a run.
+
+    Attributes
+    ----------
+    name, meaning
+        What is asked, and what the number is.
+    good, bad
+        Thresholds: on the good side it passes, beyond the bad one it fails, between them it warns.
+    advice
+        What the result means and what to do, by status.
+    """
+
+    name: str
+    meaning: str
+    good: float
+    bad: float
+    advice: Mapping[str, str]
+
+    def status(self, value: float) -> str:
+        """Pass, warn or fail; ``not checked`` for NaN."""
+        if np.isnan(value):
+            return "not checked"
+        sign = np.sign(self.good - self.bad)
+        return "pass" if sign * (value - self.good) >= 0 else "warn" if sign * (value - self.bad) >= 0 else "fail"
+
+
+# docs/interpreting.md has what was measured on good data and on bad, between which the thresholds lie.
+CHECKS = (
+    Check(
+        "slices mix",
+        "iLISI, 0 to 1: how evenly slices mix among nearest spots",
+        0.25,
+        0.1,
+        {
+            "pass": "Spots of different slices lie amid each other in the latent space.",
+            "warn": "Slices mix poorly. Look at the latent space by slice: if they share tissue, compare "
+            "batch_correction harmony and pair_shift, raise graph.inter_knn_base, or select fewer features.",
+            "fail": "Slices lie apart: domains and imputed counts follow the slice, not the tissue. Do the slices show "
+            "the same tissue? If so, set batch_correction to pair_shift and raise graph.inter_knn_base and graph.w_g.",
+            "not checked": "One slice alone.",
+        },
+    ),
+    Check(
+        "modalities align",
+        "FOSCTTM (held-out pairs), which training has not seen: 0 is perfect, 0.5 chance",
+        0.3,
+        0.4,
+        {
+            "pass": "A spot's modalities lie near each other, also where they were not trained to.",
+            "warn": "Modalities align only loosely: trust domains and imputed counts of slices that lack a modality "
+            "less, and see whether a larger train.T helps.",
+            "fail": "Modalities of one spot are hardly nearer than those of others. Do the barcodes of the two files "
+            "name the same spots? Does each modality show the tissue at all?",
+            "not checked": "No bridge slice in which anything could be hidden, checks.imputation is off, or not this "
+            "workflow's own method.",
+        },
+    ),
+    Check(
+        "imputation",
+        "share of features imputed better than by their mean, on hidden spots",
+        0.3,
+        0.1,
+        {
+            "pass": "Use the features with better_than_mean in var; their held-out Pearson is beside it.",
+            "warn": "Most features are imputed no better than by their mean: use those with better_than_mean in var.",
+            "fail": "Hardly any feature can be imputed: don't use imputed counts. Does the modality vary over the "
+            "tissue, and was it measured deep enough?",
+            "not checked": "No bridge slice in which anything could be hidden, checks.imputation is off, or not this "
+            "workflow's own method.",
+        },
+    ),
+    Check(
+        "domains told apart",
+        "largest share of hidden spots called one domain that are another by all modalities",
+        LEAST_SHARE,
+        0.5,
+        {
+            "pass": "Slices that lack a modality tell the domains apart nearly as well as bridge slices do.",
+            "warn": "Slices that lack a modality take domains for others: there look at the confidence, not at the "
+            "border alone, or merge these domains.",
+            "fail": "In slices that lack a modality most spots called one domain belong to another: don't interpret "
+            "these domains there apart, or merge them with a smaller cluster.n_domains.",
+            "not checked": "No slice has just the modalities that are left where one is hidden, checks.imputation is "
+            "off, or not this workflow's own method.",
+        },
+    ),
+)
+
+
+def verdicts(
+    metrics: pd.DataFrame,
+    domains: pd.DataFrame,
+    features: Sequence[pd.DataFrame],
+    foscttm: Sequence[pd.DataFrame],
+    folds: Sequence[pd.DataFrame] = (),
+    calls: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Answer every check.
+
+    Parameters
+    ----------
+    metrics
+        As ``metrics.evaluate`` gives them.
+    domains
+        ``slice`` and ``domain`` of each spot; beside ``calls`` ``modalities``, too.
+    features, foscttm, folds
+        As ``selfcheck.summarise`` gives them, of each modality; none where nothing was hidden.
+    calls
+        As ``confidence.called_by`` gives them.
+
+    Returns
+    -------
+    DataFrame with ``check``, ``status`` (``pass``, ``warn``, ``fail`` or ``not checked``), ``value``, ``good``,
+    ``bad``, ``meaning`` and ``advice``.
+    """
+    ilisi = metrics.loc[(metrics["metric"] == "iLISI") & (metrics["scope"] == "all"), "value"]
+    unseen = [value for table in foscttm for value in table["foscttm"]]
+    better = [table["better_than_mean"].mean() for table in features if len(table)]
+    left_out = [row for table in folds for row in table[table["way"] == "left out"].itertuples()]
+    calls = pd.DataFrame(columns=CALLS) if calls is None else calls
+    taken = taken_for_others(calls, domains) if len(calls) else calls
+    values = (
+        float(ilisi.iloc[0]) if len(ilisi) else np.nan,
+        float(np.mean(unseen)) if unseen else np.nan,
+        # The worst modality decides.
+        float(min(better)) if better else np.nan,
+        float(taken["share"].max()),
+    )
+    rows = []
+    for check, value in zip(CHECKS, values, strict=True):
+        status = check.status(value)
+        signs = ("≥", "<") if check.good > check.bad else ("≤", ">")
+        advice = check.advice[status]
+        if check.name == "slices mix" and (alone := domains_alone(domains)):
+            named = ", ".join(f"{domain} in {name}" for domain, name in alone.items())
+            advice += f" Domains that live in one slice only: {named}."
+        if check.name == "imputation" and left_out:
+            named = "; ".join(f"{row.fold} ({row.left_out})" for row in left_out)
+            advice += f" Folds (slice.modality.part) that could not be made and are left out: {named}."
+        if check.name == "domains told apart":
+            advice += "".join(f" {sentence}" for sentence in not_told_apart(taken))
+        bounds = f"{signs[0]} {check.good:g}", f"{signs[1]} {check.bad:g}"
+        rows.append((check.name, status, value, *bounds, check.meaning, advice))
+    return pd.DataFrame(rows, columns=["check", "status", "value", "good", "bad", "meaning", "advice"])
+
+
+def composition(domains: pd.DataFrame) -> pd.DataFrame:
+    """Share of each slice's spots in each domain (domains x slices).
+
+    Parameters
+    ----------
+    domains
+        ``slice`` and ``domain`` of each spot.
+    """
+    return pd.crosstab(domains["domain"], domains["slice"], normalize="columns")
+
+
+def domains_alone(domains: pd.DataFrame) -> dict[str, str]:
+    """Domains that live in one slice only, and in which; none where there is one slice.
+
+    Parameters
+    ----------
+    domains
+        ``slice`` and ``domain`` of each spot.
+    """
+    shares = composition(domains)
+    if shares.shape[1] < 2:
+        return {}
+    lives = shares > _LEAST_SHARE
+    alone = shares[lives.sum(axis=1) == 1]
+    return {str(domain): str(row.idxmax()) for domain, row in alone.iterrows()}
+
+
+def not_told_apart(taken: pd.DataFrame) -> list[str]:
+    """Pairs of domains that the modalities of a slice can't tell apart, a sentence each, worst first.
+
+    Parameters
+    ----------
+    taken
+        As ``confidence.taken_for_others`` gives them.
+    """
+    pairs = {}
+    for row in taken[taken["n_spots"] > 0].itertuples():
+        pairs.setdefault((row.slices, row.modalities, *sorted([row.called, row.domain])), []).append(row)
+    pairs = {pair: rows for pair, rows in pairs.items() if rows[0].share > LEAST_SHARE}
+    sentences = [
+        f"In {slices} ({' and '.join(own.split('+'))} alone) domains {low} and {high} can't be told apart: "
+        + ", ".join(f"{row.share:.0%} of hidden spots called {row.called} are {row.domain}" for row in rows)
+        + " by all modalities."
+        for (slices, own, low, high), rows in list(pairs.items())[:_MOST_PAIRS]
+    ]
+    more = len(pairs) - len(sentences)
+    return [*sentences, f"And {more} more: calls.tsv has all shares."] if more else sentences
+
+
+def stop_on(checks: pd.DataFrame, fail_on: Sequence[str]) -> None:
+    """End the run where a check failed on which it is to end.
+
+    Raises
+    ------
+    InputError
+        That names every such check.
+    """
+    failed = checks[checks["check"].isin(fail_on) & (checks["status"] == "fail")]
+    faults = [
+        InputError(f"failed: {row.value:.3g}, {row.meaning} ({row.bad} fails)", where=row.check, hint=row.advice)
+        for row in failed.itertuples()
+    ]
+    if faults:
+        raise InputError.of_all(faults, "checks.fail_on")

@@ -1,0 +1,1 @@
+"""Config and sample sheet: read, checked, completed."""

@@ -1,0 +1,151 @@
+"""The peers: other methods that a run may integrate with, and the designs that each can do.
+
+Each has a script, ``scripts/embed_{script}.py``, and an environment, ``envs/{env}.yaml``; docs/adding_a_method.md has
+the contract. What peers cannot do was found by trying the versions that their environments pin.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from mosaic.config.settings import Sheet
+
+
+class Peer(NamedTuple):
+    """A method of others.
+
+    Attributes
+    ----------
+    label
+        Its name in figures.
+    citation
+        Where it was published.
+    script, env
+        Names of its script and of its environment.
+    slices
+        Which files of each slice it reads: ``qc`` (counts), ``normalized``, or None.
+    reduced
+        Whether it reads ``<results>/reduced``.
+    settings
+        Sections of the config that it follows, beside the modalities.
+    """
+
+    label: str
+    citation: str
+    script: str
+    env: str
+    slices: str | None = "qc"
+    reduced: bool = True
+    settings: tuple[str, ...] = ()
+
+    @property
+    def separate(self) -> bool:
+        """Whether its environment can't be the one that runs Snakemake."""
+        return self.env not in WITH_SNAKEMAKE
+
+
+# Environments whose packages are all in requirements.lock.
+WITH_SNAKEMAKE = {"analyse"}
+
+PEERS = {
+    "spamosaic-published": Peer(
+        "SpaMosaic 1.0.3",
+        "Yan et al., Nature Genetics 2026, doi:10.1038/s41588-026-02573-3",
+        script="published",
+        env="published",
+        reduced=False,
+        settings=("graph", "train"),
+    ),
+    "mofa": Peer(
+        "MOFA+",
+        "Argelaguet et al., Genome Biology 2020, doi:10.1186/s13059-020-02015-1",
+        script="mofa",
+        env="mofa",
+        slices="normalized",
+    ),
+    "totalvi": Peer(
+        "totalVI",
+        "Gayoso et al., Nature Methods 2021, doi:10.1038/s41592-020-01050-x",
+        script="totalvi",
+        env="scvi",
+    ),
+    "multivi": Peer(
+        "MultiVI",
+        "Ashuach et al., Nature Methods 2023, doi:10.1038/s41592-023-01909-9",
+        script="multivi",
+        env="scvi",
+    ),
+    "scmomat": Peer(
+        "scMoMaT",
+        "Zhang et al., Nature Communications 2023, doi:10.1038/s41467-023-36066-2",
+        script="scmomat",
+        env="scmomat",
+    ),
+    "harmony": Peer(
+        "Harmony",
+        "Korsunsky et al., Nature Methods 2019, doi:10.1038/s41592-019-0619-0",
+        script="harmony",
+        env="analyse",
+        slices=None,
+    ),
+}
+
+
+def label(method: str) -> str:
+    """A method's name for figures."""
+    return PEERS[method].label if method in PEERS else "this workflow"
+
+
+def cannot(method: str, sheet: "Sheet", kinds: Mapping[str, str]) -> str | None:
+    """Why a method can't integrate a design, in one sentence; None where it can.
+
+    Parameters
+    ----------
+    method
+        Its name in the config.
+    sheet
+        The design.
+    kinds
+        Per modality ``rna``, ``protein``, ``epigenome`` or ``features``.
+    """
+    return _LIMITS[method](sheet, kinds) if method in _LIMITS else None
+
+
+def shared(sheet: "Sheet") -> list[str]:
+    """Modalities that every slice measured."""
+    return [name for name in sheet.modalities if sheet.slices_of(name) == sheet.slices]
+
+
+def _of_kind(sheet: "Sheet", kinds: Mapping[str, str], kind: str) -> list[str]:
+    return [name for name in sheet.modalities if kinds[name] == kind]
+
+
+def _counted(sheet: "Sheet", kinds: Mapping[str, str]) -> str | None:
+    ready = _of_kind(sheet, kinds, "features")
+    return f"it models counts, and {' and '.join(ready)} of kind features has none" if ready else None
+
+
+def _totalvi(sheet: "Sheet", kinds: Mapping[str, str]) -> str | None:
+    if sorted(kinds[name] for name in sheet.modalities) != ["protein", "rna"]:
+        return "it models one modality of kind rna and one of kind protein, and no other"
+    rna = _of_kind(sheet, kinds, "rna")[0]
+    without = [name for name in sheet.slices if name not in sheet.slices_of(rna)]
+    return f"it needs {rna} in every slice, and {', '.join(without)} did not measure it" if without else None
+
+
+def _multivi(sheet: "Sheet", kinds: Mapping[str, str]) -> str | None:
+    if sorted(kinds[name] for name in sheet.modalities) != ["epigenome", "rna"]:
+        return "it models one modality of kind rna and one of kind epigenome, and no other"
+    return None
+
+
+def _harmony(sheet: "Sheet", kinds: Mapping[str, str]) -> str | None:
+    return None if shared(sheet) else "it integrates one modality, and none was measured by every slice"
+
+
+_LIMITS: dict[str, Callable[["Sheet", Mapping[str, str]], str | None]] = {
+    "totalvi": _totalvi,
+    "multivi": _multivi,
+    "scmomat": _counted,
+    "harmony": _harmony,
+}

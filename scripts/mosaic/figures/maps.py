@@ -1,0 +1,402 @@
+"""Figures of spots: layouts of features and of the latent space, and slices on tissue with domains and counts."""
+
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.collections import PathCollection
+from matplotlib.figure import Figure
+
+from mosaic.errors import InputError
+from mosaic.figures.style import (
+    GAP,
+    INK,
+    LINE,
+    MARGIN,
+    MEDIUM,
+    SMALL,
+    STYLE,
+    Tissue,
+    axes_at,
+    checked,
+    colour_each,
+    fit,
+    legend_of,
+    matched_palette,
+    natural,
+    palette,
+    place_legend,
+    text_at,
+    used,
+)
+
+
+def _umaps(panels: Sequence[tuple[str, np.ndarray, np.ndarray, Mapping[str, str], str | None]]) -> Figure:
+    """UMAPs in a row; a panel is title, coordinates, labels, colours, and the title of its legend or None for none."""
+    side, foot, figure = 2.6, 0.2, Figure()
+    page, places = MARGIN, []
+    for _, _, labels, colours, legend_title in panels:
+        left, page = page + foot, page + foot + side + GAP
+        if legend_title is not None:
+            legend, (width, height) = legend_of(figure, used(labels, colours), legend_title, side)
+            places.append((left, legend, page, height))
+            page += width + GAP
+        else:
+            places.append((left, None, page, 0))
+    top = MARGIN + 1.5 * LINE
+    tallest = max(side, *(height for *_, height in places))
+    figure.set_size_inches(page - GAP + MARGIN, top + tallest + foot + MARGIN)
+    for (title, coords, labels, colours, _), (left, legend, legend_left, _) in zip(panels, places, strict=True):
+        axes = axes_at(figure, left, top, side, side)
+        # In random order, so that the last slice does not hide the others.
+        order = np.random.default_rng(0).permutation(len(coords))
+        size = np.clip(9000 / len(coords), 0.4, 9)
+        axes.scatter(*coords[order].T, c=colour_each(labels, colours)[order], s=size, linewidths=0, rasterized=True)
+        # One scale for both axes: distances are what a UMAP is read for.
+        centre = (coords.max(axis=0) + coords.min(axis=0)) / 2
+        reach = max(np.ptp(coords, axis=0).max() * 0.52, 1e-6)
+        axes.set(xlim=centre[0] + np.array((-reach, reach)), ylim=centre[1] + np.array((-reach, reach)))
+        axes.set(aspect="equal", title=title)
+        axes.set_axis_off()
+        axes.plot([0, 0, 0.15], [0.15, 0, 0], color=INK, lw=0.8, transform=axes.transAxes, clip_on=False)
+        axes.text(0, -0.02, "UMAP1", transform=axes.transAxes, va="top", size=SMALL - 1)
+        axes.text(-0.02, 0, "UMAP2", transform=axes.transAxes, ha="right", va="bottom", rotation=90, size=SMALL - 1)
+        if legend is not None:
+            place_legend(legend, legend_left, top)
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def features_umap(
+    before: np.ndarray,
+    after: np.ndarray | None,
+    slices: Iterable,
+    correction: Mapping,
+    *,
+    colours: Mapping[str, str] | None = None,
+) -> Figure:
+    """UMAP of one modality's features before and after batch correction, coloured by slice.
+
+    Parameters
+    ----------
+    before
+        UMAP coordinates (spots x 2) of the features before batch correction.
+    after
+        The same after it; None where there was none: then there is one panel, and it says so.
+    slices
+        Slice of each spot.
+    correction
+        What it did, as ``batch_correction.Correction.record``.
+    colours
+        Colour of each slice, from ``palette`` of all the run's slices. Default: the palette of ``slices``.
+
+    Raises
+    ------
+    InputError
+        If coordinates and labels do not belong together, or a slice has no colour.
+    """
+    before, slices = checked(before, slices)
+    colours = colours or palette(slices)
+    if after is None:
+        return _umaps([("without batch correction", before, slices, colours, "slice")])
+    after, _ = checked(after, slices)
+    titles = (
+        f"before, iLISI {correction['ilisi_before']:.2f}",
+        f"after {correction['method'].replace('_', ' ').replace('harmony', 'Harmony')}, "
+        f"iLISI {correction['ilisi_after']:.2f}",
+    )
+    return _umaps([(titles[0], before, slices, colours, None), (titles[1], after, slices, colours, "slice")])
+
+
+@mpl.rc_context(STYLE)
+def latent_umap(
+    coords: np.ndarray,
+    slices: Iterable,
+    modalities: Iterable,
+    domains: Iterable,
+    *,
+    slice_colours: Mapping[str, str] | None = None,
+    domain_colours: Mapping[str, str] | None = None,
+) -> Figure:
+    """UMAP of the latent space, coloured by slice, by measured modalities and by domain.
+
+    Parameters
+    ----------
+    coords
+        UMAP coordinates (spots x 2).
+    slices, modalities, domains
+        Labels (spots); modalities as in ``rna+adt``.
+    slice_colours, domain_colours
+        Default: the ``palette`` of the labels. Give ``matched_palette``'s where the domains on tissue are drawn beside
+        a truth, so that both figures agree.
+
+    Raises
+    ------
+    InputError
+        If coordinates and labels do not belong together, or a label has no colour.
+    """
+    coords, slices, modalities, domains = checked(coords, slices, modalities, domains)
+    return _umaps(
+        [
+            ("by slice", coords, slices, slice_colours or palette(slices), "slice"),
+            ("by modality", coords, modalities, palette(modalities), "measured"),
+            ("by domain", coords, domains, domain_colours or palette(domains), "domain"),
+        ]
+    )
+
+
+class _Grid:
+    """Slices side by side in rows of equal cells, four at most in a row.
+
+    Parameters
+    ----------
+    coords
+        Slice to coordinates (spots x 2).
+    lanes
+        How often each row comes, one below the other.
+    um_per_unit
+        Micrometres in a unit of the coordinates, for scale bars; None: unknown.
+    """
+
+    def __init__(self, coords: Mapping[str, np.ndarray], lanes: int = 1, um_per_unit: float | None = None):
+        if not coords:
+            raise InputError("no slice to draw")
+        self.names = sorted(coords, key=natural)
+        self.lanes = lanes
+        self.columns = int(np.ceil(len(coords) / np.ceil(len(coords) / 4)))
+        self.cell = {1: 4.0, 2: 3.2, 3: 2.6}.get(self.columns, 2.15)
+        self.tissues = {name: Tissue(coords[name], self.cell, 1.6 * self.cell, um_per_unit) for name in self.names}
+        self.rows = [self.names[start : start + self.columns] for start in range(0, len(coords), self.columns)]
+        self.heights = [max(self.tissues[name].height for name in row) for row in self.rows]
+        # A scale bar needs a line of its own below the tissue.
+        self.foot = 0 if um_per_unit is None else LINE
+        lane = [height + self.foot for height in self.heights]
+        self.width = self.columns * (self.cell + GAP)
+        self.height = sum(lanes * each + 1.5 * LINE + GAP + (lanes - 1) * GAP / 2 for each in lane) - GAP
+
+    def places(self, left: float, top: float) -> Iterator[tuple[str, int, float, float, float]]:
+        """Of each slice and lane: name, lane, left and top of the cell, and its height, in inches."""
+        for row, height in zip(self.rows, self.heights, strict=True):
+            top += 1.5 * LINE
+            for lane in range(self.lanes):
+                for column, name in enumerate(row):
+                    yield name, lane, left + column * (self.cell + GAP), top, height
+                top += height + self.foot + GAP / 2
+            top += GAP / 2
+
+    def draw(self, figure: Figure, name: str, left: float, top: float, height: float, **scatter) -> PathCollection:
+        """Draw a slice in the middle of its cell."""
+        tissue = self.tissues[name]
+        place = left + (self.cell - tissue.width) / 2, top + (height - tissue.height) / 2
+        return tissue.draw(figure, *place, **scatter)
+
+    def title(self, figure: Figure, name: str, left: float, top: float) -> None:
+        """Write a slice's name above its cell."""
+        text = fit(name, self.cell, MEDIUM)
+        text_at(figure, left + self.cell / 2, top - LINE / 2, text, ha="center", size=MEDIUM)
+
+
+@mpl.rc_context(STYLE)
+def domains_on_tissue(
+    coords: Mapping[str, np.ndarray],
+    domains: Mapping[str, Iterable],
+    truth: Mapping[str, Iterable] | None = None,
+    *,
+    um_per_unit: float | None = None,
+) -> Figure:
+    """Domains of all slices side by side on tissue, above the truth where there is one.
+
+    Parameters
+    ----------
+    coords
+        Slice to coordinates (spots x 2), in any unit; y grows downwards. Each slice is drawn to its own scale.
+    domains
+        Slice to domain of each spot.
+    truth
+        Slice to true domain of each spot, missing where unknown; slices may be absent. Colours are those of
+        ``matched_palette``, without a truth those of ``palette``.
+    um_per_unit
+        Micrometres in a unit of the coordinates, for scale bars; None: unknown, no bars.
+
+    Raises
+    ------
+    InputError
+        If there is no slice, or coordinates and labels do not belong together.
+    """
+    names = sorted(coords, key=natural)
+    coords = {name: checked(coords[name])[0] for name in names}
+    domains = {name: checked(coords[name], domains[name])[1] for name in names}
+    truth = {name: checked(coords[name], truth[name])[1] for name in names if name in truth} if truth else {}
+    grid = _Grid(coords, 2 if truth else 1, um_per_unit)
+    pooled = np.concatenate([domains[name] for name in names])
+    if truth:
+        pooled_truth = np.concatenate([truth.get(name, np.full(len(domains[name]), None)) for name in names])
+        colours, true_colours = matched_palette(pooled, pooled_truth)
+    else:
+        colours, true_colours = palette(pooled), {}
+
+    left, figure = MARGIN + (1.5 * LINE if truth else 0), Figure()
+    room = (max(grid.height, 2.5) - GAP) / grid.lanes
+    legends = [legend_of(figure, used(pooled, colours), "domain", room)]
+    if truth:
+        known = np.concatenate(list(truth.values()))
+        legends.append(legend_of(figure, used(known, true_colours), "truth", room))
+    legend_height = sum(size[1] for _, size in legends) + GAP * (len(legends) - 1)
+    figure.set_size_inches(
+        left + grid.width + max(size[0] for _, size in legends) + MARGIN,
+        max(grid.height, legend_height) + 2 * MARGIN,
+    )
+    legend_top = MARGIN
+    for legend, (_, height) in legends:
+        place_legend(legend, left + grid.width, legend_top)
+        legend_top += height + GAP
+
+    lanes = (("domain", domains, colours), ("truth", truth, true_colours))
+    for name, lane, cell_left, top, height in grid.places(left, MARGIN):
+        kind, labels, table = lanes[lane]
+        if truth and cell_left == left:
+            text_at(figure, MARGIN, top + height / 2, kind, rotation=90, va="center")
+        if lane == 0:
+            grid.title(figure, name, cell_left, top)
+        if name in labels:
+            grid.draw(figure, name, cell_left, top, height, c=colour_each(labels[name], table))
+        else:
+            text_at(figure, cell_left + grid.cell / 2, top + height / 2, "no truth", ha="center", color="grey")
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def confidence_on_tissue(
+    coords: Mapping[str, np.ndarray],
+    values: Mapping[str, np.ndarray],
+    label: str,
+    *,
+    um_per_unit: float | None = None,
+) -> Figure:
+    """How sure each spot is of its domain, on the tissue of every slice.
+
+    Parameters
+    ----------
+    coords, um_per_unit
+        As for ``domains_on_tissue``.
+    values
+        Slice to the confidence of each spot, 0 to 1.
+    label
+        What it is, for the colour bar.
+
+    Raises
+    ------
+    InputError
+        If there is no slice.
+    """
+    grid = _Grid({name: checked(own)[0] for name, own in coords.items()}, 1, um_per_unit)
+    bar = 2.2
+    page = MARGIN + grid.width + 0.08 + 0.75 + MARGIN, max(grid.height, bar + LINE) + 2 * MARGIN
+    figure = Figure(figsize=page)
+    for name, _, left, top, height in grid.places(MARGIN, MARGIN):
+        grid.title(figure, name, left, top)
+        colours = np.asarray(values[name], float)
+        points = grid.draw(figure, name, left, top, height, c=colours, cmap="cividis", vmin=0, vmax=1)
+    axes = axes_at(figure, MARGIN + grid.width, MARGIN + 1.5 * LINE, 0.08, bar)
+    colour_bar = figure.colorbar(points, cax=axes, ticks=[0, 0.25, 0.5, 0.75, 1])
+    colour_bar.set_label("\n".join(textwrap.wrap(label, 30)))
+    colour_bar.outline.set_visible(False)
+    colour_bar.solids.set_rasterized(True)
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def imputed_on_tissue(
+    coords: np.ndarray,
+    imputed: np.ndarray,
+    names: Sequence[str],
+    measured_coords: np.ndarray,
+    measured: np.ndarray,
+    slice_names: tuple[str, str],
+    *,
+    notes: Sequence[str] | None = None,
+    um_per_unit: float | None = None,
+) -> Figure:
+    """Imputed counts on the slice that lacks a modality, beside counts measured on a slice that has it.
+
+    Parameters
+    ----------
+    coords
+        Coordinates (spots x 2) of the imputed slice.
+    imputed
+        Its imputed counts (spots x features).
+    names
+        Names of the features, each of which gets a pair of panels: choose a few.
+    measured_coords, measured
+        Coordinates (spots x 2) and counts (spots x the same features) of the slice where they were measured.
+    slice_names
+        Names of the imputed and of the measured slice.
+    notes
+        A line below the name of each feature, such as how well it was imputed where it was hidden; None: no lines.
+    um_per_unit
+        As for ``domains_on_tissue``.
+
+    Returns
+    -------
+    Figure in which the two panels of a feature share one colour scale, from the 1st to the 99th percentile of both.
+
+    Raises
+    ------
+    InputError
+        If there is no feature or the shapes do not agree.
+    """
+    pair = [(checked(coords)[0], np.asarray(imputed)), (checked(measured_coords)[0], np.asarray(measured))]
+    for spots, counts in pair:
+        if counts.shape != (len(spots), len(names)) or not len(names):
+            raise InputError(f"counts of shape {counts.shape} for {len(spots)} spots and {len(names)} features")
+    cell, bar, ticks = 1.75, 0.08, 0.6
+    columns = min(len(names), 2)
+    tissues = [Tissue(spots, cell, 1.6 * cell, um_per_unit) for spots, _ in pair]
+    height = max(tissue.height for tissue in tissues)
+    head = 3.3 * LINE + (0 if notes is None else LINE)
+    block = 2 * cell + 1.5 * GAP + bar + ticks, head + height + (0 if um_per_unit is None else LINE) + GAP
+    rows = int(np.ceil(len(names) / columns))
+    figure = Figure(figsize=(2 * MARGIN + columns * (block[0] + GAP) - GAP, 2 * MARGIN + rows * block[1] - GAP))
+    for number, feature in enumerate(names):
+        left = MARGIN + number % columns * (block[0] + GAP)
+        top = MARGIN + number // columns * block[1]
+        pooled = np.concatenate([counts[:, number] for _, counts in pair]).astype(float)
+        low, high = np.percentile(pooled, [1, 99])
+        if high <= low:  # a feature seen in fewer than one spot in a hundred
+            low, high = pooled.min(), max(pooled.max(), pooled.min() + 1)
+        middle = left + cell + GAP / 2
+        text_at(
+            figure,
+            middle,
+            top + LINE / 2,
+            fit(str(feature), 1.75 * cell, MEDIUM),
+            ha="center",
+            va="center",
+            size=MEDIUM,
+            weight="bold",
+        )
+        if notes is not None:
+            text_at(figure, middle, top + 1.4 * LINE, notes[number], ha="center", va="center", color="#4D4D4D")
+        top += head
+        for side, (tissue, (_, counts), how) in enumerate(zip(tissues, pair, ("imputed", "measured"), strict=True)):
+            cell_left = left + side * (cell + GAP)
+            title = f"{how}\n{fit(str(slice_names[side]), cell)}"
+            text_at(figure, cell_left + cell / 2, top - LINE / 2, title, ha="center", va="bottom")
+            points = tissue.draw(
+                figure,
+                cell_left + (cell - tissue.width) / 2,
+                top + (height - tissue.height) / 2,
+                c=counts[:, number].astype(float),
+                cmap="viridis",
+                vmin=low,
+                vmax=high,
+            )
+        bar_height = min(height, 1.4)
+        bar_axes = axes_at(figure, left + 2 * cell + 1.5 * GAP, top + (height - bar_height) / 2, bar, bar_height)
+        extend = ("neither", "max", "min", "both")[(pooled.max() > high) + 2 * (pooled.min() < low)]
+        colour_bar = figure.colorbar(points, cax=bar_axes, extend=extend, label="counts")
+        colour_bar.locator = mpl.ticker.MaxNLocator(4)
+        colour_bar.outline.set_visible(False)
+        colour_bar.solids.set_rasterized(True)
+    return figure

@@ -1,0 +1,317 @@
+"""What all figures share: style, colours, text that fits, places on the page, and spots on tissue; ``save`` writes one.
+
+The functions of ``maps``, ``charts`` and ``tables`` take plain arrays, tables or dicts and return a matplotlib Figure.
+
+Sizes are in inches and every panel is placed by hand: only so do spots on tissue get the size of the grid's pitch, and
+only so is there room for what a run brings along, from 1 to 12 slices, 2 to 30 domains and names of 30 characters.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
+from matplotlib.textpath import text_to_path
+from scipy.optimize import linear_sum_assignment
+
+from mosaic.errors import InputError
+from mosaic.files import whole_file
+from mosaic.places import astray, pitch
+
+SMALL = 7  # points: ticks, legends, annotations
+MEDIUM = 8  # points: titles
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": SMALL,
+    "axes.titlesize": MEDIUM,
+    "axes.labelsize": SMALL,
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
+    "legend.fontsize": SMALL,
+    "legend.title_fontsize": SMALL,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+    "savefig.bbox": None,
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "mosaic",  # ids, and with them the bytes, do not change between runs
+}
+SVG_DPI = 200  # of the rasterised points
+PNG_DPI = 150
+
+# The first eight are those of Okabe and Ito (2008) with dark grey in place of black. Each further one is the colour
+# farthest (in Oklab, seen with normal, protanopic and deuteranopic eyes) from all before it, from light grey and white.
+COLOURS = (
+    *("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#4D4D4D", "#990DFF", "#0D0D99"),
+    *("#B20D7F", "#0DE699", "#4C0D4C", "#991A0D", "#997FFF", "#5933B2", "#E61ACC", "#FF2666", "#99B28C", "#1A0DE6"),
+    *("#FFB2FF", "#8C6640", "#4C260D", "#0D591A", "#7F7399", "#FF73D9", "#D9A6B2", "#FFBF7F", "#99D90D", "#732673"),
+)
+NO_LABEL = "#D9D9D9"
+INK = "#262626"
+
+MARGIN = 0.12
+GAP = 0.2
+LINE = 0.16  # height of a line of small text
+NAME = 2.0  # widest name before it is shortened: 30 characters fit
+
+
+def palette(labels: Iterable) -> dict[str, str]:
+    """A colour for each label: the same labels get the same colours, in whatever order they come.
+
+    Parameters
+    ----------
+    labels
+        Labels, repeated or not; missing ones are left out.
+
+    Returns
+    -------
+    dict from label to hex colour, in natural order (``2`` before ``10``). Up to 8 are colour-blind safe
+    (Okabe and Ito 2008), up to 30 can be told apart, more are still all different.
+    """
+    names = sorted({label for label in labels_of(labels) if label is not None}, key=natural)
+    return dict(zip(names, _colours(len(names)), strict=True))
+
+
+def matched_palette(domains: Iterable, truth: Iterable) -> tuple[dict[str, str], dict[str, str]]:
+    """Colours for domains and for the truth, so that a domain has the colour of the true one it matches.
+
+    Domains and true domains are paired one to one such that the pairs share the most spots (Hungarian method; Kuhn,
+    Naval Research Logistics 1955). A domain without a partner gets a colour that no true domain has.
+
+    Parameters
+    ----------
+    domains, truth
+        Labels (spots) in the same order, all slices together; missing ones are left out.
+
+    Returns
+    -------
+    dict from domain to colour and dict from true domain to colour, each in natural order.
+    """
+    domains, truth = labels_of(domains), labels_of(truth)
+    names, true_colours = list(palette(domains)), palette(truth)
+    overlap = pd.crosstab(domains, truth).reindex(index=names, columns=list(true_colours), fill_value=0)
+    rows, columns = linear_sum_assignment(overlap.to_numpy(), maximize=True)
+    colours = {
+        names[row]: true_colours[overlap.columns[column]]
+        for row, column in zip(rows, columns, strict=True)
+        if overlap.iat[row, column] > 0
+    }
+    spare = iter(_colours(len(true_colours) + len(names))[len(true_colours) :])
+    return {name: colours[name] if name in colours else next(spare) for name in names}, true_colours
+
+
+def domain_colours(domains: Iterable, truth: Iterable | None) -> dict[str, str]:
+    """Colours of domains, the same in all figures of a run.
+
+    Parameters
+    ----------
+    domains, truth
+        As for ``matched_palette``; None where there is no truth.
+    """
+    return palette(domains) if truth is None else matched_palette(domains, truth)[0]
+
+
+def _colours(count: int) -> list[str]:
+    more = sns.husl_palette(max(count - len(COLOURS), 0), s=0.7, l=0.55).as_hex()
+    return [*COLOURS[:count], *more]
+
+
+def natural(label: str) -> tuple:
+    """A key to sort labels by, so that ``2`` comes before ``10``."""
+    return [int(part) if part.isdecimal() else part.casefold() for part in re.split(r"(\d+)", label)], label
+
+
+def labels_of(values: Iterable) -> np.ndarray:
+    """Labels as strings; None where one is missing."""
+    values = pd.Series(list(values), dtype=object)
+    return np.array([None if pd.isna(value) else str(value) for value in values], dtype=object)
+
+
+def colour_each(labels: np.ndarray, colours: Mapping[str, str]) -> np.ndarray:
+    """RGBA (n x 4) of each label, light grey where it is missing."""
+    strangers = sorted({label for label in labels if label is not None} - set(colours), key=natural)
+    if strangers:
+        raise InputError(
+            f"no colour for {', '.join(strangers)}",
+            hint="make the colours with style.palette from the labels of the whole run",
+        )
+    table = np.array([to_rgba(colour) for colour in [*colours.values(), NO_LABEL]])
+    return table[pd.Categorical(labels, categories=list(colours)).codes]  # a missing label's code is -1: the last
+
+
+def width_of(text: str, size: float) -> float:
+    """Width of a line of text in inches."""
+    return text_to_path.get_text_width_height_descent(text, FontProperties(size=size), ismath=False)[0] / 72
+
+
+def fit(text: str, width: float = NAME, size: float = SMALL) -> str:
+    """A name from the user's data, ready to be drawn: shortened to ``width`` inches and never read as mathtext.
+
+    The middle gives way to an ellipsis, because names mostly differ at their ends.
+    """
+    # Of what is too long for any width only the ends are measured: each try takes time.
+    text = text if len(text) <= 200 else text[:100] + text[-100:]
+    # Control characters would make the svg ill-formed.
+    text = "".join(character if character.isprintable() else " " for character in text)
+    short, kept = text, len(text)
+    while kept > 1 and width_of(short, size) > width:
+        kept -= 1
+        short = f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"
+    return short.replace("$", r"\$")
+
+
+def axes_at(figure: Figure, left: float, top: float, width: float, height: float, **kwargs) -> Axes:
+    """Axes at a place in inches from the figure's upper left corner."""
+    page_width, page_height = figure.get_size_inches()
+    box = (left / page_width, 1 - (top + height) / page_height, width / page_width, height / page_height)
+    return figure.add_axes(box, **kwargs)
+
+
+def text_at(figure: Figure, left: float, top: float, text: str, **kwargs) -> None:
+    """Text at a place in inches from the figure's upper left corner."""
+    page_width, page_height = figure.get_size_inches()
+    figure.text(left / page_width, 1 - top / page_height, text, **kwargs)
+
+
+def legend_of(figure: Figure, colours: Mapping[str, str], title: str, max_height: float) -> tuple[Legend, np.ndarray]:
+    """A legend in as few columns as ``max_height`` inches allow, and its width and height in inches."""
+    handles = [Line2D([], [], marker="o", linestyle="", markersize=5, color=colour) for colour in colours.values()]
+    names = [fit(label) for label in colours]
+    for columns in range(1, len(names) + 1):
+        legend = figure.legend(
+            handles,
+            names,
+            title=title,
+            ncols=columns,
+            loc="upper left",
+            alignment="left",
+            borderaxespad=0,
+            borderpad=0,
+            handletextpad=0.2,
+            columnspacing=1,
+        )
+        # Text is a little wider at one resolution than at another.
+        size = legend.get_window_extent().size / figure.dpi * (1.04, 1)
+        if size[1] <= max_height or columns == min(4, len(names)):
+            break
+        legend.remove()
+    return legend, size
+
+
+def place_legend(legend: Legend, left: float, top: float) -> None:
+    """Put a legend at a place in inches from the figure's upper left corner."""
+    figure = legend.get_figure()
+    legend.set_bbox_to_anchor((left, figure.get_size_inches()[1] - top), transform=figure.dpi_scale_trans)
+
+
+class Tissue:
+    """A slice on the page: its spots (n x 2), their pitch, the panel that they fill, and below it the scale bar.
+
+    Spots far from all others (``places.astray``) are left out, and the panel says how many.
+
+    Parameters
+    ----------
+    coords
+        Coordinates of the spots.
+    width, height
+        What it may take at most, in inches.
+    um_per_unit
+        Micrometres in a unit of the coordinates; None: unknown, no bar.
+    """
+
+    def __init__(self, coords: np.ndarray, width: float, height: float, um_per_unit: float | None = None):
+        self.shown = ~astray(coords)
+        self.coords = coords[self.shown]
+        self.pitch = pitch(self.coords)
+        self.low = self.coords.min(axis=0) - self.pitch
+        self.high = self.coords.max(axis=0) + self.pitch
+        extent = self.high - self.low
+        self.scale = min(width / extent[0], height / extent[1])  # inches per unit of the coordinates
+        self.width, self.height = extent * self.scale
+        self.um_per_unit = um_per_unit
+
+    def draw(self, figure: Figure, left: float, top: float, c: np.ndarray, **scatter) -> PathCollection:
+        """Draw the spots as discs that nearly touch, each in its colour ``c``; y points down, as in images."""
+        axes = axes_at(figure, left, top, self.width, self.height)
+        step = self.pitch * self.scale * 72
+        # Discs of a pixel or two let the background wash out their colour: these may overlap a little.
+        diameter = max(step * (0.95 if step > 2 else 1.2), 0.6)
+        colours = np.asarray(c)[self.shown]
+        points = axes.scatter(*self.coords.T, s=diameter**2, linewidths=0, rasterized=True, c=colours, **scatter)
+        axes.set(xlim=(self.low[0], self.high[0]), ylim=(self.high[1], self.low[1]), aspect="equal")
+        axes.set_axis_off()
+        if not self.shown.all():
+            number = (~self.shown).sum()
+            note = f"{number} spot{' lies' if number == 1 else 's lie'} far outside"
+            # Below the tissue, where the scale bar leaves room.
+            axes.text(1, -0.02, note, transform=axes.transAxes, ha="right", va="top", size=SMALL - 1)
+        if self.um_per_unit is not None:
+            self._scale_bar(axes)
+        return points
+
+    def _scale_bar(self, axes: Axes) -> None:
+        """A bar of 1, 2 or 5 times a power of ten, about a quarter of the tissue long, with its length beside it."""
+        most = (self.high[0] - self.low[0]) * self.um_per_unit / 3
+        steps = np.outer(10.0 ** np.arange(np.floor(np.log10(most)) - 1, np.log10(most) + 1), (1, 2, 5)).ravel()
+        length = steps[steps <= most].max()
+        share = length / (self.high[0] - self.low[0]) / self.um_per_unit
+        # Below the tissue, in the panel's own units: its height is 1.
+        y = -0.5 * LINE / self.height
+        axes.plot([0, share], [y, y], color=INK, lw=1.5, solid_capstyle="butt", transform=axes.transAxes, clip_on=False)
+        text = f"{length / 1000:g} mm" if length >= 1000 else f"{length:g} µm"
+        axes.text(share + 0.03, y, text, transform=axes.transAxes, va="center_baseline", size=SMALL)
+
+
+def checked(coords: np.ndarray, *labels: Iterable) -> list[np.ndarray]:
+    """Coordinates (n x 2) and labels (n) as arrays, checked to belong together."""
+    arrays = [np.asarray(coords, dtype=float), *(labels_of(each) for each in labels)]
+    if arrays[0].ndim != 2 or arrays[0].shape[1] != 2 or len({len(each) for each in arrays}) != 1 or not len(arrays[0]):
+        raise InputError(
+            f"coordinates of shape {arrays[0].shape} with labels for {[len(each) for each in arrays[1:]]} spots",
+            hint="give coordinates of spots x 2, at least one spot, and a label per spot",
+        )
+    return arrays
+
+
+def used(labels: np.ndarray, colours: Mapping[str, str]) -> dict[str, str]:
+    """The colours that a legend has to explain."""
+    there = set(labels)
+    return {label: colours[label] for label in colours if label in there} | (
+        {"not labelled": NO_LABEL} if None in there else {}
+    )
+
+
+@mpl.rc_context(STYLE)
+def save(figure: Figure, svg_path: str | Path, png_path: str | Path) -> None:
+    """Write a figure as svg (text as text, points rasterised) and as png, and release it.
+
+    The same figure gives the same bytes on every run.
+
+    Parameters
+    ----------
+    figure
+        A figure of this module; empty afterwards.
+    svg_path, png_path
+        Where to write.
+    """
+    with whole_file(svg_path) as unfinished:
+        figure.savefig(unfinished, format="svg", dpi=SVG_DPI, metadata={"Date": None})
+    with whole_file(png_path) as unfinished:
+        figure.savefig(unfinished, format="png", dpi=PNG_DPI)
+    figure.clear()

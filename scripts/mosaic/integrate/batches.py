@@ -1,0 +1,296 @@
+"""What each step of training sees: all spots at once, or shuffled batches of every slice, gathered ahead."""
+
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
+from typing import NamedTuple
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import psutil
+import torch
+from scipy import sparse
+
+from mosaic.errors import InputError
+from mosaic.integrate.graph import hops, propagation_operator
+from mosaic.spots import paired, slice_names
+
+logger = logging.getLogger(__name__)
+
+# What the encoders read stays in memory, or on the GPU, where it takes no more than this share of what is free there.
+_SHARE_OF_MEMORY = 0.5
+
+# Where modalities of a bridge slice share less than this of the spots of the smaller one, that is told.
+_FEW_PAIRED = 0.1
+
+
+Places = torch.Tensor | slice
+
+
+class Batch(NamedTuple):
+    """One step. Places index rows of a modality's ``inputs``, by a slice where they can; all tensors are on the device.
+
+    Attributes
+    ----------
+    inputs
+        Per modality H of its spots (spots x (K + 1) d).
+    contrasted
+        Per bridge slice, per modality the places of its paired spots, and the number of each one's spot.
+    reconstructed
+        Modality and places of each slice whose features are reconstructed.
+    edges, absent
+        For graph reconstruction, as many as ``reconstructed``: places of the ends of spatial edges, and of as many
+        pairs that stand for non-edges (2 x edges both); empty where none is asked for.
+    """
+
+    inputs: Mapping[str, torch.Tensor]
+    contrasted: Sequence[Mapping[str, tuple[Places, torch.Tensor]]]
+    reconstructed: Sequence[tuple[str, Places]]
+    edges: Sequence[torch.Tensor]
+    absent: Sequence[torch.Tensor]
+
+
+class _Group(NamedTuple):
+    """Spots of a slice that are drawn together: per modality their rows, -1 where a spot was not measured."""
+
+    slice_name: str
+    rows: Mapping[str, np.ndarray]
+
+
+def encoder_input(graph: ad.AnnData, *, K: int, w_g: float, symmetric: bool, on_disk: str | None = None) -> np.ndarray:
+    """Propagate a modality's features over its graph.
+
+    Parameters
+    ----------
+    graph
+        Spots x d features in X, with ``obsp["spatial_connectivities"]`` and ``obsp["mutual_nearest_neighbors"]``.
+    K, w_g, symmetric
+        See ``graph.hops`` and ``graph.propagation_operator``.
+    on_disk
+        See ``graph.hops``.
+
+    Returns
+    -------
+    H (spots x (K + 1) d, float32).
+    """
+    operator = propagation_operator(
+        graph.obsp["spatial_connectivities"], graph.obsp["mutual_nearest_neighbors"], w_g=w_g, symmetric=symmetric
+    )
+    return hops(graph.X, operator, K, on_disk=on_disk)
+
+
+def _check_pairs(slice_name: str, pairs: pd.DataFrame, slices: Mapping[str, pd.Series]) -> None:
+    """Whether a bridge slice has enough paired spots to align its modalities.
+
+    Parameters
+    ----------
+    slice_name, pairs
+        As ``spots.paired`` gives them.
+    slices
+        Per modality the slice of each of its spots.
+    """
+    if len(pairs) < 2:
+        raise InputError(
+            f"{' and '.join(pairs)} share one spot, and the contrastive loss of one spot is always 0",
+            where=f"slice {slice_name}",
+            hint="the modalities of a slice are paired by obs_names: spell the barcodes alike",
+        )
+    for one, other in combinations(pairs, 2):
+        n_shared = int(((pairs[one] >= 0) & (pairs[other] >= 0)).sum())
+        fewer = min(int((slices[name] == slice_name).sum()) for name in (one, other))
+        if n_shared < _FEW_PAIRED * fewer:
+            logger.warning(
+                "slice %s: %s and %s share %d of %d spots only, and these alone align them. Are the barcodes spelled "
+                "alike?",
+                slice_name,
+                one,
+                other,
+                n_shared,
+                fewer,
+            )
+
+
+class Batches:
+    """The steps of an epoch, by iteration; each iteration is another epoch.
+
+    Where no slice has more than ``full_batch_max`` spots, an epoch is one step over all of them. Otherwise the largest
+    slice is shuffled and cut into even batches of ``batch_size`` spots at most, so that none is left out. Every step
+    sees as many spots of each other slice, which is gone through again where it has fewer: the slices weigh the same
+    in each step, and a contrastive loss is always one among as many spots.
+
+    Parameters
+    ----------
+    graphs, K, w_g, symmetric
+        See ``encoder_input``; the graphs with ``obs["slice"]``.
+    reconstruct
+        Slices whose features are reconstructed: ``queries``, those that are no bridge, or ``all``.
+    with_edges
+        Draw edges and non-edges for graph reconstruction: all edges where a step sees all spots, else one for each spot
+        of the step, whose other end then joins it.
+    full_batch_max, batch_size
+        See above, in spots of a slice.
+    seed
+        Of batches and of edges, drawn on the CPU so that they are the same on every device.
+    device
+        Where the steps are computed.
+
+    Raises
+    ------
+    InputError
+        If a bridge slice has fewer than two paired spots, or ``reconstruct`` is not known. Where two modalities share
+        few of their spots, a warning says so.
+    """
+
+    def __init__(
+        self,
+        graphs: Mapping[str, ad.AnnData],
+        *,
+        K: int = 2,
+        w_g: float = 0.8,
+        symmetric: bool = True,
+        reconstruct: str = "all",
+        with_edges: bool = False,
+        full_batch_max: int = 8000,
+        batch_size: int = 1024,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ):
+        self.device, self.batch_size = torch.device(device), batch_size
+        if reconstruct not in ("all", "queries"):
+            raise InputError(f"{reconstruct!r} is not known", where="train.reconstruct", hint="all or queries")
+        self.generator = torch.Generator().manual_seed(seed)
+        pairs = paired({name: graph.obs for name, graph in graphs.items()})
+        for slice_name, table in pairs.items():
+            _check_pairs(slice_name, table, {name: graphs[name].obs["slice"] for name in table})
+        self._groups = [
+            _Group(slice_name, {name: column.to_numpy() for name, column in table.items()})
+            for slice_name, table in pairs.items()
+        ]
+        self._reconstructed = []
+        for name, graph in graphs.items():
+            slices = graph.obs["slice"].to_numpy(dtype=str)
+            for slice_name in slice_names(graph.obs):
+                alone = np.flatnonzero(slices == slice_name)
+                if name in pairs.get(slice_name, ()):
+                    alone = np.setdiff1d(alone, pairs[slice_name][name])
+                if alone.size:
+                    self._groups.append(_Group(slice_name, {name: alone}))
+                if reconstruct == "all" or slice_name not in pairs:
+                    self._reconstructed.append((name, slice_name))
+        largest = max(len(next(iter(group.rows.values()))) for group in self._groups)
+        self.n_steps = -(-largest // batch_size) if largest > full_batch_max else 1
+        self.n_bridges, self.n_reconstructed = len(pairs), len(self._reconstructed)
+        self._around = None
+        if with_edges:
+            self._around = {
+                name: sparse.csr_matrix(graph.obsp["spatial_connectivities"] + sparse.eye_array(graph.n_obs))
+                for name, graph in graphs.items()
+            }
+        self._inputs = self._propagated(graphs, {"K": K, "w_g": w_g, "symmetric": symmetric})
+
+    def _propagated(self, graphs: Mapping, propagation: Mapping) -> dict[str, np.ndarray | torch.Tensor]:
+        """What the encoders read: on the device, or where it does not fit there, in memory or in a file."""
+        needed = sum(graph.n_obs * graph.n_vars * (propagation["K"] + 1) * 4 for graph in graphs.values())
+        fits = needed <= _SHARE_OF_MEMORY * psutil.virtual_memory().available
+        # The files are gone with this object.
+        self._folder = None if fits else tempfile.TemporaryDirectory()
+        if not fits:
+            logger.info("features of %.1f GB are read from %s, as memory is short", needed / 1e9, self._folder.name)
+        inputs = {
+            name: encoder_input(graph, **propagation, on_disk=None if fits else f"{self._folder.name}/{name}.npy")
+            for name, graph in graphs.items()
+        }
+        if self.device.type == "cuda" and needed <= _SHARE_OF_MEMORY * torch.cuda.mem_get_info(self.device)[0]:
+            inputs = {name: torch.as_tensor(H, device=self.device) for name, H in inputs.items()}
+        return inputs
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The steps of one epoch; the next one is gathered in the background."""
+        steps = self._steps()
+        with ThreadPoolExecutor(1) as pool:
+            coming = pool.submit(next, steps)
+            for number in range(1, self.n_steps + 1):
+                batch = coming.result()
+                if number < self.n_steps:
+                    coming = pool.submit(next, steps)
+                yield batch
+
+    def _steps(self) -> Iterator[Batch]:
+        chunks = [self._chunks(len(next(iter(group.rows.values())))) for group in self._groups]
+        while True:
+            yield self._batch([next(own) for own in chunks])
+
+    def _chunks(self, n_spots: int) -> Iterator[np.ndarray]:
+        """Numbers of the spots of one group, step by step."""
+        if self.n_steps == 1:
+            yield np.arange(n_spots)
+        while True:
+            order = torch.randperm(n_spots, generator=self.generator).numpy()
+            yield from np.array_split(order, -(-n_spots // self.batch_size))
+
+    def _batch(self, chunks: Sequence[np.ndarray]) -> Batch:
+        whole = self.n_steps == 1
+        rows, contrasted, members = {name: [] for name in self._inputs}, [], {}
+
+        def place(name: str, own: np.ndarray) -> np.ndarray:
+            """Let rows of a modality join the step, and tell their places."""
+            if whole:
+                return own
+            rows[name].append(own)
+            end = sum(map(len, rows[name]))
+            return np.arange(end - len(own), end)
+
+        for group, chunk in zip(self._groups, chunks, strict=True):
+            positives = {}
+            for name, column in group.rows.items():
+                spot = np.flatnonzero(column[chunk] >= 0)
+                own = column[chunk][spot]
+                places = place(name, own)
+                members.setdefault((name, group.slice_name), []).append((places, own))
+                positives[name] = self._places(places), self._moved(spot)
+            if len(positives) > 1:
+                contrasted.append(positives)
+        reconstructed, edges, absent = [], [], []
+        for name, slice_name in self._reconstructed:
+            places, own = (np.concatenate(parts) for parts in zip(*members[name, slice_name], strict=True))
+            reconstructed.append((name, self._places(places)))
+            if self._around:
+                ends = self._edges(name, own) if whole else np.vstack([places, place(name, self._neighbors(name, own))])
+                edges.append(self._moved(ends))
+                drawn = torch.randint(len(places), ends.shape, generator=self.generator).numpy()
+                absent.append(self._moved(places[drawn]))
+        inputs = {name: self._gathered(name, None if whole else np.concatenate(rows[name])) for name in self._inputs}
+        return Batch(inputs, contrasted, reconstructed, edges, absent)
+
+    def _edges(self, name: str, rows: np.ndarray) -> np.ndarray:
+        """All spatial edges and self loops from these rows (2 x edges)."""
+        own = self._around[name][rows].tocoo()
+        return np.vstack([rows[own.row], own.col]).astype(np.int64)
+
+    def _neighbors(self, name: str, rows: np.ndarray) -> np.ndarray:
+        """One end of a spatial edge or self loop from each of these rows."""
+        around = self._around[name]
+        starts, degrees = around.indptr[rows], np.diff(around.indptr)[rows]
+        drawn = torch.rand(len(rows), generator=self.generator).numpy()
+        return around.indices[starts + (drawn * degrees).astype(np.int64)].astype(np.int64)
+
+    def _gathered(self, name: str, rows: np.ndarray | None) -> torch.Tensor:
+        H = self._inputs[name]
+        if rows is None:
+            return torch.as_tensor(np.asarray(H) if isinstance(H, np.ndarray) else H, device=self.device)
+        if isinstance(H, torch.Tensor):
+            return H[self._moved(rows)]
+        return self._moved(H[rows])
+
+    def _places(self, rows: np.ndarray) -> Places:
+        # A slice is a view, and so is its gradient.
+        if len(rows) and (np.diff(rows) == 1).all():
+            return slice(int(rows[0]), int(rows[-1]) + 1)
+        return self._moved(rows)
+
+    def _moved(self, array: np.ndarray) -> torch.Tensor:
+        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        return tensor if self.device.type == "cpu" else tensor.pin_memory().to(self.device, non_blocking=True)

@@ -1,0 +1,504 @@
+"""Fitting the encoders, saving and loading them, and embedding spots with them."""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import anndata as ad
+import mudata as md
+import numpy as np
+import pandas as pd
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from mosaic.errors import InputError
+from mosaic.files import whole_file
+from mosaic.imports import reached, versions
+from mosaic.integrate.batches import Batch, Batches, encoder_input
+from mosaic.integrate.encoders import Encoder
+from mosaic.integrate.losses import contrastive_loss, graph_loss, reconstruction_loss
+from mosaic.spots import collect_embeddings
+
+logger = logging.getLogger(__name__)
+
+_PROGRESS_SECONDS = 2.0
+# Steps of a training whose epochs are not given: over all spots, and over batches.
+_WHOLE_STEPS, _BATCH_STEPS = 100, 200
+# Spots that are embedded at once: bounds the memory of the hidden layer.
+_EMBED_ROWS = 65_536
+
+
+def choose_device(device: str) -> torch.device:
+    """The device to train on: ``cpu``, ``cuda``, or ``auto``, which takes a GPU where there is one.
+
+    Raises
+    ------
+    InputError
+        If ``cuda`` is asked for and there is none.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            "device is cuda, but PyTorch sees no GPU",
+            where="train.device",
+            hint="set device to auto or cpu, or run where nvidia-smi shows a GPU and torch is a CUDA build",
+        )
+    return torch.device(device)
+
+
+def new_encoders(
+    graphs: Mapping[str, ad.AnnData],
+    *,
+    seed: int,
+    K: int = 2,
+    n_hidden: int = 128,
+    n_latent: int = 32,
+    dropout: float = 0.2,
+) -> dict[str, Encoder]:
+    """Encoders with the weights that a seed gives, those of the published implementation for the same seed.
+
+    Parameters
+    ----------
+    graphs
+        Per modality the AnnData of ``batches.encoder_input``.
+    seed
+        Of the weights, and of what torch draws next: the dropout of training.
+    K, n_hidden, n_latent, dropout
+        See ``encoder.Encoder``.
+    """
+    torch.manual_seed(seed)
+    return {
+        name: Encoder(graph.n_vars, K=K, n_hidden=n_hidden, n_latent=n_latent, dropout=dropout)
+        for name, graph in graphs.items()
+    }
+
+
+def losses_of(
+    batch: Batch, encoders: Mapping[str, Encoder], *, T: float = 0.01, w_rec_g: float = 0.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Contrastive and reconstruction loss of one step, whose sum is minimised; 0 where the design has none.
+
+    Parameters
+    ----------
+    batch
+        What the step sees.
+    encoders
+        Per modality.
+    T
+        Temperature of the contrastive loss, which is averaged over the bridge slices.
+    w_rec_g
+        Share of graph reconstruction in the reconstruction loss, 0 to 1; it is averaged over modalities and slices.
+    """
+    outputs = {name: encoders[name](H) for name, H in batch.inputs.items()}
+    zero = torch.zeros((), device=next(iter(batch.inputs.values())).device)
+    contrastive, reconstruction = [], []
+    for positives in batch.contrasted:
+        z = torch.cat([outputs[name][0][places] for name, (places, _) in positives.items()])
+        contrastive.append(contrastive_loss(z, torch.cat([spot for _, spot in positives.values()]), T))
+    for number, (name, places) in enumerate(batch.reconstructed):
+        latent, decoded = outputs[name]
+        # The features are the first part of what is encoded: no step propagated them.
+        features = batch.inputs[name][places, : decoded.shape[1]]
+        term = (1 - w_rec_g) * reconstruction_loss(decoded[places], features)
+        if w_rec_g:
+            term = term + w_rec_g * graph_loss(latent, batch.edges[number], batch.absent[number])
+        reconstruction.append(term)
+    return torch.stack(contrastive or [zero]).mean(), torch.stack(reconstruction or [zero]).mean()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """All settings that decide what training makes of its graphs; a checkpoint of others is not used.
+
+    Attributes
+    ----------
+    seed
+        Of weights, dropout and batches.
+    lr, weight_decay
+        Of Adam.
+    n_epochs
+        None: 100 where an epoch is one step, as published; in batches, as many as make 200 steps. What counts is the
+        number of steps: docs/method.md has the measurement.
+    T, w_rec_g
+        See ``losses_of``.
+    w_g, symmetric, reconstruct, full_batch_max, batch_size
+        See ``batches.Batches``.
+    K, n_hidden, n_latent, dropout
+        See ``encoder.Encoder``.
+    """
+
+    seed: int
+    lr: float = 0.01
+    weight_decay: float = 5e-4
+    n_epochs: int | None = None
+    T: float = 0.01
+    w_rec_g: float = 0.0
+    w_g: float = 0.8
+    symmetric: bool = True
+    reconstruct: str = "all"
+    full_batch_max: int = 8000
+    batch_size: int = 1024
+    K: int = 2
+    n_hidden: int = 128
+    n_latent: int = 32
+    dropout: float = 0.2
+
+
+def fit(
+    graphs: Mapping[str, ad.AnnData],
+    *,
+    device: str = "auto",
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int | None = None,
+    **settings: object,
+) -> tuple[dict[str, Encoder], pd.DataFrame]:
+    """Train one encoder per modality, as SpaMosaic does (Yan et al., Nature Genetics 2026).
+
+    Bridge slices, which have two modalities or more, are aligned by the contrastive loss over their paired spots;
+    features are reconstructed. An epoch is one step over all spots, or many over batches (``batches.Batches``).
+
+    Parameters
+    ----------
+    graphs
+        Per modality the AnnData of ``batches.encoder_input``, with ``obs["slice"]``.
+    device
+        See ``choose_device``.
+    checkpoint, checkpoint_every
+        A file to which the state is written every so many epochs. Where it is there already, of the same data,
+        settings, threads, versions and code, training goes on from it and ends with the same weights as if it had never
+        stopped; where it is of others or damaged, training begins anew and the log says so. It is left for the caller
+        to remove, once what is returned is safe.
+    settings
+        Those of ``TrainingSettings``.
+
+    Returns
+    -------
+    Encoders on the CPU in evaluation mode, and the history: ``epoch``, ``loss``, ``contrastive``, ``reconstruction``
+    (0 where a run has none; means over the steps of the epoch).
+
+    Raises
+    ------
+    InputError
+        If no bridge slice joins the modalities or one has no paired spots, the loss is no longer finite, or the device
+        is missing.
+    """
+    place = choose_device(device)
+    asked = TrainingSettings(**settings)
+    batches = Batches(
+        graphs,
+        K=asked.K,
+        w_g=asked.w_g,
+        symmetric=asked.symmetric,
+        reconstruct=asked.reconstruct,
+        with_edges=asked.w_rec_g > 0,
+        full_batch_max=asked.full_batch_max,
+        batch_size=asked.batch_size,
+        seed=asked.seed,
+        device=place,
+    )
+    if len(graphs) > 1 and not batches.n_bridges:
+        raise InputError(
+            f"no slice has two of {', '.join(graphs)}, so nothing aligns them",
+            where="train",
+            hint="add a bridge slice, or integrate the modalities apart",
+        )
+    encoders = new_encoders(
+        graphs, seed=asked.seed, K=asked.K, n_hidden=asked.n_hidden, n_latent=asked.n_latent, dropout=asked.dropout
+    )
+    encoders = {name: encoder.to(place).train() for name, encoder in encoders.items()}
+    weights = [weight for encoder in encoders.values() for weight in encoder.parameters()]
+    optimizer = torch.optim.Adam(weights, lr=asked.lr, weight_decay=asked.weight_decay)
+    logger.info(
+        "training on %s, %d thread(s): %d bridge slices to align, %d slices to reconstruct, %d step(s) an epoch",
+        place,
+        torch.get_num_threads(),
+        batches.n_bridges,
+        batches.n_reconstructed,
+        batches.n_steps,
+    )
+
+    if asked.n_epochs is None:
+        steps = _WHOLE_STEPS if batches.n_steps == 1 else _BATCH_STEPS
+        asked = replace(asked, n_epochs=-(-steps // batches.n_steps))
+    n_epochs = asked.n_epochs
+    history = []
+    state = None
+    if checkpoint is not None:
+        state = _State(Path(checkpoint), _identity(graphs, asked, place), encoders, optimizer, batches.generator)
+        history = state.resume()
+    first = len(history) + 1
+    begun = shown = time.monotonic()
+    for epoch in range(first, n_epochs + 1):
+        sums = torch.zeros(3, device=place)
+        for step, batch in enumerate(batches, start=1):
+            contrastive, reconstruction = losses_of(batch, encoders, T=asked.T, w_rec_g=asked.w_rec_g)
+            loss = contrastive + reconstruction
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            sums += torch.stack([loss, contrastive, reconstruction]).detach()
+            now = time.monotonic()
+            if now - shown > _PROGRESS_SECONDS or (step == batches.n_steps and epoch in (1, n_epochs)):
+                shown = now
+                done = (epoch - first) * batches.n_steps + step
+                logger.info(
+                    "seed %d, epoch %d/%d%s: loss %.4f (contrastive %.4f, reconstruction %.4f), %.0f s left",
+                    asked.seed,
+                    epoch,
+                    n_epochs,
+                    f", step {step}/{batches.n_steps}" if batches.n_steps > 1 else "",
+                    *(sums / step).tolist(),
+                    (now - begun) / done * ((n_epochs - first + 1) * batches.n_steps - done),
+                    extra={"progress": True},
+                )
+        history.append((epoch, *(sums / batches.n_steps).tolist()))
+        if not np.isfinite(history[-1][1]):
+            raise InputError(
+                f"the loss is {history[-1][1]} in epoch {epoch}",
+                where="train",
+                hint="lower train.lr or raise train.T, and look at the features for extreme values",
+            )
+        if state and checkpoint_every and epoch % checkpoint_every == 0 and epoch < n_epochs:
+            state.write(history)
+    if batches.n_steps > 1:
+        settle_batch_norm(encoders, batches)
+    table = pd.DataFrame(history, columns=["epoch", "loss", "contrastive", "reconstruction"])
+    return {name: encoder.cpu().eval() for name, encoder in encoders.items()}, table
+
+
+def settle_batch_norm(encoders: Mapping[str, Encoder], batches: Batches) -> None:
+    """Give inference the statistics that training sees: their means over the batches of an epoch, weights at rest.
+
+    The running means of batch norm lag behind weights that change at every step (Wu & Johnson, arXiv:2105.07576).
+    """
+    layers = [encoder.bn for encoder in encoders.values()]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # a plain mean
+    with torch.no_grad():
+        for batch in batches:
+            for name, H in batch.inputs.items():
+                encoders[name](H)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+
+
+def _identity(graphs: Mapping[str, ad.AnnData], settings: TrainingSettings, device: torch.device) -> str:
+    """A hash of all that decides how training ends: settings, data, kind of device, threads, code and versions."""
+    modules, packages = reached(__file__, Path(__file__).parents[2])
+    decisive = [
+        asdict(settings),
+        {name: fingerprint(graph) for name, graph in graphs.items()},
+        device.type,
+        torch.get_num_threads(),
+        versions(packages),
+    ]
+    digest = hashlib.sha256(json.dumps(decisive).encode())
+    for module in (__file__, *modules):
+        digest.update(Path(module).read_bytes())
+    return digest.hexdigest()
+
+
+def fingerprint(graph: ad.AnnData) -> str:
+    """A hash of what an encoder learns from: spots, slices, features and edges of one modality's graph."""
+    digest = hashlib.sha256(json.dumps([graph.obs_names.tolist(), graph.obs["slice"].astype(str).tolist()]).encode())
+    arrays = {"X": graph.X}
+    for name, matrix in graph.obsp.items():
+        arrays |= {f"{name}.{part}": getattr(matrix, part) for part in ("data", "indices", "indptr")}
+    _add_arrays(digest, arrays)
+    return digest.hexdigest()
+
+
+def _add_arrays(digest, arrays: Mapping[str, np.ndarray]) -> None:
+    for name, array in sorted(arrays.items()):
+        digest.update(json.dumps([name, str(array.dtype), array.shape]).encode())
+        digest.update(np.ascontiguousarray(array))
+
+
+class _State:
+    """All that changes in training, between two epochs: weights, optimizer, random numbers and history."""
+
+    def __init__(self, path: Path, identity: str, encoders: Mapping[str, Encoder], optimizer, generator):
+        self.path, self.identity = path, identity
+        self.encoders, self.optimizer, self.generator = encoders, optimizer, generator
+        self.on_gpu = next(iter(encoders.values())).fc1.weight.is_cuda
+
+    def write(self, history: Sequence[tuple]) -> None:
+        tensors = _weights(self.encoders)
+        for number, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{key}": value for key, value in moments.items()}
+        tensors |= {"random.batches": self.generator.get_state(), "random.cpu": torch.get_rng_state()}
+        if self.on_gpu:
+            tensors["random.gpu"] = torch.cuda.get_rng_state()
+        _write_tensors(tensors, {"identity": self.identity, "history": json.dumps(history)}, self.path)
+
+    def resume(self) -> list[tuple]:
+        """Put everything back as it was; the history up to there, empty where there is nothing to go on from."""
+        if not self.path.exists():
+            return []
+        try:
+            tensors, metadata = _read_tensors(self.path)
+        except Exception as error:
+            logger.warning("%s can't be read (%s), so training begins anew", self.path, error)
+            return []
+        if metadata.get("identity") != self.identity:
+            logger.warning("%s is of other data, settings or versions, so training begins anew", self.path)
+            return []
+        moments = {}
+        for key, value in tensors.items():
+            if key.startswith("optimizer."):
+                _, number, name = key.split(".")
+                moments.setdefault(int(number), {})[name] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        for name, encoder in self.encoders.items():
+            encoder.load_state_dict(_of_modality(tensors, name))
+        self.generator.set_state(tensors["random.batches"])
+        torch.set_rng_state(tensors["random.cpu"])
+        if self.on_gpu:
+            torch.cuda.set_rng_state(tensors["random.gpu"])
+        history = [tuple(row) for row in json.loads(metadata["history"])]
+        logger.info("going on after epoch %d, from %s", len(history), self.path, extra={"progress": True})
+        return history
+
+
+def _weights(encoders: Mapping[str, Encoder]) -> dict[str, torch.Tensor]:
+    return {
+        f"weights.{name}.{parameter}": tensor
+        for name, encoder in encoders.items()
+        for parameter, tensor in encoder.state_dict().items()
+    }
+
+
+def _of_modality(tensors: Mapping[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
+    prefix = f"weights.{name}."
+    return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+
+
+def _write_tensors(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str], path: str | Path) -> None:
+    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+    with whole_file(path) as unfinished:
+        save_file(tensors, unfinished, metadata={**metadata, "checksum": _checksum(tensors, metadata)})
+
+
+def _read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """What ``_write_tensors`` wrote; an exception of any kind where that is not what the file holds."""
+    with safe_open(path, framework="pt") as file:
+        metadata = dict(file.metadata())
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    if metadata.pop("checksum") != _checksum(tensors, metadata):
+        raise ValueError("its checksum is not that of what it holds")
+    return tensors, metadata
+
+
+def _checksum(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> str:
+    digest = hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode())
+    _add_arrays(digest, {name: tensor.numpy() for name, tensor in tensors.items()})
+    return digest.hexdigest()
+
+
+def save_model(
+    encoders: Mapping[str, Encoder], settings: Mapping, graphs: Mapping[str, ad.AnnData], path: str | Path
+) -> None:
+    """Write the weights as safetensors (``weights.{modality}.{parameter}``).
+
+    Their metadata hold every setting, fingerprints of the graphs they were trained on, and a checksum of it all.
+    """
+    metadata = {
+        "settings": json.dumps(dict(settings)),
+        "graphs": json.dumps({name: fingerprint(graphs[name]) for name in encoders}),
+    }
+    _write_tensors(_weights(encoders), metadata, path)
+
+
+def load_model(path: str | Path, graphs: Mapping[str, ad.AnnData]) -> tuple[dict[str, Encoder], dict]:
+    """Read what ``save_model`` wrote.
+
+    Parameters
+    ----------
+    path
+        The model.
+    graphs
+        Per modality what is to be embedded.
+
+    Returns
+    -------
+    Encoders in evaluation mode, and the settings.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, no model of this workflow, or was trained on other graphs.
+    """
+    anew = "delete this file and run again: the workflow makes it anew"
+    encoders = {}
+    try:
+        tensors, metadata = _read_tensors(path)
+        settings, trained_on = (json.loads(metadata[key]) for key in ("settings", "graphs"))
+        shape = {key: settings[key] for key in ("K", "n_hidden", "n_latent", "dropout")}
+        for name in trained_on:
+            state = _of_modality(tensors, name)
+            encoders[name] = Encoder(state["decoder.weight"].shape[0], **shape)
+            encoders[name].load_state_dict(state)
+            encoders[name].eval()
+    except Exception as error:
+        raise InputError(
+            f"can't be read as a model ({type(error).__name__}: {error})", where=str(path), hint=anew
+        ) from error
+    if set(trained_on) != set(graphs):
+        problem = f"was trained on {', '.join(trained_on)}, not on {', '.join(graphs)}"
+        raise InputError(problem, where=str(path), hint=anew)
+    others = [name for name, graph in graphs.items() if fingerprint(graph) != trained_on[name]]
+    if others:
+        problem = f"was trained on another graph of {', '.join(others)} than the one to embed"
+        raise InputError(problem, where=str(path), hint=anew)
+    return encoders, settings
+
+
+def embed(graphs: Mapping[str, ad.AnnData], encoders: Mapping[str, Encoder], settings: Mapping) -> md.MuData:
+    """Embed every spot.
+
+    Parameters
+    ----------
+    graphs
+        As for ``fit``.
+    encoders, settings
+        As ``load_model`` gives them.
+
+    Returns
+    -------
+    MuData over all spots, as ``collect_embeddings`` makes it.
+
+    Raises
+    ------
+    InputError
+        If coordinates are not finite.
+    """
+    latent = {name: embed_modality(graph, encoders[name], settings) for name, graph in graphs.items()}
+    for name, coordinates in latent.items():
+        if not np.isfinite(coordinates).all():
+            hint = "lower train.lr or raise train.T, and look at the features for extreme values"
+            raise InputError("the latent coordinates are not finite", where=f"modality {name}", hint=hint)
+    return collect_embeddings(graphs, latent)
+
+
+def embed_modality(graph: ad.AnnData, encoder: Encoder, settings: Mapping) -> np.ndarray:
+    """Latent coordinates of one modality's spots (spots x n_latent, unit rows).
+
+    Parameters
+    ----------
+    graph
+        As for ``fit``; it may hold spots that training has not seen.
+    encoder, settings
+        As ``load_model`` gives them.
+    """
+    H = encoder_input(graph, **{key: settings[key] for key in ("K", "w_g", "symmetric")})
+    with torch.inference_mode():
+        return torch.cat([encoder(part)[0] for part in torch.as_tensor(H).split(_EMBED_ROWS)]).numpy()

@@ -1,0 +1,1 @@
+"""From the users' files to features of each modality."""

@@ -1,0 +1,453 @@
+"""Batch correction: what separates the slices in features is taken away, and it is measured how far that went.
+
+Two ways, of which ``auto`` takes the one that the data support:
+
+- *Harmony* (Korsunsky et al., Nature Methods 2019), run until it converges. It draws slices together until clusters
+  have them in equal parts. Where every feature differs between slices, its clusters hold one slice each, and it does
+  nothing.
+- *Pair shift*: each slice is moved by what its mutual nearest neighbours in other slices differ (Haghverdi et al.,
+  Nature Biotechnology 2018), first as a whole, then spot by spot, counting pairs that have others beside them on the
+  tissue. It is learnt from tissue that slices share, not from their means, which differ also where their compositions
+  do.
+
+The evidence by which ``auto`` chooses is the number of mutual nearest neighbours that have others beside them, beyond
+what chance gives: spots that look alike after a right correction lie in patches on both tissues.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from itertools import combinations
+from typing import NamedTuple
+
+import harmonypy
+import numpy as np
+from scipy import sparse
+from scipy.sparse.linalg import LinearOperator, svds
+from scipy.spatial import KDTree
+
+from mosaic.errors import InputError
+from mosaic.integrate.graph import mutual_nearest_neighbors, spatial_neighbors, tissue_support
+from mosaic.mixing import ilisi
+from mosaic.neighbors import n_threads, nearest
+
+logger = logging.getLogger(__name__)
+
+# Harmony until the objective changes by less than this share, and the rounds in which it must.
+_EPSILON, _ROUNDS = 1e-4, 20
+# One cluster for so many spots, and the most clusters.
+_CLUSTER_SPOTS, _MOST_CLUSTERS = 30, 100
+# Pairs are searched among this many nearest, and joined on the tissue by so many spatial neighbours.
+_PAIR_NEIGHBORS, _TISSUE_NEIGHBORS = 10, 6
+_SMOOTHINGS = 2
+_SHIFT_ROUNDS = 5
+# Then spots move half of the way, so many times, by the pairs at their so many nearest ends of pairs.
+_SPOT_ROUNDS, _SPOT_STEP, _SPOT_PAIRS = 3, 0.5, 100
+# Slices of more spots stand for this many tiles each while pairs are searched.
+_MOST_TILES = 5_000
+# Slices that mix less than this lie apart.
+_APART = 0.05
+# iLISI is slow: above, it is taken on a sample.
+_MOST_LISI = 10_000
+
+
+class Correction(NamedTuple):
+    """Corrected features, and what the correction did.
+
+    Attributes
+    ----------
+    features
+        Spots x components, float32.
+    loadings
+        Features x components (float32) where they are others than those that were given; else None.
+    record
+        ``method`` (``harmony``, ``pair_shift`` or ``none``); ``ilisi_before``, ``ilisi_after``; ``apart``, whether
+        slices hardly mix; ``moved``, the root mean square distance that spots moved, in units of that from a spot to
+        the mean; ``rounds`` that it took; for ``auto`` also ``pairs_harmony`` and ``pairs_shift``, the evidence (see
+        ``supported_pairs``).
+    """
+
+    features: np.ndarray
+    loadings: np.ndarray | None
+    record: dict[str, str | float | int]
+
+
+class _Tiles(NamedTuple):
+    """Slices, or tiles of them where they are large: what pairs are searched among."""
+
+    of_spot: np.ndarray  # (spots,) the tile of each spot
+    slices: np.ndarray  # (tiles,) slice number of each tile
+    adjacency: list[sparse.csr_matrix]  # per slice, symmetric, of ones (tiles of the slice squared)
+
+    def mean(self, features: np.ndarray) -> np.ndarray:
+        """Features of tiles: means over their spots (tiles x components)."""
+        counts = np.bincount(self.of_spot)
+        member = sparse.csr_matrix((1 / counts[self.of_spot], (self.of_spot, np.arange(len(features)))))
+        return member @ features
+
+    def rows(self, number: int) -> np.ndarray:
+        """Tiles of a slice."""
+        return np.flatnonzero(self.slices == number)
+
+
+def harmony(
+    features: np.ndarray,
+    slices: np.ndarray,
+    *,
+    seed: int,
+    theta: float = 2.0,
+    lamb: float | None = None,
+    sigma: float = 0.1,
+    nclust: int | None = None,
+    max_iter: int = _ROUNDS,
+    epsilon: float = _EPSILON,
+) -> tuple[np.ndarray, int]:
+    """Harmony, run until it converges.
+
+    Parameters
+    ----------
+    features
+        Spots x components.
+    slices
+        Each spot's slice.
+    seed
+        Of Harmony's clustering.
+    theta
+        Diversity penalty; 0 forces no mixing.
+    lamb
+        Ridge penalty; None: estimated for each cluster.
+    sigma
+        Width of the soft clusters.
+    nclust
+        Clusters; None: one for 30 spots, 100 at most.
+    max_iter
+        Most rounds. harmonypy's own limit and tolerance end it after one or two, converged or not.
+    epsilon
+        Relative change of the objective at which it has converged.
+
+    Returns
+    -------
+    Corrected features (spots x components, float32), and the rounds it took.
+    """
+    n_spots = len(features)
+    nclust = nclust or int(np.clip(round(n_spots / _CLUSTER_SPOTS), 1, _MOST_CLUSTERS))
+    result = harmonypy.run_harmony(
+        np.asarray(features, dtype=np.float64),
+        {"slice": np.asarray(slices, dtype=str)},
+        "slice",
+        theta=theta,
+        lamb=lamb,
+        sigma=sigma,
+        nclust=min(nclust, n_spots),
+        max_iter_harmony=max_iter,
+        epsilon_harmony=epsilon,
+        random_state=seed,
+        ncores=n_threads(),
+        verbose=False,
+    )
+    rounds = len(result.objective_harmony) - 1
+    if rounds >= max_iter:
+        logger.info("Harmony had not converged after %d rounds", rounds)
+    return result.Z_corr.astype(np.float32), rounds
+
+
+def within_slices(matrix: sparse.csr_matrix | np.ndarray, slices: np.ndarray, n_comps: int) -> np.ndarray:
+    """Loadings of the variation within slices: directions in which slices differ as a whole get no component.
+
+    Parameters
+    ----------
+    matrix
+        Spots x features; sparse data stay sparse.
+    slices
+        Each spot's slice.
+    n_comps
+        Components, fewer than spots and features.
+
+    Returns
+    -------
+    Right singular vectors of the matrix less the mean of each spot's slice (features x components, float64).
+    """
+    _, number = np.unique(slices, return_inverse=True)
+    member = np.eye(number.max() + 1)[number]
+    means = np.asarray((matrix.T @ (member / member.sum(axis=0))).T)
+    centred = LinearOperator(
+        matrix.shape,
+        matvec=lambda v: matrix @ v - member @ (means @ v),
+        rmatvec=lambda u: matrix.T @ u - means.T @ (member.T @ u),
+        dtype=np.float64,
+    )
+    _, _, Vt = svds(centred, k=n_comps, v0=np.ones(min(matrix.shape)), return_singular_vectors="vh")
+    V = Vt[::-1].T
+    # The sign of a singular vector is arbitrary: its largest entry is positive.
+    return V * np.sign(V[np.abs(V).argmax(axis=0), np.arange(n_comps)])
+
+
+def supported_pairs(features: np.ndarray, tiles: _Tiles) -> float:
+    """Mutual nearest neighbours with others beside them, beyond chance, per spot; mean over pairs of slices.
+
+    A pair is supported where another joins the surroundings of its spots (``graph.tissue_support``). By chance, as many
+    join them as there would be if pairs fell anywhere, each spot keeping its number of pairs.
+
+    Parameters
+    ----------
+    features
+        Of tiles (tiles x components).
+    tiles
+        Of all slices.
+    """
+    found = []
+    for one, other in combinations(range(len(tiles.adjacency)), 2):
+        pairs, support = _pairs(features, tiles, one, other)
+        near = tiles.adjacency[one], tiles.adjacency[other]
+        if not len(pairs):
+            found.append(0.0)
+            continue
+        counts = [np.bincount(ends, minlength=A.shape[0]) for ends, A in zip(pairs.T, near, strict=True)]
+        around = [(A @ count)[ends] for A, count, ends in zip(near, counts, pairs.T, strict=True)]
+        by_chance = -np.expm1(-around[0] * around[1] / len(pairs))
+        found.append(((support > 0) - by_chance).sum() / min(A.shape[0] for A in near))
+    return float(np.mean(found))
+
+
+def slice_offsets(features: np.ndarray, tiles: _Tiles) -> np.ndarray:
+    """By how much each slice is off as a whole, from the mutual nearest neighbours that the tissue supports.
+
+    Least squares over the pairs of all slices, each weighed by its support; from the slices' means, five times anew.
+
+    Parameters
+    ----------
+    features
+        Of tiles (tiles x components).
+    tiles
+        Of all slices.
+
+    Returns
+    -------
+    Offsets to subtract (slices x components), whose mean is 0.
+
+    Raises
+    ------
+    InputError
+        If two groups of slices share no supported pair.
+    """
+    n_slices = len(tiles.adjacency)
+    smooth = _smoothed(features, tiles)
+    offsets = np.array([features[tiles.rows(number)].mean(axis=0) for number in range(n_slices)])
+    offsets -= offsets.mean(axis=0)
+    for _ in range(_SHIFT_ROUNDS):
+        shifted = smooth - offsets[tiles.slices]
+        laplacian, difference = np.zeros((n_slices, n_slices)), np.zeros_like(offsets)
+        for one, other in combinations(range(n_slices), 2):
+            pairs, weight = _pairs(shifted, tiles, one, other)
+            first, second = tiles.rows(one)[pairs[:, 0]], tiles.rows(other)[pairs[:, 1]]
+            apart = weight @ (smooth[first] - smooth[second])
+            difference[[one, other]] += apart, -apart
+            laplacian[[one, other], [one, other]] += weight.sum()
+            laplacian[[one, other], [other, one]] -= weight.sum()
+        if np.linalg.matrix_rank(laplacian) < n_slices - 1:
+            raise InputError(
+                "slices share no pairs of mutual nearest neighbours that have others beside them",
+                where="batch_correction",
+                hint="do they show the same tissue? If so, set batch_correction to harmony",
+            )
+        offsets = np.linalg.pinv(laplacian) @ difference
+        offsets -= offsets.mean(axis=0)
+    return offsets
+
+
+def spot_moves(features: np.ndarray, tiles: _Tiles) -> np.ndarray:
+    """What is left between slices tile by tile: where pairs lie apart, both of their surroundings move towards another.
+
+    A tile moves by what the supported pairs at the nearest ends of pairs of its slice differ, with Gaussian weights as
+    wide as the median distance to these ends, times support.
+
+    Parameters
+    ----------
+    features
+        Of tiles (tiles x components), slices already moved as a whole.
+    tiles
+        Of all slices.
+
+    Returns
+    -------
+    Moves to add (tiles x components).
+    """
+    moves = np.zeros_like(features)
+    for _ in range(_SPOT_ROUNDS):
+        smooth = _smoothed(features + moves, tiles)
+        ends = {number: [] for number in range(len(tiles.adjacency))}
+        for one, other in combinations(ends, 2):
+            pairs, support = _pairs(smooth, tiles, one, other)
+            pairs, support = pairs[support > 0], support[support > 0]
+            first, second = tiles.rows(one)[pairs[:, 0]], tiles.rows(other)[pairs[:, 1]]
+            ends[one].append((first, second, support))
+            ends[other].append((second, first, support))
+        for number, found in ends.items():
+            own, partner, support = (np.concatenate(parts) for parts in zip(*found, strict=True))
+            if not len(own):
+                continue
+            rows = tiles.rows(number)
+            distance, near = nearest(smooth[rows], smooth[own], _SPOT_PAIRS)
+            width = np.median(distance) or 1.0
+            # Less the nearest's, so that a tile far from all ends has weights, too.
+            weight = np.exp((distance[:, :1] ** 2 - distance**2) / width**2) * support[near]
+            weight /= weight.sum(axis=1, keepdims=True)
+            places = (weight.ravel(), near.ravel(), np.arange(len(rows) + 1) * near.shape[1])
+            mean = sparse.csr_matrix(places, shape=(len(rows), len(own)))
+            moves[rows] += _SPOT_STEP * (mean @ (smooth[partner] - smooth[own]))
+    return moves
+
+
+def correct(
+    features: np.ndarray,
+    slices: np.ndarray,
+    coordinates: np.ndarray,
+    method: str | Mapping[str, Mapping],
+    *,
+    seed: int,
+    within: Callable[[], tuple[np.ndarray, np.ndarray]] | None = None,
+    what: str = "features",
+) -> Correction:
+    """Take away what separates the slices.
+
+    Parameters
+    ----------
+    features
+        Spots x components.
+    slices
+        Each spot's slice; two or more.
+    coordinates
+        Spots x 2, each slice in its own frame.
+    method
+        ``harmony``, or ``{"harmony": options of harmony()}``; ``pair_shift``; ``auto``, the pair shift where moving
+        slices as a whole brings more supported pairs together than Harmony does, else Harmony; ``none``.
+    seed
+        Of Harmony.
+    within
+        Gives features by the loadings of the variation within slices, and these loadings, for the pair shift; None:
+        it takes ``features`` as they are.
+    what
+        Their name, for the log.
+    """
+    options = {}
+    if isinstance(method, Mapping):
+        method, options = "harmony", dict(method["harmony"] or {})
+    if method == "none":
+        mixed = _ilisi(features, slices, seed)
+        apart = bool(mixed < _APART)
+        record = {"method": "none", "ilisi_before": mixed, "ilisi_after": mixed, "moved": 0.0, "apart": apart}
+        return Correction(np.asarray(features, dtype=np.float32), None, record)
+    corrected, loadings, before = None, None, features
+    record = {"method": "harmony"}
+    tiles = None if method == "harmony" else _tiles(slices, coordinates)
+    if method != "pair_shift":
+        corrected, record["rounds"] = harmony(features, slices, seed=seed, **options)
+    if method != "harmony":
+        own, own_loadings = within() if within else (features, None)
+        try:
+            means = tiles.mean(own)
+            moves = -slice_offsets(means, tiles)[tiles.slices]
+        except InputError:
+            if method == "pair_shift":
+                raise
+            logger.info("%s: slices share no supported pairs, so Harmony is taken", what)
+        else:
+            if method == "auto":
+                record["pairs_harmony"] = supported_pairs(tiles.mean(corrected), tiles)
+                # Before spots move by pairs of their own, which would vouch for themselves.
+                record["pairs_shift"] = supported_pairs(means + moves, tiles)
+                logger.info(
+                    "%s: supported pairs a spot beyond chance: %.3f after Harmony, %.3f after moving slices as a whole",
+                    what,
+                    record["pairs_harmony"],
+                    record["pairs_shift"],
+                )
+            if method == "pair_shift" or record["pairs_shift"] > record["pairs_harmony"]:
+                moves += spot_moves(means + moves, tiles)
+                corrected = (own + moves[tiles.of_spot]).astype(np.float32)
+                loadings, before = own_loadings, own
+                record |= {"method": "pair_shift", "rounds": _SHIFT_ROUNDS + _SPOT_ROUNDS}
+    spread = np.sqrt(((before - before.mean(axis=0)) ** 2).sum(axis=1).mean())
+    moved = np.sqrt(((corrected - before) ** 2).sum(axis=1).mean())
+    record |= {
+        "ilisi_before": _ilisi(features, slices, seed),
+        "ilisi_after": _ilisi(corrected, slices, seed),
+        "moved": float(moved / spread) if spread else 0.0,
+    }
+    logger.info(
+        "%s: batch correction by %s, %d round(s): iLISI %.3f before, %.3f after; spots moved by %.2f of their spread",
+        what,
+        record["method"].replace("_", " "),
+        record["rounds"],
+        record["ilisi_before"],
+        record["ilisi_after"],
+        record["moved"],
+    )
+    record["apart"] = bool(record["ilisi_after"] < _APART)
+    if record["apart"]:
+        logger.warning(
+            "%s: slices lie apart after batch correction (iLISI %.3f, where 1 is evenly mixed). If they show the same "
+            "tissue, domains will follow the slice: %s",
+            what,
+            record["ilisi_after"],
+            "compare batch_correction auto, or loosen harmony with a larger theta"
+            if method == "harmony"
+            else "look at depth and features of each slice, and leave out a slice that is unlike the others",
+        )
+    return Correction(corrected, loadings, record)
+
+
+def _ilisi(features: np.ndarray, slices: np.ndarray, seed: int) -> float:
+    rows = np.arange(len(features))
+    if len(rows) > _MOST_LISI:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, _MOST_LISI, replace=False))
+    return ilisi(features[rows], slices[rows])
+
+
+def _tiles(slices: np.ndarray, coordinates: np.ndarray) -> _Tiles:
+    """Each spot a tile of its own in small slices; compact tiles of about as many spots in large ones."""
+    of_spot, owner, adjacency = np.empty(len(slices), dtype=int), [], []
+    for number, name in enumerate(dict.fromkeys(slices)):
+        rows = np.flatnonzero(slices == name)
+        tile = _leaves(coordinates[rows], _MOST_TILES)
+        of_spot[rows] = tile + len(owner)
+        counts = np.bincount(tile)
+        centres = np.column_stack([np.bincount(tile, axis) / counts for axis in coordinates[rows].T])
+        near = spatial_neighbors(centres, _TISSUE_NEIGHBORS)
+        adjacency.append(sparse.csr_matrix(near.maximum(near.T)))
+        owner += [number] * len(counts)
+    return _Tiles(of_spot, np.array(owner), adjacency)
+
+
+def _leaves(coordinates: np.ndarray, most: int) -> np.ndarray:
+    """The leaf of a k-d tree that each spot is in, of at most so many leaves; below as many spots, each is its own."""
+    n_spots = len(coordinates)
+    if n_spots <= most:
+        return np.arange(n_spots)
+    # Leaves are more than half full.
+    waiting = [KDTree(coordinates, leafsize=-(-2 * n_spots // most)).tree]
+    leaf, n_leaves = np.empty(n_spots, dtype=int), 0
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, KDTree.leafnode):
+            leaf[node.idx] = n_leaves
+            n_leaves += 1
+        else:
+            waiting += [node.less, node.greater]
+    return leaf
+
+
+def _smoothed(features: np.ndarray, tiles: _Tiles) -> np.ndarray:
+    """Features averaged over the tissue: single spots say little of where their patch lies."""
+    smooth = np.array(features, dtype=np.float64)
+    for number, adjacency in enumerate(tiles.adjacency):
+        rows = tiles.rows(number)
+        mean = sparse.diags_array(1 / np.maximum(np.asarray(adjacency.sum(axis=1)).ravel(), 1)) @ adjacency
+        for _ in range(_SMOOTHINGS):
+            smooth[rows] = (smooth[rows] + _TISSUE_NEIGHBORS * (mean @ smooth[rows])) / (1 + _TISSUE_NEIGHBORS)
+    return smooth
+
+
+def _pairs(features: np.ndarray, tiles: _Tiles, one: int, other: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mutual nearest neighbours of two slices (pairs x 2, rows within the slices), and the support of each."""
+    pairs = mutual_nearest_neighbors(features[tiles.rows(one)], features[tiles.rows(other)], _PAIR_NEIGHBORS)
+    return pairs, tissue_support(pairs, tiles.adjacency[one], tiles.adjacency[other])

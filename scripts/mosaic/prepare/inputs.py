@@ -1,0 +1,114 @@
+"""All files of a sheet at once: what they hold and share, all faults, and the columns of obs that the config names."""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+
+import anndata as ad
+import pandas as pd
+
+from mosaic.errors import InputError
+from mosaic.prepare.pairing import compare
+from mosaic.spots import annotation, inspect_slice, no_column, read_columns, spread_column
+
+logger = logging.getLogger(__name__)
+
+
+def annotate(rows: Iterable[tuple[str, str, str]], truth: str | None, keep_obs: Sequence[str]) -> pd.DataFrame:
+    """Gather the columns of the users' ``obs`` that the config names, over all spots of all files.
+
+    Parameters
+    ----------
+    rows
+        The sheet: slice, modality and path.
+    truth, keep_obs
+        See ``spots.named_columns``.
+
+    Returns
+    -------
+    DataFrame indexed by spot, with every column named. A column of different types becomes text, numbers that some
+    spots lack are NaN there, and a spot that several modalities describe has the first one's value.
+
+    Raises
+    ------
+    InputError
+        If a file can't be read, or no file has a column.
+    """
+    tables = {}
+    for slice_name, modality, path in rows:
+        tables.setdefault(modality, []).append(read_columns(path, slice_name, truth, keep_obs))
+    spots = pd.Index([spot for own in tables.values() for table in own for spot in table.index]).unique()
+    parts = {f"{name} {number}": table for name, own in tables.items() for number, table in enumerate(own)}
+    names = _named(truth, keep_obs)
+    known = {name for table in parts.values() for name in table.attrs["known"]}
+    if lacking := [no_column(name, known) for name in names if name not in known]:
+        raise lacking[0] if len(lacking) == 1 else InputError.of_all(lacking, "the files of the sheet")
+    return pd.DataFrame({name: spread_column(annotation(parts, spots, name), spots) for name in names}, index=spots)
+
+
+def survey(
+    rows: Sequence[tuple[str, str, str]], kinds: Mapping[str, str], truth: str | None, keep_obs: Sequence[str]
+) -> pd.DataFrame:
+    """Look at all files of a sheet: names, columns, coordinates, what they share, and values where that takes no time.
+
+    Parameters
+    ----------
+    rows
+        The sheet: slice, modality and path.
+    kinds
+        Per modality its kind.
+    truth, keep_obs
+        See ``spots.named_columns``.
+
+    Returns
+    -------
+    DataFrame with a row per slice and modality: ``slice``, ``modality``, ``path``, ``spots``, ``features``,
+    ``values_in`` (the place of counts or features in the file), ``in_tissue`` (spots), ``spatial`` (width and height of
+    the tissue in the file's unit) and, where a truth is named, ``truth`` (spots with a true domain).
+
+    Raises
+    ------
+    InputError
+        That lists all faults of all files, and of what they share; what may be meant is logged.
+    """
+    table, faults, known, comparable = [], [], set(), {}
+    for slice_name, modality, path in rows:
+        adata, own = inspect_slice(path, slice_name, kinds[modality], truth=truth, keep_obs=keep_obs)
+        faults += own
+        logger.info("%s: %d faults", path, len(own))
+        if adata is None:
+            continue
+        known |= set(adata.uns["columns"])
+        if "spatial" in adata.obsm:
+            comparable[slice_name, modality] = _under_tissue(adata)
+        if not own:
+            extent = adata.obsm["spatial"].max(axis=0) - adata.obsm["spatial"].min(axis=0)
+            labelled = int(adata.obs[truth].notna().sum()) if truth in adata.obs else 0
+            facts = {
+                "slice": slice_name,
+                "modality": modality,
+                "path": path,
+                "spots": adata.n_obs,
+                "features": adata.n_vars,
+                "values_in": adata.uns["place"],
+                "in_tissue": int(adata.obs["in_tissue"].sum()),
+                "spatial": " x ".join(f"{length:.6g}" for length in extent),
+            }
+            table.append(facts | ({} if truth is None else {"truth": labelled}))
+    faults += [no_column(name, known) for name in _named(truth, keep_obs) if name not in known]
+    if comparable:
+        shared = compare(comparable)
+        for warning in shared.warnings:
+            logger.warning("%s", warning)
+        faults += shared.faults
+    if faults:
+        raise InputError.of_all(faults, "the files of the sheet")
+    return pd.DataFrame(table)
+
+
+def _under_tissue(adata: ad.AnnData) -> ad.AnnData:
+    """The spots that may pass quality control."""
+    return adata[adata.obs["in_tissue"].to_numpy()] if "in_tissue" in adata.obs else adata
+
+
+def _named(truth: str | None, keep_obs: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys([*([] if truth is None else [truth]), *keep_obs]))

@@ -1,0 +1,244 @@
+"""From the normalised slices of one modality to features: selection, PCA or LSI, and batch correction."""
+
+import logging
+from collections.abc import Iterable, Mapping
+
+import anndata as ad
+import numpy as np
+import scanpy as sc
+from scipy import sparse
+from scipy.stats import zscore
+from sklearn.decomposition import TruncatedSVD
+from sklearn.preprocessing import normalize
+
+from mosaic.errors import InputError
+from mosaic.prepare.batch_correction import correct, within_slices
+from mosaic.spots import slice_names, stack
+
+logger = logging.getLogger(__name__)
+
+
+def select_features(adata: ad.AnnData, selection: str, n_top: int | None) -> np.ndarray:
+    """Choose the features that carry a modality's structure.
+
+    Parameters
+    ----------
+    adata
+        The stacked slices: normalised X, ``obs["slice"]``; ``layers["counts"]`` for ``seurat_v3``.
+    selection
+        ``seurat``: highly variable within slices, on log-normalised X (Satija et al., Nature Biotechnology 2015).
+        ``seurat_v3``: the same on counts (Stuart et al., Cell 2019). ``prevalence``: seen in most spots, averaged
+        over slices. ``all``: every feature.
+    n_top
+        How many; None keeps all.
+
+    Returns
+    -------
+    Boolean mask (features).
+
+    Raises
+    ------
+    InputError
+        If a highly variable selection breaks down on the data.
+    """
+    if selection == "all" or n_top is None or n_top >= adata.n_vars:
+        return np.ones(adata.n_vars, dtype=bool)
+    if selection == "prevalence":
+        seen = np.mean(
+            [
+                np.asarray((adata.X[(adata.obs["slice"] == name).to_numpy()] > 0).mean(axis=0)).ravel()
+                for name in slice_names(adata.obs)
+            ],
+            axis=0,
+        )
+        mask = np.zeros(adata.n_vars, dtype=bool)
+        mask[np.argsort(-seen, kind="stable")[:n_top]] = True
+        return mask
+    try:
+        frame = sc.pp.highly_variable_genes(
+            adata,
+            n_top_genes=n_top,
+            flavor=selection,
+            batch_key="slice",
+            layer="counts" if selection == "seurat_v3" else None,
+            inplace=False,
+        )
+    except ValueError as error:  # the fit of variance on mean breaks down where most features are hardly ever seen
+        raise InputError(
+            f"{selection} can't fit variance on mean ({error})",
+            where="feature_selection",
+            hint="set feature_selection to prevalence or all, or raise min_spots under qc",
+        ) from error
+    return frame["highly_variable"].to_numpy()
+
+
+def lsi(matrix: sparse.csr_matrix, n_comps: int, *, drop_first: str | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Latent semantic indexing: truncated SVD, then each spot's coordinates z-scored.
+
+    Parameters
+    ----------
+    matrix
+        Spots x features, log-scaled frequencies.
+    n_comps
+        Components returned.
+    drop_first
+        Drop the first component, which in accessibility data follows a spot's depth: ``before_zscore``, or
+        ``after_zscore`` as published, where it still decides how the others are scaled. None keeps it.
+    seed
+        Of the SVD's start.
+
+    Returns
+    -------
+    Coordinates (spots x n_comps, float32) and loadings (features x n_comps, float32).
+    """
+    first = int(drop_first is not None)
+    # Exact, and with the signs that scikit-learn gives: z-scores over a spot's components depend on them.
+    svd = TruncatedSVD(n_comps + first, algorithm="arpack", random_state=seed)
+    coordinates = svd.fit_transform(matrix)
+    if drop_first == "before_zscore":
+        coordinates = zscore(coordinates[:, 1:], axis=1, ddof=1)
+    else:
+        coordinates = zscore(coordinates, axis=1, ddof=1)[:, first:]
+    return coordinates.astype(np.float32), svd.components_[first:].T.astype(np.float32)
+
+
+def log_shares(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Scale each spot to a sum of 10,000 and take log1p (spots x features)."""
+    return (normalize(matrix, norm="l1") * 1e4).log1p()
+
+
+def inverse_document_frequency(frequencies: sparse.csr_matrix, counts: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Weigh term frequencies by a peak's rarity over all spots.
+
+    The recipe of GLUE (Cao & Gao, Nature Biotechnology 2022), which the publication follows.
+
+    Parameters
+    ----------
+    frequencies, counts
+        Spots x peaks.
+    """
+    totals = np.asarray(counts.sum(axis=0)).ravel()
+    weights = counts.shape[0] / np.maximum(totals, 1)
+    return sparse.csr_matrix(frequencies @ sparse.diags_array(weights), dtype=np.float32)
+
+
+def needs_counts(*, feature_selection: str, reduction: str, **_: object) -> bool:
+    """Whether ``reduce_modality`` looks at ``layers["counts"]`` with these settings, or at X alone."""
+    return reduction == "lsi" or (reduction == "pca" and feature_selection == "seurat_v3")
+
+
+def reduce_modality(
+    slices: Iterable[ad.AnnData],
+    modality: str,
+    *,
+    kind: str,
+    feature_selection: str,
+    n_top_features: int | None,
+    scale: bool,
+    reduction: str,
+    n_comps: int,
+    batch_correction: str | Mapping[str, Mapping],
+    drop_first: str | None = None,
+    seed: int = 0,
+) -> ad.AnnData:
+    """Reduce all slices of one modality to the features that the graph and the encoder work on.
+
+    Parameters
+    ----------
+    slices
+        Normalised slices of this modality, as ``normalize_slice`` gives them (``layers["counts"]`` only where
+        ``needs_counts``). From a generator, they are in memory no longer than they must be.
+    modality
+        Its name, for messages.
+    kind
+        ``rna``, ``protein``, ``epigenome`` or ``features``.
+    feature_selection, n_top_features
+        See ``select_features``.
+    scale
+        Scale each feature to unit variance over all spots before PCA.
+    reduction
+        ``pca``, ``lsi`` (on the selected features' shares of a spot's counts) or ``none`` (X is the features).
+    n_comps
+        Number of components; fewer where there are fewer features or spots.
+    drop_first
+        See ``lsi``.
+    batch_correction
+        See ``batch_correction.correct``; left out, and logged, where there is one slice.
+    seed
+        Of SVD and Harmony.
+
+    Returns
+    -------
+    AnnData of the selected features without X: ``obsm["X_reduced"]`` (spots x components), ``obsm["X_corrected"]``, the
+    same after batch correction, coordinates in ``obsm["spatial"]``; ``varm["loadings"]`` of ``X_reduced``, and
+    ``varm["loadings_within"]`` where the pair shift corrected features by the variation within slices;
+    ``uns["batch_correction"]``, what it did (``batch_correction.Correction.record``).
+
+    Raises
+    ------
+    InputError
+        If the slices share no features, fewer than two components are possible, or no feature varies.
+    """
+    adata = stack(slices, modality)
+    if reduction != "none":
+        mask = select_features(adata, feature_selection, n_top_features)
+        logger.info("%s: %d of %d features selected", modality, mask.sum(), adata.n_vars)
+        if not mask.all():
+            adata = adata[:, mask].copy()
+        available = min(adata.shape) - 1 - (drop_first is not None)
+        if available < 2:
+            raise InputError(
+                f"{adata.n_obs} spots x {adata.n_vars} features are too few to reduce",
+                where=f"modality {modality}",
+                hint="give more features or spots, or use kind 'features' for a ready low-dimensional matrix",
+            )
+        if available < n_comps:
+            logger.warning("%s: %d components instead of %d, as the data has no more", modality, available, n_comps)
+        n_comps = min(n_comps, available)
+    within, slices_of_spots = None, adata.obs["slice"].to_numpy(dtype=str)
+    if reduction == "none":
+        features, loadings = np.asarray(adata.X, dtype=np.float32), None
+    elif reduction == "lsi":
+        matrix = adata.layers["counts"]
+        if kind == "epigenome":
+            matrix = inverse_document_frequency(sparse.csr_matrix(adata.X), matrix)
+        features, loadings = lsi(log_shares(matrix), n_comps, drop_first=drop_first, seed=seed)
+    else:
+        if not (adata.X.max(axis=0) - adata.X.min(axis=0)).max() > 0:
+            raise InputError(
+                "no feature varies over the spots, so there is nothing to reduce",
+                where=f"modality {modality}",
+                hint="look at the counts of its files; are they normalised or clipped already?",
+            )
+        if scale:
+            # PCA subtracts the means, without making sparse data dense.
+            sc.pp.scale(adata, zero_center=False)
+        # Without mask_var it would take a column highly_variable for the selection.
+        sc.pp.pca(adata, n_comps=n_comps, random_state=seed, mask_var=None)
+        features, loadings = adata.obsm["X_pca"].astype(np.float32), adata.varm["PCs"].astype(np.float32)
+
+        def within() -> tuple[np.ndarray, np.ndarray]:
+            axes = within_slices(adata.X, slices_of_spots, n_comps)
+            mean = np.asarray(adata.X.mean(axis=0)).ravel()
+            return adata.X @ axes - mean @ axes, axes.astype(np.float32)
+
+    if not np.isfinite(features).all():
+        raise InputError(
+            "the features are not finite after reduction",
+            where=f"modality {modality}",
+            hint="look for features without variance, or raise min_counts under qc",
+        )
+    if adata.obs["slice"].nunique() == 1:
+        logger.info("%s: one slice only, so batch correction is left out", modality)
+        batch_correction = "none"
+    corrected = correct(
+        features, slices_of_spots, adata.obsm["spatial"], batch_correction, seed=seed, within=within, what=modality
+    )
+    varm = {"loadings": loadings, "loadings_within": corrected.loadings}
+    return ad.AnnData(
+        obs=adata.obs,
+        var=adata.var[[]],
+        obsm={"spatial": adata.obsm["spatial"], "X_reduced": features, "X_corrected": corrected.features},
+        varm={key: values for key, values in varm.items() if values is not None},
+        uns={"batch_correction": corrected.record},
+    )

@@ -1,0 +1,1 @@
+"""Simulated mosaics: tissue, counts, and their design."""

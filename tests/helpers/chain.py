@@ -1,0 +1,52 @@
+"""The chain of the rules as calls of the library, for tests that need its result but no workflow."""
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+
+from mosaic import spots
+from mosaic.integrate import graph
+
+# A mosaic as simulate_mosaic takes it: RNA and ADT, RNA, RNA and ADT.
+THREE_SLICES = {
+    "grid": {"rows": 12, "columns": 12, "pitch": 100},
+    "domains": {"a": 1, "b": 1, "c": 1},
+    "slices": {"s1": ["rna", "adt"], "s2": ["rna"], "s3": ["rna", "adt"]},
+    "modalities": {
+        "rna": {"kind": "rna", "n_features": 120, "depth": 800, "markers": 12, "marker_fold": 5.0},
+        "adt": {"kind": "protein", "n_features": 20, "depth": 1500, "markers": 3, "marker_fold": 5.0},
+    },
+}
+
+
+def graphs_of(files, kinds, **changed):
+    """From files (modality -> slice -> path) to graphs, with the defaults of each modality's kind."""
+    # Needs every package of the chain; `make envs` runs tests that need small_graph alone where these are not.
+    from datasets import Mosaic
+
+    slices = {
+        (name, m): spots.read_slice(path, name, kinds[m], truth="domain")
+        for m, own in files.items()
+        for name, path in own.items()
+    }
+    mosaic = Mosaic(slices, kinds, T=0.1, n_domains=1)
+    return mosaic.graphs(mosaic.reduced(**changed))
+
+
+def truth_of(graphs, mdata, column="domain"):
+    return spots.annotation({name: adata.obs for name, adata in graphs.items()}, mdata.obs_names, column)
+
+
+def small_graph(design, n_spots=60, seed=0):
+    """A graph of the slices in ``design`` whose features show two halves of the tissue."""
+    rng = np.random.default_rng(seed)
+    slices = np.repeat(list(design), n_spots)
+    places = np.vstack([np.column_stack(np.divmod(np.arange(n_spots), 10)) for _ in design]).astype(float)
+    half = np.tile(np.arange(n_spots) < n_spots // 2, len(design))
+    features = (rng.normal(size=(len(slices), 6)) + 3 * half[:, None]).astype(np.float32)
+    barcodes = [f"BC{number}" for _ in design for number in range(n_spots)]
+    obs = pd.DataFrame({"slice": pd.Categorical(slices), "barcode": barcodes})
+    obs.index = [f"{name}:{barcode}" for name, barcode in zip(slices, barcodes, strict=True)]
+    pairs = [(design[0], name) for name in design[1:]]
+    stacked = ad.AnnData(obs=obs, obsm={"spatial": places})
+    return graph.build_graph(stacked, features, pairs, intra_knns=5, inter_knn_base=5)

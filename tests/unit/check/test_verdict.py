@@ -1,0 +1,55 @@
+"""The verdict on runs that are good, doubtful and bad."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mosaic.check import verdict
+from mosaic.errors import InputError
+
+
+def tables(ilisi, unseen, better):
+    metrics = pd.DataFrame({"metric": ["iLISI", "ARI"], "scope": ["all", "all"], "value": [ilisi, 0.5]})
+    domains = pd.DataFrame({"slice": ["s1"] * 50 + ["s2"] * 50, "domain": [0] * 25 + [1] * 50 + [2] * 25})
+    features = [pd.DataFrame({"better_than_mean": np.arange(10) < 10 * share}) for share in better]
+    return metrics, domains, features, [pd.DataFrame({"foscttm": unseen})] if unseen else []
+
+
+@pytest.mark.parametrize(
+    ("values", "statuses"),
+    [
+        ((0.6, [0.1, 0.2], [0.9, 0.8]), ["pass", "pass", "pass"]),
+        ((0.2, [0.35, 0.38], [0.9, 0.2]), ["warn", "warn", "warn"]),  # the worst modality decides
+        ((0.05, [0.5], [0.9, 0.0]), ["fail", "fail", "fail"]),
+        ((0.25, [0.3], [0.3]), ["pass", "pass", "pass"]),  # at the thresholds
+        ((np.nan, [], []), ["not checked"] * 3),
+    ],
+)
+def test_lights(values, statuses):
+    checks = verdict.verdicts(*tables(*values))
+    assert checks["check"].tolist() == ["slices mix", "modalities align", "imputation", "domains told apart"]
+    assert checks["status"].tolist() == [*statuses, "not checked"]
+    assert checks["advice"].str.len().min() > 10
+    assert checks.loc[0, ["good", "bad"]].tolist() == ["≥ 0.25", "< 0.1"]
+    assert checks.loc[1, ["good", "bad"]].tolist() == ["≤ 0.3", "> 0.4"]
+
+
+def test_domains_of_one_slice_are_named():
+    domains = tables(0.5, [], [])[1]
+    shares = verdict.composition(domains)
+    assert shares.loc[0].tolist() == [0.5, 0]
+    assert shares.loc[1].tolist() == [0.5, 0.5]
+    assert verdict.domains_alone(domains) == {"0": "s1", "2": "s2"}
+    assert (
+        "Domains that live in one slice only: 0 in s1, 2 in s2." in verdict.verdicts(*tables(0.5, [], []))["advice"][0]
+    )
+    assert verdict.domains_alone(domains[domains["slice"] == "s1"]) == {}
+
+
+def test_a_run_can_end_on_a_red_light():
+    checks = verdict.verdicts(*tables(0.05, [0.1], [0.0]))
+    verdict.stop_on(checks, ["modalities align"])
+    with pytest.raises(InputError, match=r"2 faults in checks.fail_on") as error:
+        verdict.stop_on(checks, ["slices mix", "imputation", "modalities align"])
+    assert "slices mix: failed: 0.05, iLISI" in str(error.value)
+    assert str(error.value).count("Hint:") == 2

@@ -1,0 +1,586 @@
+"""The configuration and the sheet: one test per fault, and what they become when complete."""
+
+import copy
+import math
+import re
+from pathlib import Path
+
+import hypothesis
+import pytest
+import yaml
+from hypothesis import strategies as st
+
+from mosaic.config import settings
+from mosaic.errors import InputError
+
+SCHEMAS = Path(__file__).parents[3] / "workflow" / "schemas"
+CONFIG_SCHEMA, SHEET_SCHEMA = (
+    yaml.safe_load((SCHEMAS / f"{name}.schema.yaml").read_text()) for name in ("config", "slices")
+)
+MOSAIC = [("s1", "rna"), ("s1", "adt"), ("s2", "rna"), ("s3", "adt")]
+
+
+@pytest.fixture
+def load(tmp_path, monkeypatch):
+    """Load a config beside a sheet whose files exist."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(rows=MOSAIC, *, text=None, config=None, **changed):
+        if text is None:
+            text = "slice\tmodality\tpath\n"
+            for slice_name, modality in rows:
+                (tmp_path / f"{slice_name}.{modality}.h5ad").touch()
+                text += f"{slice_name}\t{modality}\t{slice_name}.{modality}.h5ad\n"
+        (tmp_path / "slices.tsv").write_bytes(text.encode() if isinstance(text, str) else text)
+        if config is None:
+            config = {
+                "slices": "slices.tsv",
+                "modalities": {"rna": {"kind": "rna"}, "adt": {"kind": "protein"}},
+                "cluster": {"n_domains": 5},
+            } | changed
+        return settings.load(config, CONFIG_SCHEMA, SHEET_SCHEMA)
+
+    return run
+
+
+def faults(load, *args, **kwargs):
+    with pytest.raises(InputError) as caught:
+        load(*args, **kwargs)
+    return str(caught.value)
+
+
+def test_defaults_follow_kind_recipe_and_user(load):
+    config, _ = load(modalities={"rna": {"kind": "rna", "n_comps": 20}, "adt": {"kind": "protein"}})
+    assert config["modalities"]["rna"] == settings.KIND_DEFAULTS["rna"] | {"kind": "rna", "n_comps": 20}
+    assert config["modalities"]["adt"]["normalization"] == "clr"
+    assert config["qc"]["adt"]["min_counts"] == 1
+    assert config["train"]["T"] == 0.01
+    assert config["seeds"] == [1234]
+    rows = [("s1", "atac"), ("s2", "atac")]
+    atac = {"atac": {"kind": "epigenome"}}
+    assert load(rows, modalities=atac)[0]["modalities"]["atac"]["feature_selection"] == "prevalence"
+    published, _ = load(rows, modalities=atac, recipe="published")
+    assert published["modalities"]["atac"]["feature_selection"] == "seurat_v3"
+    assert published["modalities"]["atac"]["drop_first"] == "after_zscore"
+
+
+def test_recipe_published_replaces_defaults_alone(load):
+    ours, published = load()[0], load(recipe="published")[0]
+    changed = {
+        (section, key): (ours[section][key], value)
+        for section in ("graph", "train", "cluster", "impute")
+        for key, value in published[section].items()
+        if ours[section][key] != value
+    }
+    assert changed == {
+        ("graph", "symmetric"): (True, False),
+        ("graph", "weigh_pairs"): (True, False),
+        ("train", "reconstruct"): ("all", "queries"),
+        ("impute", "method"): ("matching", "nearest"),
+        ("impute", "n_neighbors"): (25, 10),
+    }
+    own, _ = load(recipe="published", impute={"n_neighbors": 7}, graph={"K": 3})
+    assert own["impute"] == published["impute"] | {"n_neighbors": 7}
+    assert own["graph"] == published["graph"] | {"K": 3}
+
+
+def test_design_of_a_mosaic(load):
+    _, sheet = load()
+    assert sheet.slices == ["s1", "s2", "s3"]
+    assert sheet.modalities == ["rna", "adt"]
+    assert sheet.bridges == ["s1"]
+    assert sheet.missing == [("s2", "adt"), ("s3", "rna")]
+    assert sheet.slices_of("adt") == ["s1", "s3"]
+    assert sheet.path("s3", "adt") == "s3.adt.h5ad"
+
+
+def test_links_need_a_bridge_where_there_is_one(load):
+    rows = [("s1", "rna"), ("s1", "adt"), ("s2", "rna"), ("s3", "rna"), ("s4", "adt"), ("s4", "rna")]
+    _, sheet = load(rows)
+    assert sheet.linked("rna") == [("s1", "s2"), ("s1", "s3"), ("s1", "s4"), ("s2", "s4"), ("s3", "s4")]
+    horizontal = load([("s1", "rna"), ("s2", "rna"), ("s3", "rna")], modalities={"rna": {"kind": "rna"}})[1]
+    assert horizontal.linked("rna") == [("s1", "s2"), ("s1", "s3"), ("s2", "s3")]
+
+
+def test_sheet_with_bom_crlf_and_blank_lines(load):
+    load()
+    text = "\ufeffslice\tmodality\tpath\r\n\r\ns1\trna\ts1.rna.h5ad\r\n"
+    assert load(text=text)[1] == (("s1", "rna", "s1.rna.h5ad"),)
+
+
+@pytest.mark.parametrize(
+    ("changed", "where", "problem", "hint"),
+    [
+        ({"tain": {}}, "config key tain", "unknown key", "did you mean train?"),
+        ({"train": {"learning_rate": 1}}, "config key train.learning_rate", "unknown key", "known here: lr"),
+        ({"train": {"lr": "1e-3"}}, "config key train.lr", "'1e-3' is text", "write 0.001"),
+        ({"train": {"lr": -1}}, "config key train.lr", "-1", "Learning rate"),
+        ({"train": None}, "config key train", "null is not a mapping, as in {key: value}", "Training of the encoders"),
+        ({"train": {"device": "gpu"}}, "config key train.device", "'gpu' is not known", "auto, cpu, cuda"),
+        (
+            {"modalities": {"rna": {}, "adt": {"kind": "protein"}}},
+            "config key modalities.rna.kind",
+            "is missing",
+            "one of: rna, protein",
+        ),
+        (
+            {"modalities": {"rna/x": {"kind": "rna"}, "rna": {"kind": "rna"}, "adt": {"kind": "protein"}}},
+            "config key modalities",
+            "'rna/x'",
+            "letters",
+        ),
+        ({"qc": {"rna": {"min_counts": "many"}}}, "config key qc.rna.min_counts", "no threshold", "{mads: 3}"),
+        ({"qc": {"rn": {}}}, "config key qc.rn", "is no modality", "rna, adt"),
+        ({"cluster": {}}, "config key cluster.n_domains", "mixture needs it", "you expect"),
+        ({"cluster": {"n_domains": "5"}}, "config key cluster.n_domains", "'5' is not valid", "2 or more, or auto"),
+        ({"cluster": {"n_domains": 1}}, "config key cluster.n_domains", "1 is not valid", "2 or more, or auto"),
+        (
+            {"cluster": {"n_domains": "auto", "n_domains_range": [7, 3]}},
+            "config key cluster.n_domains_range",
+            "7 is not below 3",
+            "[2, 15]",
+        ),
+        (
+            {"cluster": {"n_domains": "auto", "method": "leiden", "resolution": 1.0}},
+            "config key cluster.n_domains",
+            "auto is for mixture and kmeans",
+            "leave it out",
+        ),
+        ({"cluster": {"method": "leiden"}}, "config key cluster.resolution", "leiden needs it", "1.0 is a start"),
+        ({"seeds": 1}, "config key seeds", "1 is not a list, as in [a, b]", "Each seed"),
+        ({"graph": {"symmetric": "yes"}}, "config key graph.symmetric", "'yes' is not true or false", "undirected"),
+        ({"truth": True}, "config key truth", "true is not text or null", "The obs column"),
+        ({"seeds": [1, 1]}, "config key seeds", "non-unique", "Each seed"),
+        (
+            {"truth": "barcode"},
+            "config key truth",
+            "'barcode' is a column of the workflow's own",
+            "mosaic_domain, _index",
+        ),
+        ({"truth": "mosaic_domain"}, "config key truth", "of the workflow's own", "rename the column"),
+        ({"keep_obs": ["x", "modalities"]}, "config key keep_obs.1", "of the workflow's own", "rename the column"),
+        ({"keep_obs": ["domain_spamosaic_1234"]}, "config key keep_obs.0", "of the workflow's own", "rename"),
+        ({"truth": "consensus_spamosaic"}, "config key truth", "of the workflow's own", "confidence_spamosaic"),
+        ({"truth": "/away/x"}, "config key truth", "HDF5 takes '/away/x' for another place", "without slashes"),
+        ({"truth": "slice/x"}, "config key truth", "HDF5 takes 'slice/x' for another place", "without slashes"),
+        ({"truth": "a/b", "keep_obs": ["a"]}, "config key truth", "HDF5 takes 'a/b'", "without slashes"),
+        ({"keep_obs": ["<b>"]}, "config key keep_obs.0", "'<b>' is not valid", "in one line"),
+        ({"methods": ["magic"]}, "config key methods.0", "'magic' is not known", "spamosaic"),
+        (
+            {"modalities": {"rna": {"kind": "rna", "normalization": "clr"}, "adt": {"kind": "protein"}}},
+            "config key modalities.rna.normalization",
+            "does not go with kind rna",
+            "log, none",
+        ),
+        (
+            {"modalities": {"rna": {"kind": "rna", "normalization": "none"}, "adt": {"kind": "protein"}}},
+            "config key modalities.rna.feature_selection",
+            "log-normalised",
+            "seurat_v3",
+        ),
+        (
+            {"modalities": {"rna": {"kind": "rna", "drop_first": "before_zscore"}, "adt": {"kind": "protein"}}},
+            "config key modalities.rna.drop_first",
+            "the kind is rna",
+            "leave it out",
+        ),
+        (
+            {
+                "modalities": {
+                    "rna": {"kind": "rna", "normalization": "none", "feature_selection": "all", "reduction": "lsi"},
+                    "adt": {"kind": "protein"},
+                }
+            },
+            "config key modalities.rna.reduction",
+            "normalization is none",
+            "set reduction to pca",
+        ),
+        ({"graph": {"intra_knns": 0}}, "config key graph.intra_knns", "0 is not valid", "one per slice by its name"),
+        (
+            {"graph": {"intra_knns": {"s1": 10, "s2": 6, "s3": 6, "s4": 2}}},
+            "config key graph.intra_knns.s4",
+            "is no slice",
+            "one for each of s1, s2, s3",
+        ),
+        ({"graph": {"intra_knns": {"s1": 10, "s2": 6}}}, "config key graph.intra_knns.s3", "is missing", "one number"),
+        ({"slices": "nowhere.tsv"}, "config key slices", "can't be read", "relative to the working directory"),
+        ({"slices": "."}, "config key slices", "can't be read (Is a directory)", "relative to the working directory"),
+        ({"train": {"lr": math.nan}}, "config key train.lr", "nan is not a number", "Learning rate"),
+        ({"train": {"lr": "1e999"}}, "config key train.lr", "'1e999' is not a number", "Learning rate"),
+        ({"train": {"n_epochs": 5.0}}, "config key train.n_epochs", "5.0 is not a whole number or null", "Epochs"),
+        ({"qc": {"rna": {"min_counts": math.inf}}}, "config key qc.rna.min_counts", "inf is no threshold", "number"),
+        ({"seeds": [True]}, "config key seeds.0", "true is not a whole number", "from 0"),
+        ({"truth": "<b>"}, "config key truth", "'<b>' is not valid", "without < > { and }"),
+        ({"truth": "{seed}"}, "config key truth", "'{seed}' is not valid", "without < > { and }"),
+        ({"truth": "slice"}, "config key truth", "of the workflow's own", "rename the column"),
+        ({"truth": "domain_spamosaic_1234"}, "config key truth", "of the workflow's own", "rename the column"),
+        ({"train\u00a0": {}}, r"config key 'train\xa0'", "unknown key", "did you mean train?"),
+        ({"train": {"lr ": 1}}, "config key train.'lr '", "unknown key", "did you mean lr?"),
+        ({"truth": "a\n"}, "config key truth", r"'a\n' is not valid", "without < > { and }"),
+        *(
+            ({"truth": f"a{end}.. include:: b"}, "config key truth", "b' is not valid", "in one line")
+            for end in ("\x85", "\u2028", "\u2029")  # Python splits lines at these, and docutils with it
+        ),
+        (
+            {"graph": {"intra_knns": {"s1": 10, "s2": 6, "s3": 6, None: 2}}},
+            "config key graph.intra_knns.None",
+            "is no slice",
+            "one for each of s1, s2, s3",
+        ),
+        *(
+            (
+                {"modalities": {name: {"kind": "rna"}, "rna": {"kind": "rna"}, "adt": {"kind": "protein"}}},
+                "config key modalities",
+                problem,
+                "begins with a letter",
+            )
+            for name, problem in ((1, "1 is not text"), ("a\n", r"'a\n' is"), ("a" * 101, "aa… is not valid"))
+        ),
+    ],
+)
+def test_config_fault(load, changed, where, problem, hint):
+    text = faults(load, **changed)
+    assert text.startswith("1 fault in the configuration:\n  1. " + where), text
+    assert problem in text
+    assert hint in text
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "problem", "hint"),
+    [
+        ("", "slices.tsv", "the sheet is empty", "slice, modality, path"),
+        ("slice\tmodality\tpath\n", "slices.tsv", "no rows", "one row per slice"),
+        ("slice,modality,path\n", "slices.tsv, line 1", "the columns are slice,modality,path", "tabs"),
+        ("slice\tslice\tpath\n", "slices.tsv, line 1", "slice, slice, path", "once each"),
+        ("slice\tmodality\tpath\ns1\trna\n", "slices.tsv, line 2", "2 cells instead of 3", "tabs"),
+        ("slice\tmodality\tpath\n../s1\trna\ts1.rna.h5ad\n", "slices.tsv, line 2", "slice '../s1' is not", "letters"),
+        ("slice\tmodality\tpath\ns1\trns\ts1.rna.h5ad\n", "slices.tsv, line 2", "'rns' is not in", "mean rna?"),
+        ("slice\tmodality\tpath\ns1\trna\tgone.h5ad\n", "slices.tsv, line 2", "gone.h5ad is not there", "relative"),
+        ("slice\tmodality\tpath\ns1\trna\t.\n", "slices.tsv, line 2", ". is a folder", "h5ad"),
+        (b"slice\tmodality\tpath\n\xff\xfe", "config key slices", "can't be read", "UTF-8"),
+        ("slice\tmodality\tpath\n".encode("utf-16"), "config key slices", "can't be read", "UTF-8"),
+        ("slice\tmodality\tpath\t\n", "slices.tsv, line 1", "column (no name) is not valid", "begins with a letter"),
+        ("slice\tmodality\tpath\ta\ta\n", "slices.tsv, line 1", "slice, modality, path, a, a", "once each"),
+        ("slice\tmodality\tpath\ta/b\n", "slices.tsv, line 1", "column a/b is not valid", "begins with a letter"),
+        ("slice\tmodality\u00a0\tpath \n", "slices.tsv, line 1", r"slice, 'modality\xa0', 'path '", "once each"),
+        (
+            "slice\tmodality\tpath\ns1\u200b\trna\ts1.rna.h5ad\n",
+            "slices.tsv, line 2",
+            r"slice 's1\u200b' is",
+            "letters",
+        ),
+        ("slice\tmodality\tpath\ns1\trna\tgone.h5ad \n", "slices.tsv, line 2", "'gone.h5ad ' is not there", "relative"),
+        (
+            "slice\tmodality\tpath\tage\ns1\trna\ts1.rna.h5ad\t<5\n",
+            "slices.tsv, line 2",
+            "age '<5' is not",
+            "without <",
+        ),
+        ("slice\tmodality\tpath\tslice_\ns1\trna\ts1.rna.h5ad\n", "slices.tsv, line 2", "3 cells instead of 4", "tabs"),
+        (
+            "slice\tmodality\tpath\tdonor\ns1\trna\ts1.rna.h5ad\tA\ns1\tadt\ts1.adt.h5ad\tB\n",
+            "slices.tsv, line 3",
+            "donor of slice s1 is 'B', and 'A' in line 2",
+            "one value",
+        ),
+        (
+            "slice\tmodality\tpath\tmosaic_domain\ns1\trna\ts1.rna.h5ad\tA\n",
+            "slices.tsv, column mosaic_domain",
+            "of the workflow's own",
+            "another name",
+        ),
+        ("slice\tmodality\tpath\n\ns1\trna\ts1.rna.h5ad\t\n", "slices.tsv, line 3", "4 cells", "tabs"),
+        ("slice\tmodality\tpath\ns1,rna,s1.rna.h5ad\n", "slices.tsv, line 2", "1 cell instead of 3", "tabs"),
+        ('slice\tmodality\tpath\n"s1\trna\ts1.rna.h5ad\n', "slices.tsv, line 2", "can't be read", "close it"),
+        (f"slice\tmodality\tpath\ns1\trna\t{'x' * 200000}\n", "slices.tsv, line 2", "field limit", "tabs"),
+        (f"slice\tmodality\tpath\ns1\trna\t{'x' * 5000}\n", "slices.tsv, line 2", "xxx is not there", "relative"),
+        ("slice\tmodality\tpath\ns1\trna\ta\u2028b\n", "slices.tsv, line 2", r"'a\u2028b' is not there", "relative"),
+        (f"slice\tmodality\tpath\n{'s' * 101}\trna\ts1.rna.h5ad\n", "slices.tsv, line 2", "is not valid", "100"),
+        (
+            "slice\tmodality\tpath\ns1\trna\ts1.rna.h5ad\ns1\trna\ts2.rna.h5ad\n",
+            "slices.tsv, line 3",
+            "there already, in line 2",
+            "one row",
+        ),
+        (
+            "slice\tmodality\tpath\ns1\trna\ts1.rna.h5ad\ns2\trna\ts1.rna.h5ad\n",
+            "slices.tsv, line 3",
+            "the same file as in line 2",
+            "its own file",
+        ),
+        *(
+            (
+                f"slice\tmodality\tpath\ns1\trna\ts1.rna.h5ad\ns2\trna\t{other}\n",
+                "slices.tsv, line 3",
+                f"{other} is the same file as in line 2, s1.rna.h5ad",
+                "its own file",
+            )
+            for other in ("./s1.rna.h5ad", "link.h5ad", "folder/../s1.rna.h5ad")
+        ),
+        (
+            "slice\tmodality\tpath\ns1\trna\ts1.rna.h5ad\ns3\tadt\ts3.adt.h5ad\n",
+            "slices.tsv",
+            "no chain of bridge slices joins rna to adt",
+            "add a slice",
+        ),
+    ],
+)
+def test_sheet_fault(load, tmp_path, text, where, problem, hint):
+    load()  # the files that the sheets above name
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link.h5ad").symlink_to("s1.rna.h5ad")
+    found = faults(load, text=text)
+    assert found.startswith("1 fault in the configuration:\n  1. " + where), found
+    assert problem in found
+    assert hint in found
+
+
+def test_sheet_with_comments_and_further_columns(load):
+    load()
+    text = (
+        "# my slices\nslice\tdonor\tmodality\tpath\tage\n#s0\tA\trna\ts0.rna.h5ad\t7\n"
+        "s1\tA\trna\ts1.rna.h5ad\t\ns1\t\tadt\ts1.adt.h5ad\t007\ns2\t\trna\ts2.rna.h5ad\t\n"
+    )
+    sheet = load(text=text)[1]
+    rows = (("s1", "rna", "s1.rna.h5ad"), ("s1", "adt", "s1.adt.h5ad"), ("s2", "rna", "s2.rna.h5ad"))
+    assert sheet == rows
+    assert sheet.columns == {"donor": {"s1": "A"}, "age": {"s1": "007"}}
+    assert load()[1].columns == {}
+    assert "column age: is named by truth, too" in faults(load, text=text, truth="age")
+    assert "column donor: is named by keep_obs.0, too" in faults(load, text=text, keep_obs=["donor"])
+
+
+def test_a_path_that_was_not_measured_is_none(load):
+    with pytest.raises(InputError, match=r"slice s2 did not measure adt\n    Hint: it measured rna"):
+        load()[1].path("s2", "adt")
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "problem"),
+    [
+        ("train: {T: 1}\nqc: {}\ntrain: {lr: 1}\n", "line 3, key train", "is there already, in line 1"),
+        ("train:\n  lr: 1\n  T: 1\n  lr: 1\n", "line 4, key train.lr", "in line 2"),
+        ("a:\n- b: 1\n  'b': 2\n", "line 3, key a.0.b", "in line 2"),
+        ('{"seeds": [1],\n\t"seeds": [2]}', "line 2, key seeds", "in line 1"),
+        ("a: {b: 1\nc: 2\n", "line 2, column 2", "is no YAML (while parsing a flow mapping"),
+        ("a:\n\tb: 1\n", "line 2, column 1", "is no YAML (while scanning for the next token"),
+        (b"a: \xff\n", "config.yaml", "can't be read"),
+        (None, "config.yaml", "can't be read (No such file"),
+    ],
+)
+def test_yaml_that_is_broken_or_says_a_thing_twice(tmp_path, text, where, problem):
+    path = tmp_path / "config.yaml"
+    if text is not None:
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(InputError) as caught:
+        settings.read_yaml(path)
+    found = str(caught.value)
+    assert where in found
+    assert problem in found
+    assert str(path) in found
+    assert "\n    Hint: " in found
+
+
+def test_yaml_that_is_sound(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "config.yaml"
+    # The same names in different places, an anchor that is used twice, and one key laid over a merged one.
+    path.write_text("a: &a {b: 1, c: &c [1]}\nd: {<<: *a, b: 2}\ne: *a\n1: x\n'1': y\n")
+    assert settings.read_yaml(path) == {
+        "a": {"b": 1, "c": [1]},
+        "d": {"b": 2, "c": [1]},
+        "e": {"b": 1, "c": [1]},
+        1: "x",
+        "1": "y",
+    }
+    path.write_text('{\n\t"a": 1}')
+    assert settings.read_yaml(path) == {"a": 1}
+    path.write_text("&a {b: *a}")
+    assert settings.read_yaml("config.yaml").keys() == {"b"}
+    path.write_text("# nothing\n")
+    assert settings.read_yaml(path) is None
+
+
+def test_command_line_gives_numbers_where_the_schema_wants_them():
+    # On the right what Snakemake's BaseLoader makes of --config.
+    read = settings.from_command_line(
+        {
+            "seeds": ["1", "2"],
+            "cluster": {"n_domains": "4", "n_domains_range": ["2", "6"], "method": "mixture", "resolution": "null"},
+            "graph": {"intra_knns": {"1": "10"}, "symmetric": "false", "radius": "2.5"},
+            "qc": {"rna": {"min_counts": "100", "max_mito_percent": {"mads": "3"}, "mito_prefix": "1"}},
+            "modalities": {"rna": {"kind": "rna", "n_top_features": "null"}},
+            "check_files": "false",
+            "truth": "1",
+            "um_per_unit": 0.5,
+        },
+        CONFIG_SCHEMA,
+    )
+    assert read == {
+        "seeds": [1, 2],
+        "cluster": {"n_domains": 4, "n_domains_range": [2, 6], "method": "mixture", "resolution": None},
+        "graph": {"intra_knns": {"1": 10}, "symmetric": False, "radius": 2.5},
+        "qc": {"rna": {"min_counts": 100, "max_mito_percent": {"mads": 3}, "mito_prefix": "1"}},
+        "modalities": {"rna": {"kind": "rna", "n_top_features": None}},
+        "check_files": False,
+        "truth": "1",
+        "um_per_unit": 0.5,
+    }
+    read = settings.from_command_line(
+        {"truth": "null", "cluster": {"n_domains": "auto"}, "seeds": ["a: ["]}, CONFIG_SCHEMA
+    )
+    assert read == {"truth": None, "cluster": {"n_domains": "auto"}, "seeds": ["a: ["]}
+
+
+def test_all_faults_at_once(load):
+    text = faults(load, text="slice\tmodality\tpath\ns 1\trna\tgone.h5ad\n", train={"lr": 0}, recipe="old")
+    assert text.startswith("4 faults in the configuration:")
+    for part in ("train.lr", "recipe", "slice 's 1'", "gone.h5ad"):
+        assert part in text
+
+
+def test_missing_modalities_alone(load):
+    assert "modalities: is missing" in faults(load, config={"slices": "slices.tsv"})
+
+
+def test_a_file_that_the_workflow_makes_need_not_exist(load, tmp_path):
+    load()
+    (tmp_path / "s1.rna.h5ad").unlink()
+    config = {"slices": "slices.tsv", "modalities": {"rna": {"kind": "rna"}, "adt": {"kind": "protein"}}}
+    config["cluster"] = {"n_domains": 5}
+    settings.load(config, CONFIG_SCHEMA, SHEET_SCHEMA, made=["s1.rna.h5ad"])
+    with pytest.raises(InputError, match=r"s1\.rna\.h5ad is not there"):
+        settings.load(config, CONFIG_SCHEMA, SHEET_SCHEMA)
+    config["check_files"] = False
+    assert settings.load(config, CONFIG_SCHEMA, SHEET_SCHEMA)[0]["check_files"] is False
+
+
+def test_names_that_look_like_something_else_stay_names(load):
+    rows = [(name, "rna") for name in ("001", "1e3", "NA", "nan", "None", "true")]
+    _, sheet = load(rows, graph={"intra_knns": dict.fromkeys((name for name, _ in rows), 4)})
+    assert sheet.slices == ["001", "1e3", "NA", "nan", "None", "true"]
+    text = "slice\tmodality\tpath\n" + '"001"\t"rna"\t"001.rna.h5ad"\n'
+    assert load(text=text)[1] == (("001", "rna", "001.rna.h5ad"),)
+    found = faults(load, [("1", "rna")], graph={"intra_knns": {1: 4}})
+    assert "intra_knns.1: is no text, as names of slices are\n    Hint: write it in quotes: '1'" in found
+
+
+def test_a_modality_can_not_be_called_as_the_imputed_counts_of_another(load):
+    modalities = {"rna": {"kind": "rna"}, "rna_imputed": {"kind": "rna"}}
+    found = faults(load, [("s1", "rna"), ("s1", "rna_imputed")], modalities=modalities)
+    assert "config key modalities.rna_imputed: is what the imputed counts of rna are called" in found
+
+
+def check_any(load, **given):
+    """Whatever is given, it is complete, or all its faults have hints and nothing in them moves the cursor."""
+    try:
+        config, _ = load(**given)
+    except InputError as error:
+        text = str(error)
+    else:
+        again, _ = load(**given | {"config": config})
+        assert again == config
+        return
+    assert int(text.split()[0]) == len(re.findall(r"(?m)^  \d+\. ", text)) == text.count("\n    Hint: ") > 0, text
+    assert text.replace("\n", "").isprintable()
+
+
+any_input = hypothesis.settings(
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=200,
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],  # `load` keeps nothing
+)
+JUNK = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.just(10**400)
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(["rna", "s1", "1e-3", "all", "none", "\x1b[31m", "<script>", "x" * 300]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=4) | st.integers() | st.none() | st.just("kind"), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+
+
+@st.composite
+def damaged(draw, config):
+    """A config in which a few values are replaced, at any depth, or added."""
+    config = copy.deepcopy(config)
+    for _ in range(draw(st.integers(1, 3))):
+        place = config
+        while True:
+            key = draw(st.sampled_from([*place, "new", None]))
+            if not isinstance(place.get(key), dict) or not place[key] or draw(st.integers(0, 3)) == 0:
+                break
+            place = place[key]
+        place[key] = draw(JUNK)
+    return config
+
+
+@any_input
+@hypothesis.given(data=st.data())
+def test_any_config_is_complete_or_its_faults_have_hints(load, data):
+    whole, _ = load()
+    check_any(load, config=data.draw(damaged(whole)))
+
+
+CELLS = st.sampled_from(
+    [
+        "slice",
+        "modality",
+        "path",
+        "s1",
+        "s2",
+        "rna",
+        "adt",
+        "s1.rna.h5ad",
+        "s2.rna.h5ad",
+        "s1.adt.h5ad",
+        "",
+        "NA",
+        "001",
+    ]
+) | st.text(max_size=4)
+LINES = st.lists(CELLS, max_size=4).map("\t".join) | st.text(max_size=12) | st.just("s1\trna\ts1.rna.h5ad")
+SHEETS = st.tuples(
+    st.sampled_from(["", "\ufeff", "\n"]),
+    st.sampled_from(["slice\tmodality\tpath", "path\tslice\tmodality", "slice,modality,path"]) | LINES,
+    st.lists(LINES, max_size=4),
+    st.sampled_from(["\n", "\r\n", "\r"]),
+    st.sampled_from(["utf-8", "utf-8", "utf-8", "utf-16", "utf-16-le"]),
+).map(lambda parts: (parts[0] + parts[3].join([parts[1], *parts[2]])).encode(parts[4]))
+
+
+@any_input
+@hypothesis.given(text=SHEETS | st.binary(max_size=40))
+def test_any_sheet_is_read_or_its_faults_have_hints(load, text):
+    load()  # the files that the sheets may name
+    check_any(load, text=text)
+
+
+def keys(schema, path=""):
+    for key, rule in schema.get("properties", {}).items():
+        yield f"{path}{key}", rule
+        yield from keys(rule, f"{path}{key}.")
+    if isinstance(schema.get("additionalProperties"), dict):
+        yield from keys(schema["additionalProperties"], f"{path}*.")
+
+
+def test_every_key_is_described_and_in_the_documentation():
+    documentation = (SCHEMAS.parents[1] / "config" / "README.md").read_text()
+    for path, rule in [*keys(CONFIG_SCHEMA), *keys(SHEET_SCHEMA)]:
+        assert rule.get("description"), f"{path} has no description"
+        assert path.split(".")[-1] in documentation, f"{path} is not in config/README.md"
+    assert len([*keys(CONFIG_SCHEMA)]) > 40
+
+
+def test_defaults_and_the_demo_pass_their_own_schema(load):
+    config, _ = load()
+    again, _ = load(config=config)
+    assert again == config

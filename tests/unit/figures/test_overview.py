@@ -1,0 +1,150 @@
+"""The report's first page: what it says, and that nothing of the user's becomes markup in it."""
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from mosaic.check import verdict
+from mosaic.figures import overview
+
+HOSTILE = "</script><script>document.title='OWNED'</script><img src=x onerror=alert(1)>'\"&"
+
+
+class Tags(HTMLParser):
+    """Names of the tags of a page, its attributes' values and its text."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.values, self.text = [], [], ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.values += [f"{name}={value}" for name, value in attrs]
+
+    def handle_data(self, data):
+        self.text += f"{data} "
+
+
+def checks(ilisi):
+    metrics = pd.DataFrame({"metric": ["iLISI"], "scope": ["all"], "value": [ilisi]})
+    return verdict.verdicts(metrics, pd.DataFrame({"slice": ["s1", "s2"], "domain": [0, 0]}), [], [])
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Maker of the page of a mosaic of two slices, one without protein, and its tags."""
+    Figure(figsize=(1, 1)).savefig(tmp_path / "domains.png")
+    counts = {
+        ("s1", "rna"): {"spots_in": 1500, "spots_kept": 1100, "spots_dropped_by_reason": {"off tissue": 300}},
+        ("s1", "adt"): {"spots_in": 1500, "spots_kept": 1200, "spots_dropped_by_reason": {"few counts": 300}},
+        ("s2", "rna"): {"spots_in": 900, "spots_kept": 900, "spots_dropped_by_reason": {}},
+    }
+    config = {
+        "slices": HOSTILE,
+        "truth": HOSTILE,
+        "recipe": "default",
+        "methods": ["spamosaic"],
+        "seeds": [0],
+        "modalities": {"rna": {"kind": "rna"}, "adt": {"kind": "protein"}},
+        "qc": {"rna": {"mito_prefix": HOSTILE}},
+        "train": {"T": 0.1, "lr": 0.01, "n_epochs": None},
+        "graph": {"intra_knns": 10, "inter_knn_base": 10, "w_g": 0.8},
+        "cluster": {"method": "mixture", "n_domains": 3, "resolution": None},
+        "impute": {"method": "matching", "n_neighbors": 25},
+    }
+
+    shared = {
+        "spots": [{"slice": "s1", "first": "rna", "second": "adt", "shared": 1050, "smaller": 1100, "apart": 0.0}],
+        "features": [{"modality": "rna", "shared": 600, "smallest": 15000}],
+        "warnings": [f"slice s1: {HOSTILE}"],
+    }
+    same = {"Python": "3.11.9", "torch": "1.0", "left-pad": "1"}
+
+    def make(runs, versions=None):
+        versions = versions or {("train", "seed-0"): same, ("embed", "seed-0"): same}
+        domains = pd.DataFrame({"domain": np.arange(2100) % 3})
+        figures = {"domains": tmp_path / "domains.png"}
+        columns = {"donor": {"s1": HOSTILE, "s2": "D7"}, "age": {}}
+        corrections = {
+            "rna": {"method": "pair_shift", "ilisi_before": 0.0, "ilisi_after": 0.04, "moved": 0.9, "rounds": 7},
+            "adt": {"method": "none", "ilisi_before": None, "ilisi_after": None, "moved": 0.0},
+        }
+        corrections["rna"]["apart"], corrections["adt"]["apart"] = True, False
+        return overview.overview(counts, shared, corrections, runs, domains, figures, config, versions, columns)
+
+    return make
+
+
+def test_page_says_what_went_in_and_came_out(write):
+    page = Tags(write({("spamosaic", 0): checks(0.64)}))
+    text = re.sub(r"\s+", " ", page.text)
+    for part in (
+        "2,100 spots of 2 slices, rna, adt: 3 domains",
+        "1,100 of 1,500, 300 of which lie beside the tissue",
+        "1,200 of 1,500 ",
+        "Slice donor age rna",
+        "rna pair shift 0.00 0.04 0.90 7",
+        "adt one slice",
+        " s2 D7 ",
+        "not measured, imputed",
+        "imputed counts: adt of s2",
+        "1,200 of 1,500 1,050 of 1,100",  # the row of s1 ends with its pairs
+        "Features shared 600 of 15,000",
+        "slice s1: </script>",
+        "0.64 pass",
+        "not checked",
+        "mixture, n_domains 3",
+        "n_epochs by size",
+        "Python 3.11.9, torch 1.0 ",
+    ):
+        assert part in text, part
+    assert "left-pad" not in text
+    assert "differ between steps" not in text
+    assert page.tags.count("img") == 1
+    # The share of features is marked, and that of spots is not; slices that lie apart are.
+    assert page.values.count("class=few") == 3
+
+
+def test_each_run_has_its_lights_and_the_worst_gives_the_advice(write):
+    text = re.sub(r"\s+", " ", Tags(write({("spamosaic", 0): checks(0.64), ("spamosaic", 1): checks(0.05)})).text)
+    assert "spamosaic, seed 0 spamosaic, seed 1" in text
+    assert "0.64 pass" in text
+    assert "0.05 fail" in text
+    assert "Slices lie apart" in text
+    assert "of 2 runs" in text
+
+
+def test_nothing_of_the_users_is_markup(write):
+    page = write({("spamosaic", 0): checks(0.64)})
+    read = Tags(page)
+    assert "script" not in read.tags
+    assert read.tags.count("img") == 1
+    assert not [value for value in read.values if value.startswith("on")]
+    assert "<script" not in page.lower()
+    assert "</script" not in page.lower()
+    assert "OWNED" in read.text
+
+
+def test_the_page_asks_for_nothing_from_elsewhere(write):
+    values = Tags(write({("spamosaic", 0): checks(0.64)})).values
+    assert not [v for v in values if v.startswith(("src=", "href=")) and not v.startswith("src=data:image/png;base64,")]
+
+
+def test_versions_are_those_that_each_step_had(write):
+    """An upgrade between training and clustering is said, not the version of the day on which the page was made."""
+    versions = {
+        ("train", "seed-0"): {"Python": "3.11.9", "torch": "1.0", "scipy": "1.1"},
+        ("train", "seed-1"): {"Python": "3.11.9", "torch": "1.1", "scipy": "1.1"},
+        ("embed", "seed-0"): {"Python": "3.11.9", "torch": "1.1", "scipy": "1.1"},
+        ("cluster", "spamosaic.seed-0"): {"Python": "3.11.9", "scipy": "1.2"},
+        ("evaluate", "spamosaic.seed-0"): {"Python": "3.11.9", "scipy": "1.2"},
+    }
+    text = re.sub(r"\s+", " ", Tags(write({("spamosaic", 0): checks(0.64)}, versions)).text)
+    assert "versions Python 3.11.9 versions that differ between steps" in text
+    assert "torch 1.0 (train seed-0), torch 1.1 (train seed-1, embed);" in text
+    assert "scipy 1.1 (train, embed), scipy 1.2 (cluster, evaluate)" in text

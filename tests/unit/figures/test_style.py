@@ -1,0 +1,581 @@
+"""The figures: colours by independent arithmetic, layout by the boxes of the text as drawn, content by the artists."""
+
+import io
+import itertools
+import time
+import xml.etree.ElementTree as ET
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.cbook import is_math_text
+from matplotlib.collections import PathCollection
+from matplotlib.colors import same_color, to_hex, to_rgb
+from matplotlib.image import imread
+from matplotlib.text import Text
+
+from mosaic.errors import InputError
+from mosaic.figures import charts, maps, style, tables
+
+NASTY = ["s1", "_a_slice_with_a_very_long_name", "$E_{1}$ <b>&amp;</b> ΩЖ\x07 µm", "cost $5 or $6", "W" * 30]
+EXTREMES = [(1, 30), (5, 2), (12, 30)]
+
+
+def names(count: int) -> list[str]:
+    return [*NASTY, *(f"sample_2024_replicate_number_{i:02d}" for i in range(12))][:count]
+
+
+def grid(count: int, aspect: float = 1.0, pitch: float = 100.0) -> np.ndarray:
+    columns = max(int(np.sqrt(count / aspect)), 1)
+    row, column = np.divmod(np.arange(count), columns)
+    return np.column_stack([column, row]) * pitch
+
+
+class Run:
+    """What a run with so many slices and domains hands to the figures."""
+
+    def __init__(self, n_slices: int, n_domains: int, per_slice: int = 90):
+        random = np.random.default_rng(1)
+        aspects = itertools.cycle([1, 0.3, 3, 1.4])
+        self.slices = names(n_slices)
+        self.coords = {name: grid(per_slice, next(aspects)) for name in self.slices}
+        labels = np.arange(per_slice) % n_domains + 1
+        self.domains = {name: labels.astype(str) for name in self.slices}
+        self.truth = {name: np.array([f"true_$domain$_of_a_long_name_{i:02d}" for i in labels]) for name in self.slices}
+        self.slice = np.repeat(self.slices, per_slice)
+        self.domain = np.tile(labels.astype(str), n_slices)
+        self.modality = np.where(np.arange(len(self.slice)) % 3, "rna+adt", "rna+adt+atac+histone")
+        self.umap = random.normal(size=(len(self.slice), 2))
+        counts = random.negative_binomial(3, 0.003, len(self.slice))
+        counts[0] = 0
+        self.metrics = pd.DataFrame(
+            {
+                "slice": self.slice,
+                "total_counts": counts,
+                "n_features": counts // 2,
+                "mito_percent": random.beta(2, 15, len(self.slice)) * 100,
+                "kept": counts > 200,
+            }
+        )
+        self.thresholds = {name: {"total_counts": (200.0, 9000.0), "mito_percent": (None, 30)} for name in self.slices}
+        self.history = {
+            seed: pd.DataFrame(
+                {"epoch": [1, 2, 3], "loss": [3.0, 2, 1], "contrastive": [2.0, 1, 0.5], "reconstruction": 1}
+            )
+            for seed in range(n_slices)
+        }
+        self.curve = pd.DataFrame({"n_domains": range(2, 3 + n_domains), "standard_error": 0.01}).assign(
+            silhouette=lambda table: 1 / table["n_domains"], chosen=lambda table: table["n_domains"] == 2
+        )
+        self.scores = pd.DataFrame(
+            [
+                (metric, scope, 0.5, "down" if metric == "PAS" else "up", "spamosaic", 1234)
+                for metric in ("ARI", "NMI", "PAS", "matching_score_$x$", "iLISI", "FOSCTTM", "CHAOS")
+                for scope in ("all", *self.slices)
+            ],
+            columns=["metric", "scope", "value", "direction", "method", "seed"],
+        )
+
+        self.composition = pd.crosstab(pd.Series(self.domain, name="domain"), self.slice, normalize="columns")
+        self.domain_colours = style.palette(self.domain)
+        features = [f"{'A_GENE_WITH_A_LONG_NAME-' if i % 2 else '$x$'}{i}" for i in range(40)]
+        self.profile = pd.DataFrame(
+            [
+                (domain, feature, random.random(), random.random(), list(self.domain_colours)[i % n_domains])
+                for domain in self.domain_colours
+                for i, feature in enumerate(features)
+            ],
+            columns=["domain", "feature", "mean", "share", "marker_of"],
+        )
+
+    def imputed(self, **more):
+        first, second = self.coords[self.slices[0]], self.coords[self.slices[-1]]
+        features = ["CD3", "chr1:1000000-$1000500_a_long_name", "B", "C", "D", "E"][: len(self.slices)]
+        random = np.random.default_rng(0)
+        imputed = random.gamma(2, 3, (len(first), len(features)))
+        measured = random.poisson(20000, (len(second), len(features)))
+        return maps.imputed_on_tissue(
+            first, imputed, features, second, measured, (self.slices[0], self.slices[-1]), **more
+        )
+
+
+CORRECTED = {"method": "pair_shift", "ilisi_before": 0.17, "ilisi_after": 0.83}
+UNCORRECTED = {"method": "none"}
+FIGURES = {
+    "qc": lambda run: charts.qc_distributions(run.metrics, run.thresholds),
+    "qc without metrics": lambda run: charts.qc_distributions(run.metrics[["slice", "kept"]], {}),
+    "features": lambda run: maps.features_umap(run.umap, run.umap * 2, run.slice, CORRECTED),
+    "features without Harmony": lambda run: maps.features_umap(run.umap, None, run.slice, UNCORRECTED),
+    "latent": lambda run: maps.latent_umap(run.umap, run.slice, run.modality, run.domain),
+    "tissue": lambda run: maps.domains_on_tissue(run.coords, run.domains),
+    "tissue and truth": lambda run: maps.domains_on_tissue(run.coords, run.domains, run.truth),
+    "tissue and scale": lambda run: maps.domains_on_tissue(run.coords, run.domains, run.truth, um_per_unit=0.5),
+    "confidence": lambda run: maps.confidence_on_tissue(
+        run.coords, {name: np.linspace(0, 1, len(own)) for name, own in run.coords.items()}, "share of seeds " * 5
+    ),
+    "composition": lambda run: charts.domain_composition(run.composition, run.domain_colours),
+    "markers": lambda run: charts.marker_dots(run.profile, run.domain_colours),
+    "number of domains": lambda run: charts.n_domains_curve(run.curve),
+    "training": lambda run: charts.training_curves(run.history),
+    "imputed": Run.imputed,
+    "imputed, checked": lambda run: run.imputed(
+        notes=["hidden spots: r = -0.12, no better than the mean"] * 6, um_per_unit=7
+    ),
+    "metrics": lambda run: tables.metrics_table(run.scores),
+}
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """A function that draws a figure and gives every text that came onto it, with its box in pixels."""
+    record = {}
+    original = Text.draw
+
+    def draw(self, renderer):
+        if self.get_visible() and self.get_text().strip():
+            record[id(self)] = (self, self.get_window_extent(renderer))
+        original(self, renderer)
+
+    monkeypatch.setattr(Text, "draw", draw)
+    # Points take time and move no text.
+    monkeypatch.setattr(PathCollection, "draw", mpl.artist.allow_rasterization(lambda self, renderer: None))
+
+    def collect(figure):
+        record.clear()
+        figure.savefig(io.BytesIO(), format="rgba", dpi=100)  # png would be compressed
+        return list(record.values())
+
+    return collect
+
+
+def points(figure) -> list[PathCollection]:
+    return [artist for axes in figure.axes for artist in axes.collections if isinstance(artist, PathCollection)]
+
+
+def overlapping(boxes) -> list[tuple]:
+    """The pairs among (name, box in pixels) that share more than half a pixel each way."""
+    extents = np.array([box.extents for _, box in boxes])
+    low, high = extents[:, :2], extents[:, 2:]
+    shared = (np.minimum(high[:, None], high) - np.maximum(low[:, None], low)).min(axis=2) > 0.5
+    return [(boxes[one][0], boxes[other][0]) for one, other in zip(*np.nonzero(np.triu(shared, 1)), strict=True)]
+
+
+def texts(figure) -> list[str]:
+    return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
+
+
+# ---------------------------------------------------------------------------------------------------------- layout
+@pytest.mark.parametrize("size", EXTREMES, ids=lambda size: f"{size[0]} slices, {size[1]} domains")
+@pytest.mark.parametrize("name", FIGURES)
+def test_nothing_overlaps(name, size, drawn):
+    figure = FIGURES[name](Run(*size))
+    found = drawn(figure)
+    assert found
+    page = figure.get_window_extent()
+    assert {text.get_fontsize() for text, _ in found} <= {6, 7, 8}
+    for text, box in found:
+        inside = page.x0 <= box.x0 and page.y0 <= box.y0 and box.x1 <= page.x1 and box.y1 <= page.y1
+        assert inside, f"{text.get_text()!r} leaves the page"
+    assert not overlapping([(text.get_text(), box) for text, box in found])
+    panels = [(axes, axes.get_window_extent()) for axes in figure.axes]
+    assert not overlapping(panels)
+    for axes, extent in panels:
+        # Ticks, legends and the page's own text belong to no axes.
+        strangers = [(text.get_text(), box) for text, box in found if text.axes is not axes]
+        assert not [pair for pair in overlapping([(axes, extent), *strangers]) if axes in pair]
+
+
+def test_long_names_lose_their_middle(drawn):
+    run = Run(5, 2)
+    for name in ("qc", "tissue", "latent"):
+        written = [text.get_text() for text, _ in drawn(FIGURES[name](run))]
+        shortened = [text for text in written if set(text) == {"W", "…"}]
+        assert shortened, name
+        assert "_a_slice_with_a_very_long_name" in written, name  # 30 characters of common width fit
+
+
+def test_a_long_legend_is_broken_into_columns():
+    heights = {count: FIGURES["latent"](Run(1, count)).get_size_inches()[1] for count in (2, 30)}
+    assert heights[30] == heights[2]
+
+
+# ---------------------------------------------------------------------------------------------------------- colours
+def test_palette_is_in_natural_order_and_the_same_for_the_same_labels():
+    labels = ["10", "2", "1", None, "2", np.nan]
+    assert list(style.palette(labels)) == ["1", "2", "10"]
+    assert style.palette(labels) == style.palette(reversed(labels)) == style.palette([1, 2, 10])
+    assert style.palette(pd.Categorical(["b", "a"])) == {"a": "#0072B2", "b": "#E69F00"}
+
+
+@pytest.mark.parametrize("count", [1, 2, 8, 9, 30, 45])
+def test_palette_colours_differ(count):
+    colours = style.palette(range(count)).values()
+    assert len({to_hex(colour) for colour in colours}) == count
+
+
+def test_palette_can_be_told_apart_by_colour_blind_eyes():
+    # Viénot, Brettel and Mollon (1999): what a dichromat sees, in linear RGB; the published coefficients.
+    seen_by = {
+        "normal": np.eye(3),
+        "protan": [[0.1124, 0.8876, 0], [0.1124, 0.8876, 0], [0.0040, -0.0040, 1]],
+        "deutan": [[0.2927, 0.7073, 0], [0.2927, 0.7073, 0], [-0.0223, 0.0223, 1]],
+    }
+    rgb = np.array([to_rgb(colour) for colour in style.palette(range(30)).values()])
+    for eyes, matrix in seen_by.items():
+        seen = np.clip(rgb**2.2 @ np.transpose(matrix), 0, 1)
+        # CIE L*a*b* with D65, from its definition.
+        xyz = seen @ np.transpose([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+        x, y, z = np.cbrt(np.clip(xyz / [0.9505, 1, 1.089], 1e-6, None)).T
+        lab = np.column_stack([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+        distance = np.linalg.norm(lab[:, None] - lab, axis=2) + np.eye(30) * 1000
+        assert distance[:8, :8].min() > 10, eyes  # a just noticeable difference is 2.3
+        assert distance.min() > 4, eyes
+
+
+def test_matched_palette_by_hand():
+    # 1 and 3 are mostly b, but 1 has more of it; 2 is all a; 4 is where the truth is unknown.
+    domains = [1, 1, 1, 3, 3, 2, 2, 2, 2, 4]
+    truth = ["b", "b", "b", "b", "b", "a", "a", "a", "a", None]
+    colours, true_colours = style.matched_palette(domains, truth)
+    assert true_colours == style.palette(["a", "b"])
+    assert (colours["1"], colours["2"]) == (true_colours["b"], true_colours["a"])
+    assert list(colours) == ["1", "2", "3", "4"]
+    assert len(set(colours.values())) == 4
+
+
+def test_matched_palette_maximises_the_overlap_as_a_whole():
+    # Greedy would pair 1 with a (6 spots) and leave 2 with b (0); together 1-b and 2-a share 5 + 5.
+    domains = np.repeat([1, 1, 2], [6, 5, 5])
+    truth = np.repeat(["a", "b", "a"], [6, 5, 5])
+    colours, true_colours = style.matched_palette(domains, truth)
+    assert colours == {"1": true_colours["b"], "2": true_colours["a"]}
+
+
+def test_domains_without_any_truth_get_plain_colours():
+    colours, true_colours = style.matched_palette(["1", "2"], [None, None])
+    assert colours == style.palette(["1", "2"])
+    assert true_colours == {}
+
+
+def test_one_slice_has_one_colour_in_all_figures():
+    colours = style.palette(["s1", "s2", "s3"])
+    umap = maps.features_umap(np.zeros((2, 2)), None, ["s3", "s3"], UNCORRECTED, colours=colours)
+    assert same_color(points(umap)[0].get_facecolor()[0], colours["s3"])
+    metrics = pd.DataFrame({"slice": ["s3"] * 9, "total_counts": range(9), "kept": True})
+    violin = charts.qc_distributions(metrics, {}, colours=colours).axes[0].collections[0]
+    assert same_color(violin.get_facecolor()[0, :3], colours["s3"])
+    with pytest.raises(InputError, match="no colour for s4"):
+        maps.features_umap(np.zeros((2, 2)), None, ["s3", "s4"], UNCORRECTED, colours=colours)
+
+
+# ----------------------------------------------------------------------------------------------------------- tissue
+@pytest.mark.parametrize("aspect", [0.25, 1, 4])
+def test_tissue_has_equal_aspect_points_down_and_spots_that_nearly_touch(aspect):
+    coords = grid(60, aspect, pitch=7.3) + 1000
+    figure = maps.domains_on_tissue({"s": coords}, {"s": np.ones(len(coords))})
+    figure.savefig(io.BytesIO(), dpi=72)  # one pixel is one point
+    figure.set_dpi(72)
+    (axes,) = figure.axes
+    assert axes.get_aspect() == 1
+    right, down = axes.transData.transform([coords[0] + (7.3, 0), coords[0] + (0, 7.3)]) - axes.transData.transform(
+        coords[0]
+    )
+    np.testing.assert_allclose(right, [-down[1], 0], atol=1e-6)
+    np.testing.assert_allclose(down[0], 0, atol=1e-6)
+    assert right[0] > 0 > down[1]
+    (spots,) = points(figure)
+    assert 0.9 * right[0] < np.sqrt(spots.get_sizes()[0]) <= right[0]
+    box = axes.get_window_extent()
+    assert box.contains(*axes.transData.transform(coords.min(axis=0)))
+    assert box.contains(*axes.transData.transform(coords.max(axis=0)))
+
+
+def test_tissue_draws_each_spot_in_the_colour_of_its_domain_and_truth():
+    coords = {"s2": grid(4), "s10": grid(4), "s1": grid(3)}
+    domains = {"s2": ["1", "1", "2", "2"], "s10": ["1", "2", "2", None], "s1": ["1", "1", "2"]}
+    truth = {"s2": ["b", "b", "a", "a"], "s10": ["b", "a", None, "a"]}
+    figure = maps.domains_on_tissue(coords, domains, truth)
+    one, two, missing = "#E69F00", "#0072B2", "#D9D9D9"  # a is first, and 2 matches it
+    expected = [
+        [one, one, two],  # domains of s1, s2, s10
+        [one, one, two, two],
+        [one, two, two, missing],
+        [one, one, two, two],  # truth of s2, s10
+        [one, two, missing, two],
+    ]
+    assert [[to_hex(colour).upper() for colour in panel.get_facecolor()] for panel in points(figure)] == expected
+    assert "no truth" in texts(figure)
+    titles = [text.get_text() for text in figure.texts if text.get_text() in coords]
+    assert titles == ["s1", "s2", "s10"]
+    entries = [[text.get_text() for text in legend.get_texts()] for legend in figure.legends]
+    assert entries == [["1", "2", "not labelled"], ["a", "b", "not labelled"]]
+
+
+def test_a_spot_far_from_all_others_is_left_out_and_the_panel_says_so():
+    coords = np.vstack([[(1e9, 1e9)], grid(90)])
+    labels = ["2", *["1"] * 90]
+    drawn = {
+        "domains": maps.domains_on_tissue({"s": coords}, {"s": labels}),
+        "confidence": maps.confidence_on_tissue({"s": coords}, {"s": np.linspace(0, 1, 91)}, "x", um_per_unit=0.5),
+        "imputed": maps.imputed_on_tissue(coords, np.ones((91, 1)), ["a"], coords, np.ones((91, 1)), ("s", "t")),
+    }
+    for name, figure in drawn.items():
+        for panel in points(figure):
+            np.testing.assert_array_equal(panel.get_offsets(), grid(90), err_msg=name)
+            assert panel.axes.get_xlim()[1] < 1e4
+            assert panel.axes.get_ylim()[0] < 1e4
+        assert texts(figure).count("1 spot lies far outside") == (2 if name == "imputed" else 1)
+    (domains,) = points(drawn["domains"])
+    assert {to_hex(colour).upper() for colour in domains.get_facecolor()} == {"#0072B2"}
+    coords[1] = -1e9
+    assert "2 spots lie far outside" in texts(maps.domains_on_tissue({"s": coords}, {"s": labels}))
+
+
+@pytest.mark.parametrize("coords", [[[3.0, 4.0]], [[3.0, 4.0], [3.0, 4.0]], [[0.0, 0.0], [0.0, 5.0]]])
+def test_tissue_of_hardly_any_spots(coords):
+    figure = maps.domains_on_tissue({"s": coords}, {"s": ["1"] * len(coords)})
+    figure.savefig(io.BytesIO())
+    assert np.isfinite(points(figure)[0].get_sizes()).all()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda: maps.domains_on_tissue({}, {}),
+        lambda: maps.domains_on_tissue({"s": grid(3)}, {"s": ["1"] * 4}),
+        lambda: maps.features_umap(np.zeros((3, 2)), np.zeros((4, 2)), ["s"] * 3, CORRECTED),
+        lambda: maps.features_umap(np.zeros((3, 1)), None, ["s"] * 3, UNCORRECTED),
+        lambda: maps.latent_umap(np.zeros((0, 2)), [], [], []),
+        lambda: maps.imputed_on_tissue(grid(3), np.ones((3, 1)), ["a"], grid(4), np.ones((4, 2)), ("s", "t")),
+        lambda: maps.imputed_on_tissue(grid(3), np.ones((3, 0)), [], grid(4), np.ones((4, 0)), ("s", "t")),
+        lambda: charts.n_domains_curve(Run(1, 2).curve.assign(chosen=False)),
+        lambda: charts.training_curves({1: pd.DataFrame({"epoch": [], "loss": []})}),
+        lambda: charts.qc_distributions(pd.DataFrame({"slice": [], "kept": []}), {}),
+        lambda: tables.metrics_table(Run(1, 2).scores.iloc[:0]),
+        lambda: tables.metrics_table(Run(1, 2).scores.assign(direction="sideways")),
+        lambda: tables.metrics_table(pd.concat([Run(1, 2).scores] * 2)),
+    ],
+)
+def test_what_cannot_be_drawn_is_an_input_error(fault):
+    with pytest.raises(InputError):
+        fault()
+
+
+# -------------------------------------------------------------------------------------------------------------- umap
+def test_umap_panels():
+    run = Run(2, 5)
+    assert [axes.get_title() for axes in FIGURES["features"](run).axes] == [
+        "before, iLISI 0.17",
+        "after pair shift, iLISI 0.83",
+    ]
+    assert [axes.get_title() for axes in FIGURES["features without Harmony"](run).axes] == ["without batch correction"]
+    figure = FIGURES["latent"](run)
+    assert [legend.get_title().get_text() for legend in figure.legends] == ["slice", "measured", "domain"]
+    assert texts(figure).count("UMAP1") == texts(figure).count("UMAP2") == 3
+    for panel, labels in zip(points(figure), (run.slice, run.modality, run.domain), strict=True):
+        colours = style.palette(labels)
+        expected = {(*xy, to_hex(colours[label])) for xy, label in zip(run.umap, labels, strict=True)}
+        found = zip(panel.get_offsets(), map(to_hex, panel.get_facecolor()), strict=True)
+        assert {(*xy, colour) for xy, colour in found} == expected
+
+
+# ---------------------------------------------------------------------------------------------------------------- qc
+def qc_lines(figure) -> set[tuple[int, int, float]]:
+    """(panel, row, value) of every vertical line as long as a threshold's."""
+    return {
+        (panel, round(float(np.mean(line.get_ydata()))), float(line.get_xdata()[0]))
+        for panel, axes in enumerate(figure.axes)
+        for line in axes.lines
+        if np.ptp(line.get_ydata()) > 0.8
+    }
+
+
+def test_thresholds_are_drawn_where_they_are():
+    metrics = pd.DataFrame(
+        {
+            "slice": np.repeat(["s10", "s2"], 50),
+            "total_counts": np.tile(np.arange(50) * 20, 2),
+            "n_features": np.arange(100) + 1,
+            "mito_percent": np.linspace(0, 40, 100),
+            "kept": [True] * 60 + [False] * 40,
+        }
+    )
+    thresholds = {"s2": {"total_counts": (100, 1500.5), "mito_percent": (None, 25)}, "s10": {"n_features": (0, None)}}
+    figure = charts.qc_distributions(metrics, thresholds)
+    # s2 comes before s10
+    assert qc_lines(figure) == {(0, 0, 100), (0, 0, 1500.5), (2, 0, 25), (1, 1, 0)}
+    for axes in figure.axes:
+        low, high = axes.get_xlim()
+        assert all(low <= line.get_xdata()[0] <= high for line in axes.lines)
+    assert [text for text in texts(figure) if " of " in text] == ["40 of 50 (80.0%)", "0 of 50 (0.0%)"]
+    dots = points(figure)[0].get_offsets()
+    np.testing.assert_array_equal(np.sort(dots[:, 0]), np.arange(10, 50) * 20)
+
+
+def test_qc_panels_follow_what_was_measured():
+    run = Run(2, 2)
+    labels = [axes.get_xlabel() for axes in FIGURES["qc"](run).axes]
+    assert labels == ["counts per spot", "features per spot", "mitochondrial counts (%)"]
+    assert len(charts.qc_distributions(run.metrics.assign(mito_percent=np.nan), {}).axes) == 2
+    (axes,) = FIGURES["qc without metrics"](run).axes
+    kept = run.metrics.groupby("slice", sort=False)["kept"].sum()
+    widths = [bar.get_width() for bar in axes.patches[2:]]
+    assert sorted(widths) == sorted(kept)
+
+
+@pytest.mark.parametrize(
+    "values", [[0, 0, 0], [5, 5, 5], [7], [950, 1000, 1050], [0, 1e7, 3], [0.5, 0.7, np.nan], [3e4, 3.1e4, 3.2e4]]
+)
+def test_qc_axis_has_readable_ticks(values, drawn):
+    metrics = pd.DataFrame({"slice": "s", "total_counts": values, "n_features": values, "kept": True})
+    figure = charts.qc_distributions(metrics, {})
+    found = drawn(figure)
+    ticks = set(figure.axes[0].get_xticklabels()) & {text for text, _ in found}
+    assert 2 <= len(ticks) <= 8
+    assert not overlapping(found)
+
+
+# ---------------------------------------------------------------------------------------------------------- the rest
+def test_training_curves():
+    table = pd.DataFrame({"epoch": [1, 2], "loss": [3.0, 1.0], "contrastive": [2.0, 0.5], "reconstruction": np.nan})
+    figure = charts.training_curves({10: table, 2: table * 2})
+    assert [axes.get_title() for axes in figure.axes] == ["loss", "contrastive loss"]
+    np.testing.assert_array_equal([line.get_ydata() for line in figure.axes[0].lines], [[6, 2], [3, 1]])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["2", "10"]
+
+
+def test_n_domains_curve_marks_the_choice_and_what_was_as_good():
+    curve = pd.DataFrame(
+        {
+            "n_domains": [2, 3, 4],
+            "silhouette": [0.1, 0.5, 0.48],
+            "standard_error": [0.02, 0.03, 0.01],
+            "chosen": [False, False, True],
+        }
+    )
+    (axes,) = charts.n_domains_curve(curve).axes
+    assert axes.get_title() == "4 domains"
+    line, bound, choice = axes.lines
+    np.testing.assert_array_equal(line.get_xydata(), curve[["n_domains", "silhouette"]])
+    np.testing.assert_allclose(bound.get_ydata(), 0.47)
+    np.testing.assert_array_equal(choice.get_xydata(), [[4, 0.48]])
+
+
+def test_imputed_and_measured_share_their_scale():
+    imputed = np.column_stack([np.linspace(0, 50, 40), np.zeros(40)])
+    measured = np.column_stack([np.linspace(0, 99, 61), np.zeros(61)])
+    figure = maps.imputed_on_tissue(grid(40), imputed, ["a", "b"], grid(61), measured, ("s1", "s2"))
+    first, second, third, fourth = points(figure)
+    pooled = np.sort(np.concatenate([imputed[:, 0], measured[:, 0]]))
+    # 101 values: the percentiles are the second lowest and the second highest.
+    assert first.get_clim() == second.get_clim() == pytest.approx((pooled[1], pooled[99]))
+    assert third.get_clim() == fourth.get_clim() == (0, 1)
+    np.testing.assert_array_equal(second.get_array(), measured[:, 0])
+    assert texts(figure).count("counts") == 2
+    assert texts(figure).count("imputed\ns1") == texts(figure).count("measured\ns2") == 2
+
+
+def test_held_out_pairs_stand_beside_those_that_training_saw():
+    """Each pair of modalities in one row, whichever was hidden; the mean over the folds."""
+    metrics = pd.DataFrame(
+        [
+            ("iLISI", "all", 0.5, "up"),
+            *(
+                (metric, scope, 0.0, "down")
+                for scope in ("s1:rna~adt", "s2:rna~adt")
+                for metric in ("FOSCTTM (training pairs)", "matching score")
+            ),
+        ],
+        columns=["metric", "scope", "value", "direction"],
+    )
+    hidden = {
+        "adt": [("s1:rna~adt", 0.2), ("s1:rna~adt", 0.4), ("s2:rna~adt", 0.1)],
+        "rna": [("s1:adt~rna", 0.6), ("s2:adt~rna", np.nan)],
+    }
+    folds = [pd.DataFrame(rows, columns=["scope", "foscttm"]) for rows in hidden.values()]
+    both = tables.with_held_out(metrics, folds)
+    values = both.set_index(["metric", "scope"])["value"]
+    assert values["FOSCTTM (held-out pairs)"].to_dict() == pytest.approx({"s1:rna~adt": 0.4, "s2:rna~adt": 0.1})
+    assert values["FOSCTTM (training pairs)"].eq(0).all()
+    written = texts(tables.metrics_table(both.assign(method="spamosaic", seed=0)))
+    assert "FOSCTTM (held-out pairs) ↓" in written
+    assert "FOSCTTM (training pairs) ↓" in written
+    assert len(both) == len(metrics) + 2
+    assert tables.with_held_out(metrics, []) is metrics
+
+
+def test_metrics_table_says_each_value_once():
+    scores = pd.DataFrame(
+        [
+            ("ARI", "all", 0.12345, "up", "spamosaic", 0),
+            ("ARI", "s1", np.nan, "up", "spamosaic", 0),
+            ("PAS", "s1", 1234.5, "down", "spamosaic", 0),
+        ],
+        columns=["metric", "scope", "value", "direction", "method", "seed"],
+    )
+    note = "↑ higher is better, ↓ lower is better"
+    written = ["spamosaic, seed 0", "scope", "ARI ↑", "PAS ↓", "all", "0.123", "s1", "n/a", "1,234", note]
+    assert texts(tables.metrics_table(scores)) == written
+    several = texts(tables.metrics_table(pd.concat([scores, scores.assign(seed=1)])))
+    assert several[:4] == ["spamosaic", "seed", "scope", "ARI ↑"]
+    assert several.count("0.123") == 2
+
+
+# ------------------------------------------------------------------------------------------------------------- files
+@pytest.mark.parametrize("name", ["qc", "latent", "tissue and truth", "training", "imputed", "metrics"])
+def test_files_are_well_formed_the_same_twice_and_hold_names_as_text(name, tmp_path):
+    run = Run(4, 3, per_slice=30)
+    for turn in "ab":
+        style.save(FIGURES[name](run), tmp_path / f"{turn}.svg", tmp_path / f"{turn}.png")
+    for kind in ("svg", "png"):
+        assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()
+    root = ET.parse(tmp_path / "a.svg").getroot()
+    space = "{http://www.w3.org/2000/svg}"
+    written = ["".join(text.itertext()) for text in root.iter(f"{space}text")]
+    if name not in ("training", "imputed"):  # which name no such slice
+        assert "$E_{1}$ <b>&amp;</b> ΩЖ  µm" in written
+    if name != "training":
+        assert any("cost $5 or $6" in text for text in written)
+    # Points are pictures, 200 to the inch.
+    pictures = [picture for picture in root.iter(f"{space}image") if float(picture.get("width")) > 20]
+    if name not in ("training", "metrics"):
+        assert pictures
+        assert len(list(root.iter(f"{space}use"))) < 300
+
+
+def test_png_has_150_dots_to_the_inch_and_saving_releases_the_figure(tmp_path):
+    figure = FIGURES["tissue"](Run(1, 2))
+    inches = figure.get_size_inches()
+    style.save(figure, tmp_path / "a.svg", tmp_path / "a.png")
+    np.testing.assert_allclose(imread(tmp_path / "a.png").shape[1::-1], inches * 150, atol=1)
+    assert not figure.axes
+
+
+def test_a_check_without_folds_says_so(tmp_path):
+    figure = charts.imputation_check(pd.DataFrame(), pd.DataFrame())
+    assert "Nothing could be hidden" in figure.texts[0].get_text()
+    style.save(figure, tmp_path / "a.svg", tmp_path / "a.png")
+
+
+def test_nothing_global_changes(tmp_path):
+    before = dict(mpl.rcParams)  # which settles on a backend
+    style.save(FIGURES["qc"](Run(1, 2)), tmp_path / "a.svg", tmp_path / "a.png")
+    assert dict(mpl.rcParams) == before
+
+
+def test_a_hundred_thousand_spots_take_seconds(tmp_path):
+    run = Run(2, 12, per_slice=50_000)
+    for name in ("tissue", "qc"):
+        start = time.process_time()
+        style.save(FIGURES[name](run), tmp_path / "a.svg", tmp_path / "a.png")
+        assert time.process_time() - start < 10, name
+        assert (tmp_path / "a.svg").stat().st_size < 5e6, name
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "W" * 100_000, "$" * 1000, "i" * 150])
+def test_a_name_of_any_length_fits(name):
+    short = style.fit(name)
+    assert "…" in short
+    assert style.width_of(short.replace(r"\$", "$"), style.SMALL) <= style.NAME
+    assert not is_math_text(short)

@@ -1,0 +1,79 @@
+"""Quality control on slices whose faults are known."""
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from mosaic import spots
+from mosaic.errors import InputError
+from mosaic.prepare import qc
+
+
+@pytest.fixture
+def checked(raw_slice, tmp_path):
+    """Twenty spots with ten counts in each of ten features, two of them mitochondrial, then one fault per spot."""
+    raw = raw_slice(n_spots=20, n_features=10)
+    counts = np.full((20, 10), 10.0)
+    counts[0] = 0
+    counts[0, 2] = 5  # few counts in one feature
+    counts[1, :2] = 500  # mitochondrial
+    counts[3, 9] = 0
+    counts[4:, 9] = 0  # a feature in few spots: 1 and 2 but for the dropped ones
+    raw.X = sparse.csr_matrix(counts.astype(np.float32))
+    raw.var_names = ["MT-1", "mt-2", *[f"g{number}" for number in range(8)]]
+    raw.obs["in_tissue"] = [1, 1, 0, *[1] * 17]
+    raw.write_h5ad(tmp_path / "raw.h5ad")
+    return spots.read_slice(tmp_path / "raw.h5ad", "s1", "rna")
+
+
+def test_each_spot_falls_for_its_own_reason(checked):
+    passed, metrics, summary = qc.filter_slice(
+        checked, min_counts=20, min_features=5, min_spots=1, max_mito_percent=30, mito_prefix="mt-"
+    )
+    assert passed.n_obs == 17
+    reasons = metrics["reasons"]
+    assert reasons["s1:BC000-1"] == "few counts, few features"
+    assert reasons["s1:BC001-1"] == "mitochondrial"
+    assert reasons["s1:BC002-1"] == "off tissue"
+    assert (reasons[metrics["kept"]] == "").all()
+    assert summary["spots_dropped_by_reason"] == {
+        "off tissue": 1,
+        "few counts": 1,
+        "few features": 1,
+        "mitochondrial": 1,
+    }
+    assert summary["features_dropped"] == {"seen in fewer than min_spots spots": ["g7"]}
+    assert metrics.loc["s1:BC001-1", "mito_percent"] == pytest.approx(100 * 1000 / 1080)
+    assert metrics.loc["s1:BC003-1", "total_counts"] == 90
+
+
+def test_bounds_by_deviations():
+    values = np.array([90.0, 95, 100, 105, 110])
+    # Median 100, median absolute deviation 5, scaled to a normal's standard deviation.
+    assert qc.threshold(values, {"mads": 2}, side=1, log=False) == pytest.approx(100 + 2 * 5 / 0.6744897501960817)
+    logs = np.log1p(values)
+    bound = np.median(logs) - 3 * np.median(np.abs(logs - np.median(logs))) / 0.6744897501960817
+    assert qc.threshold(values, {"mads": 3}, side=-1, log=True) == pytest.approx(np.expm1(bound))
+    assert qc.threshold(values, 7, side=-1, log=True) == 7
+    assert qc.threshold(values, None, side=-1, log=True) is None
+
+
+def test_features_know_only_the_tissue(checked):
+    features = checked.copy()
+    del features.layers["counts"]
+    passed, _, summary = qc.filter_slice(features, min_counts=20, min_features=5, min_spots=3)
+    assert passed.n_obs == 19
+    assert summary["spots_dropped_by_reason"] == {"off tissue": 1}
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"min_counts": 1e6}, r"slice s1: no spot of 20 passes quality control \(1 off tissue, 19 few counts"),
+        ({"min_spots": 21}, "no feature is seen in 21 spots"),
+        ({"max_mito_percent": 5, "mito_prefix": "chrM"}, "no feature begins with 'chrM'"),
+    ],
+)
+def test_nothing_left_is_an_error(checked, settings, problem):
+    with pytest.raises(InputError, match=problem):
+        qc.filter_slice(checked, **settings)

@@ -1,0 +1,151 @@
+"""Feature selection, reduction and batch correction."""
+
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn.decomposition import PCA
+
+from mosaic import mixing, spots
+from mosaic.errors import InputError
+from mosaic.prepare import normalize, reduce
+
+PLAIN = {
+    "kind": "rna",
+    "feature_selection": "all",
+    "n_top_features": None,
+    "scale": False,
+    "reduction": "pca",
+    "n_comps": 5,
+    "batch_correction": "none",
+}
+
+
+@pytest.fixture
+def slices(raw_slice, tmp_path):
+    """Two log-normalised slices; the counts of the second are doubled in half of the features."""
+    made = []
+    for number, name in enumerate(["s1", "s2"]):
+        raw = raw_slice(n_spots=100, n_features=20, seed=number)
+        if number:
+            raw.X = sparse.csr_matrix(raw.X.toarray() * np.repeat([1, 2], 10).astype(np.float32))
+        raw.write_h5ad(tmp_path / f"{name}.h5ad")
+        made.append(normalize.normalize_slice(spots.read_slice(tmp_path / f"{name}.h5ad", name, "rna"), "log"))
+    return made
+
+
+def test_pca_is_scikit_learns(slices):
+    done = reduce.reduce_modality(slices, "rna", **PLAIN)
+    X = np.vstack([adata.X.toarray() for adata in slices])
+    expected = PCA(5, svd_solver="full").fit_transform(X)
+    np.testing.assert_allclose(np.abs(done.obsm["X_reduced"]), np.abs(expected), atol=1e-3)
+    np.testing.assert_allclose(done.obsm["X_reduced"], (X - X.mean(axis=0)) @ done.varm["loadings"], atol=1e-3)
+    np.testing.assert_array_equal(done.obsm["X_corrected"], done.obsm["X_reduced"])
+    assert done.uns["batch_correction"]["method"] == "none"
+
+
+def test_harmony_mixes_slices_and_one_slice_needs_none(slices):
+    done = reduce.reduce_modality(slices, "rna", **PLAIN | {"batch_correction": "harmony"})
+    names = done.obs["slice"].to_numpy(dtype=str)
+    before, after = (mixing.ilisi(done.obsm[key], names) for key in ("X_reduced", "X_corrected"))
+    assert after > before + 0.05
+    assert done.uns["batch_correction"]["ilisi_after"] == pytest.approx(after)
+    alone = reduce.reduce_modality(slices[:1], "rna", **PLAIN | {"batch_correction": "harmony"})
+    np.testing.assert_array_equal(alone.obsm["X_corrected"], alone.obsm["X_reduced"])
+    assert alone.uns["batch_correction"]["method"] == "none"
+
+
+def test_ready_features_pass_through(slices):
+    for adata in slices:
+        adata.X = adata.X.toarray()
+    done = reduce.reduce_modality(slices, "x", **PLAIN | {"kind": "features", "reduction": "none"})
+    stacked = np.vstack([adata.X for adata in slices])
+    np.testing.assert_array_equal(done.obsm["X_corrected"], stacked)
+
+
+def test_lsi_drops_depth_and_scales_spots(slices):
+    peaks = [normalize.normalize_slice(adata, "tfidf") for adata in slices]
+    settings = PLAIN | {"kind": "epigenome", "reduction": "lsi", "drop_first": "before_zscore"}
+    done = reduce.reduce_modality(peaks, "atac", **settings)
+    lsi = done.obsm["X_reduced"]
+    np.testing.assert_allclose(lsi.mean(axis=1), 0, atol=1e-5)
+    np.testing.assert_allclose(lsi.std(axis=1, ddof=1), 1, rtol=1e-5)
+    # The formulas written out: TF-IDF, spots to 10,000, log1p, SVD, components 2 to 6.
+    counts = np.vstack([adata.layers["counts"].toarray() for adata in peaks]).astype(float)
+    weighted = counts / counts.sum(axis=1, keepdims=True) * len(counts) / counts.sum(axis=0)
+    matrix = np.log1p(1e4 * weighted / weighted.sum(axis=1, keepdims=True))
+    loadings = done.varm["loadings"]
+    expected = matrix @ loadings
+    expected = (expected - expected.mean(axis=1, keepdims=True)) / expected.std(axis=1, ddof=1, keepdims=True)
+    np.testing.assert_allclose(lsi, expected, atol=0.15)  # of a flat spectrum
+    first = np.linalg.svd(matrix)[2][0]
+    np.testing.assert_allclose(loadings.T @ np.column_stack([first, loadings]), np.eye(6)[1:], atol=0.01)
+
+
+def test_lsi_as_published_is_scaled_before_the_first_component_goes(slices):
+    peaks = [normalize.normalize_slice(adata, "tfidf") for adata in slices]
+    settings = PLAIN | {"kind": "epigenome", "reduction": "lsi", "drop_first": "after_zscore"}
+    published = reduce.reduce_modality(peaks, "atac", **settings).obsm["X_reduced"]
+    settings |= {"n_comps": PLAIN["n_comps"] + 1, "drop_first": None}
+    np.testing.assert_allclose(
+        published, reduce.reduce_modality(peaks, "atac", **settings).obsm["X_reduced"][:, 1:], atol=1e-4
+    )
+
+
+def test_lsi_of_rna_takes_shares_of_the_selected_features(slices):
+    settings = PLAIN | {"kind": "rna", "reduction": "lsi", "feature_selection": "seurat_v3", "n_top_features": 9}
+    done = reduce.reduce_modality([normalize.normalize_slice(adata, "log") for adata in slices], "rna", **settings)
+    counts = np.vstack([adata[:, done.var_names].layers["counts"].toarray() for adata in slices])
+    scores = np.log1p(1e4 * counts / counts.sum(axis=1, keepdims=True)) @ done.varm["loadings"]
+    expected = (scores - scores.mean(axis=1, keepdims=True)) / scores.std(axis=1, ddof=1, keepdims=True)
+    np.testing.assert_allclose(done.obsm["X_reduced"], expected, atol=0.15)  # of a flat spectrum
+
+
+def test_feature_selection(slices):
+    stacked = spots.stack(slices, "rna")
+    X = stacked.X.tolil()
+    X[50:, 4] = 0
+    stacked.X = X.tocsr()
+    assert not reduce.select_features(stacked, "prevalence", 19)[4]
+    for flavour in ("seurat", "seurat_v3"):
+        assert reduce.select_features(stacked, flavour, 7).sum() == 7
+    assert reduce.select_features(stacked, "all", 3).all()
+    assert reduce.select_features(stacked, "seurat", 20).all()
+
+
+def test_selection_that_breaks_down_says_what_to_do(slices, monkeypatch):
+    def singular(*args, **kwargs):
+        raise ValueError(b"There are other near singularities as well. 0.03")
+
+    monkeypatch.setattr(reduce.sc.pp, "highly_variable_genes", singular)
+    with pytest.raises(
+        InputError, match=r"seurat_v3 can't fit .*near singularities.*\n.*set feature_selection to prev"
+    ):
+        reduce.select_features(spots.stack(slices, "rna"), "seurat_v3", 7)
+
+
+def test_too_little_to_reduce(slices):
+    with pytest.raises(InputError, match=r"modality rna: 200 spots x 2 features are too few"):
+        reduce.reduce_modality([adata[:, :2].copy() for adata in slices], "rna", **PLAIN)
+
+
+def test_a_column_highly_variable_of_the_user_selects_nothing(slices):
+    plain = reduce.reduce_modality(slices, "rna", **PLAIN)
+    for adata in slices:
+        adata.var["highly_variable"] = np.arange(adata.n_vars) < 6
+    np.testing.assert_array_equal(
+        reduce.reduce_modality(slices, "rna", **PLAIN).obsm["X_reduced"], plain.obsm["X_reduced"]
+    )
+
+
+def test_features_without_variance_are_told(slices):
+    for adata in slices:
+        adata.X = sparse.csr_matrix(np.ones(adata.shape, dtype=np.float32))
+    with pytest.raises(InputError, match=r"modality rna: no feature varies"):
+        reduce.reduce_modality(slices, "rna", **PLAIN)
+
+
+def test_the_pair_shift_takes_loadings_of_the_variation_within_slices(slices):
+    done = reduce.reduce_modality(slices, "rna", **PLAIN | {"batch_correction": "pair_shift"})
+    assert done.uns["batch_correction"]["method"] == "pair_shift"
+    assert done.varm["loadings_within"].shape == done.varm["loadings"].shape
+    assert np.abs(done.varm["loadings_within"] - done.varm["loadings"]).max() > 0.01
