@@ -17,10 +17,10 @@ import yaml
 from sklearn.metrics import adjusted_rand_score
 
 import datasets
-from mosaic import mixing, spots
+from mosaic import embedding, mixing, spots
 from mosaic.analyse import domains
 from mosaic.prepare import qc
-from mosaic.simulate.counts import read_design
+from mosaic.simulate.design import read_design
 
 ROOT = Path(__file__).parents[1]
 SEEDS = datasets.SEEDS
@@ -76,7 +76,7 @@ def measure(name: str, mosaic: datasets.Mosaic) -> list[dict]:
 def score(graphs: dict, mosaic: datasets.Mosaic, seed: int) -> dict[str, float]:
     """The metrics of one run."""
     mdata = datasets.fit_embed(graphs, seed=seed, T=mosaic.T)
-    latent, slices = mdata.obsm[spots.LATENT], mdata.obs["slice"].to_numpy(dtype=str)
+    latent, slices = mdata.obsm[embedding.LATENT], mdata.obs["slice"].to_numpy(dtype=str)
     truth = spots.annotation({key: adata.obs for key, adata in graphs.items()}, mdata.obs_names, "domain")
     found = truth.notna().to_numpy()
     labels = domains.cluster_domains(latent, "mixture", n_domains=mosaic.n_domains, seed=seed).labels

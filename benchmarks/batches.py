@@ -16,11 +16,11 @@ import torch
 from sklearn.metrics import adjusted_rand_score
 
 from datasets import Mosaic, simulated, split_lymph_node
-from mosaic import spots
+from mosaic import embedding, spots
 from mosaic.analyse import domains, metrics
-from mosaic.integrate import batches, training
+from mosaic.integrate import batches, model, training
 from mosaic.prepare import qc
-from mosaic.simulate.counts import read_design
+from mosaic.simulate.design import read_design
 
 SEEDS = (0, 1, 2)
 BATCH = {"full_batch_max": 100, "batch_size": 1024}
@@ -39,7 +39,7 @@ def demo(**grid: int) -> Mosaic:
 def fit_accumulated(graphs, *, seed: int, n_epochs: int, T: float) -> dict:
     """Train with one step an epoch, along the mean gradient of its batches."""
     steps = batches.Batches(graphs, seed=seed, **BATCH)
-    encoders = training.new_encoders(graphs, seed=seed)
+    encoders = model.new_encoders(graphs, seed=seed)
     weights = [weight for encoder in encoders.values() for weight in encoder.parameters()]
     optimizer = torch.optim.Adam(weights, lr=0.01, weight_decay=5e-4)
     for _ in range(n_epochs):
@@ -72,10 +72,10 @@ def main(out: str, data: str | None) -> None:
                         settings = BATCH | {"seed": seed, "n_epochs": n_epochs, "T": mosaic.T, "device": "cpu"}
                         encoders, _ = training.fit(graphs, **settings)
                     seconds = time.perf_counter() - begun
-                    mdata = training.embed(graphs, encoders, {"K": 2, "w_g": 0.8, "symmetric": True})
+                    mdata = model.embed(graphs, encoders, {"K": 2, "w_g": 0.8, "symmetric": True})
                     truth = spots.annotation({key: g.obs for key, g in graphs.items()}, mdata.obs_names, "domain")
                     known = truth.notna().to_numpy()
-                    labels = domains.cluster_domains(mdata.obsm[spots.LATENT], n_domains=mosaic.n_domains).labels
+                    labels = domains.cluster_domains(mdata.obsm[embedding.LATENT], n_domains=mosaic.n_domains).labels
                     table = metrics.evaluate(mdata, np.zeros(mdata.n_obs, int), None)
                     values = table.groupby("metric")["value"].mean()[["iLISI", metrics.TRAINING_PAIRS]].to_dict()
                     values["ARI"] = adjusted_rand_score(truth[known], labels[known])

@@ -17,10 +17,10 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.preprocessing import normalize
 
 from datasets import PUBLISHED_GRAPH, PUBLISHED_TRAINING, SEEDS, fit_embed, with_truth
-from mosaic import spots
+from mosaic import mnn, spots
 from mosaic.analyse import domains, metrics
-from mosaic.config.settings import PUBLISHED_KINDS
-from mosaic.integrate import graph
+from mosaic.config.defaults import PUBLISHED_KINDS
+from mosaic.embedding import LATENT
 
 # What differs from the defaults: in reduction, graph search and training.
 CHOICES = {
@@ -61,7 +61,7 @@ def score(mdata, graphs, n_domains: int, seed: int) -> dict[str, float]:
     """The metrics of one run."""
     truth = spots.annotation({name: adata.obs for name, adata in graphs.items()}, mdata.obs_names, "domain")
     known = truth.notna().to_numpy()
-    latent = mdata.obsm[spots.LATENT]
+    latent = mdata.obsm[LATENT]
 
     def ari(embedding: np.ndarray, method: str) -> float:
         labels = domains.cluster_domains(embedding, method, n_domains=n_domains, seed=seed).labels
@@ -79,12 +79,12 @@ def score(mdata, graphs, n_domains: int, seed: int) -> dict[str, float]:
 
 def measure(name: str, mosaic) -> list[dict]:
     """All choices and seeds on one data set."""
-    exact, rows = graph.mutual_nearest_neighbors, []
+    exact, rows = mnn.mutual_nearest_neighbors, []
     for choice, changed in CHOICES.items():
         changed = dict(changed)
         if choice.startswith("first component") and "epigenome" not in mosaic.kinds.values():
             continue
-        graph.mutual_nearest_neighbors = annoy_neighbors if changed.pop("search", None) else exact
+        mnn.mutual_nearest_neighbors = annoy_neighbors if changed.pop("search", None) else exact
         reduced = mosaic.reduced(drop_first=changed.pop("drop_first", "before_zscore"))
         of_search = {key: changed.pop(key) for key in ("smooth_search", "weigh_pairs") if key in changed}
         graphs = mosaic.graphs(reduced, **of_search)
@@ -93,7 +93,7 @@ def measure(name: str, mosaic) -> list[dict]:
             mdata = fit_embed(graphs, seed=seed, T=mosaic.T, **changed)
             rows.append({"data": name, "choice": choice, "seed": seed} | score(mdata, graphs, mosaic.n_domains, seed))
             print(*rows[-1].values(), f"{time.monotonic() - begun:.0f} s", sep="\t", flush=True)
-    graph.mutual_nearest_neighbors = exact
+    mnn.mutual_nearest_neighbors = exact
     return rows
 
 

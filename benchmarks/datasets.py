@@ -14,8 +14,10 @@ import anndata as ad
 import library  # noqa: F401
 import numpy as np
 
-from mosaic import spots
-from mosaic.config.settings import KIND_DEFAULTS, PROPAGATION, PUBLISHED, Row, Sheet
+from mosaic import store
+from mosaic.config.defaults import KIND_DEFAULTS, PROPAGATION, PUBLISHED
+from mosaic.config.design import Row, Sheet
+from mosaic.prepare import read
 from mosaic.simulate.counts import simulate_mosaic
 
 SEEDS = (1234, 0, 1, 2, 3)
@@ -73,11 +75,11 @@ class Mosaic(NamedTuple):
 
 def fit_embed(graphs: Mapping[str, ad.AnnData], *, seed: int = 1234, **changed: object):
     """Train on one CPU and embed; settings as of ``training.fit``."""
-    from mosaic.integrate import training
+    from mosaic.integrate import model, training
 
     encoders, _ = training.fit(graphs, seed=seed, device="cpu", **changed)
     propagation = {"K": 2, "w_g": 0.8, "symmetric": True}
-    return training.embed(graphs, encoders, {key: changed.get(key, value) for key, value in propagation.items()})
+    return model.embed(graphs, encoders, {key: changed.get(key, value) for key, value in propagation.items()})
 
 
 def changed(design: Mapping, changes: Mapping) -> dict:
@@ -126,14 +128,14 @@ def simulated(
     with tempfile.TemporaryDirectory() as folder:
         for (name, modality), adata in simulate_mosaic(design, seed=seed).items():
             path = Path(folder) / f"{name}.{modality}.h5ad"
-            spots.write(change(name, modality, adata) if change else adata, path)
-            slices[name, modality] = spots.read_slice(path, name, kinds[modality], truth="domain")
+            store.write(change(name, modality, adata) if change else adata, path)
+            slices[name, modality] = read.read_slice(path, name, kinds[modality], truth="domain")
     return Mosaic(slices, kinds, T=T, n_domains=len(design["domains"]))
 
 
 def _read(folder: Path, design: Mapping[str, str], kinds: Mapping[str, str]) -> Slices:
     return {
-        (name, modality): spots.read_slice(folder / f"{name}_{modality}.h5ad", name, kinds[modality], truth="domain")
+        (name, modality): read.read_slice(folder / f"{name}_{modality}.h5ad", name, kinds[modality], truth="domain")
         for modality, names in design.items()
         for name in names.split()
     }

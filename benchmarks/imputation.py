@@ -21,7 +21,9 @@ import torch
 from sklearn.linear_model import LinearRegression
 
 from datasets import PUBLISHED_GRAPH, PUBLISHED_TRAINING, SEEDS, fit_embed, with_hidden_counts
+from mosaic import matrices
 from mosaic.analyse import impute, metrics
+from mosaic.analyse.donors import nearest_donors
 
 NEAREST = {"method": "nearest", "n_neighbors": 10}
 # Of the default way, one part at a time left out or changed: arguments, and constants of the module.
@@ -56,10 +58,10 @@ def baselines(mosaic, reduced, spots: pd.Index) -> dict[str, np.ndarray]:
     latent = pd.DataFrame(reduced[source].obsm["X_corrected"], index=reduced[source].obs_names)
     made = {"mean profile": np.tile(np.asarray(counts.mean(axis=0)), (len(spots), 1))}
     if name == "s1b":
-        near = impute.nearest_donors(queries.obsm["spatial"], seen.obsm["spatial"], 10)
+        near = nearest_donors(queries.obsm["spatial"], seen.obsm["spatial"], 10)
         made["spatially nearest"] = near @ counts.toarray()
     for k in (10, 30):
-        near = impute.nearest_donors(latent.loc[spots].to_numpy(), latent.loc[both].to_numpy(), k)
+        near = nearest_donors(latent.loc[spots].to_numpy(), latent.loc[both].to_numpy(), k)
         made[f"Harmony, {k} nearest"] = near @ counts.toarray()
     X, X_queries = (adata.layers["counts"].toarray() for adata in (seen, queries))
     made["linear regression"] = LinearRegression().fit(X, counts.toarray()).predict(X_queries)
@@ -102,7 +104,7 @@ def measure(name: str, mosaic) -> list[dict]:
 
     def imputed(embedding, **settings) -> np.ndarray:
         done = impute.impute_modality(embedding, slice_name, modality, counts, **settings)
-        return impute.dense(done[spots].layers["imputed"])
+        return matrices.dense(done[spots].layers["imputed"])
 
     for seed in SEEDS:
         published = fit_embed(published_graphs, seed=seed, T=mosaic.T, **PUBLISHED_TRAINING)

@@ -8,8 +8,9 @@ from mosaic.logs import job
 
 with job(snakemake.log[0]):
     import datasets
-    from mosaic import spots
-    from mosaic.simulate.counts import read_design, simulate_mosaic
+    from mosaic import store
+    from mosaic.simulate.counts import simulate_mosaic
+    from mosaic.simulate.design import read_design
 
     spec = snakemake.params.dataset
     if "simulate" in spec:
@@ -24,4 +25,4 @@ with job(snakemake.log[0]):
     for part in ("slices", "hidden"):
         for path in snakemake.output[part]:
             name, modality, _ = Path(path).name.split(".")
-            spots.write(made[name, modality], path)
+            store.write(made[name, modality], path)

@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/n_domains.py DATA OUT.tsv [EMBEDDINGS]
 
 DATA as for ``datasets.py``, plus the repository's demo. All criteria see the same mixtures: of eight subsets, as in
-``domains.choose_n_domains``. EMBEDDINGS is a folder that keeps what was trained for a next time. One thread.
+``n_domains.choose_n_domains``. EMBEDDINGS is a folder that keeps what was trained for a next time. One thread.
 """
 
 import sys
@@ -20,7 +20,8 @@ from sklearn.metrics import adjusted_rand_score, pairwise_distances
 
 from datasets import SEEDS, Mosaic, fit_embed, with_truth
 from mosaic import spots
-from mosaic.analyse import domains
+from mosaic.analyse import mixture, n_domains
+from mosaic.embedding import LATENT
 
 NUMBERS = np.arange(2, 16)
 CRITERIA = {
@@ -40,18 +41,18 @@ def curves(embedding: np.ndarray, truth: pd.Series, seed: int) -> tuple[pd.DataF
     """Every criterion, the more the better, for every number of domains: means over the subsets; and the choice.
 
     ``ARI`` is the agreement of all spots with the truth, of the same mixtures. The choice is that of
-    ``domains.choose_n_domains``.
+    ``n_domains.choose_n_domains``.
     """
     rng = np.random.default_rng(seed)
-    white = domains._whitened(embedding)
+    white = mixture.whitened(embedding)
     known = truth.notna().to_numpy()
     numbers = np.arange(NUMBERS[0] - 1, NUMBERS[-1] + 2)
     found, labels = [], []
-    for subset in range(domains._CHOICE_SUBSETS):
-        seen, left_out = domains._two_subsets(len(white), rng)
+    for subset in range(n_domains.SUBSETS):
+        seen, left_out = n_domains.two_subsets(len(white), rng)
         distances = {"": pairwise_distances(embedding[left_out]), "_white": pairwise_distances(white[left_out])}
         heights = linkage(white[seen], "ward")[::-1, 2]  # the k-th joins k + 1 clusters to k
-        for number, fit in zip(numbers, domains._mixtures(white[seen], numbers), strict=True):
+        for number, fit in zip(numbers, n_domains.mixtures(white[seen], numbers), strict=True):
             if fit is None:
                 continue
             labels.append((number, fit.predict(white)))
@@ -63,11 +64,11 @@ def curves(embedding: np.ndarray, truth: pd.Series, seed: int) -> tuple[pd.DataF
             row["ARI"] = adjusted_rand_score(truth[known], labels[-1][1][known])
             row["elbow"] = heights[number - 2] - heights[number - 1] if number > 1 else np.nan
             for name, matrix in distances.items():
-                row[f"silhouette{name}"] = domains._silhouette(matrix, labels[-1][1][left_out])
+                row[f"silhouette{name}"] = n_domains.silhouette(matrix, labels[-1][1][left_out])
             found.append(row)
     each = pd.DataFrame(found)
     silhouettes = each.pivot(index="subset", columns="number", values="silhouette")
-    choice = domains._largest_within_one_error(silhouettes[NUMBERS])
+    choice = n_domains.largest_within_one_error(silhouettes[NUMBERS])
     table = each.groupby("number").mean().reindex(numbers)
     # What one domain more gains, less what the next gains (Evanno, Regnaut and Goudet, 2005).
     table["bend"] = -table["likelihood"].diff().shift(-1) + table["likelihood"].diff()
@@ -86,7 +87,7 @@ def embedding_of(mosaic: Mosaic, graphs: dict, seed: int, path: Path | None) -> 
     else:
         mdata = fit_embed(graphs, seed=seed, T=mosaic.T)
         truth = spots.annotation({name: graph.obs for name, graph in graphs.items()}, mdata.obs_names, "domain")
-        kept = pd.DataFrame(mdata.obsm[spots.LATENT], index=mdata.obs_names).assign(truth=truth)
+        kept = pd.DataFrame(mdata.obsm[LATENT], index=mdata.obs_names).assign(truth=truth)
         if path is not None:
             kept.to_csv(path, sep="\t")
     return kept.drop(columns="truth").to_numpy(dtype=float), kept["truth"]

@@ -17,7 +17,7 @@ import yaml
 from sklearn.metrics import adjusted_rand_score
 
 from datasets import Mosaic, fit_embed, simulated
-from mosaic import spots
+from mosaic import embedding, spots
 from mosaic.analyse import domains, metrics
 from mosaic.prepare import qc
 
@@ -59,7 +59,7 @@ def measure(changed: dict[str, float], seed: int) -> dict[str, float]:
     mdata = fit_embed(graphs, seed=seed, **({"T": mosaic.T} | train))
     truth = spots.annotation({name: adata.obs for name, adata in graphs.items()}, mdata.obs_names, "domain")
     n_domains = changed.get("n_domains", mosaic.n_domains)
-    labels = domains.cluster_domains(mdata.obsm[spots.LATENT], "mixture", n_domains=n_domains, seed=seed).labels
+    labels = domains.cluster_domains(mdata.obsm[embedding.LATENT], "mixture", n_domains=n_domains, seed=seed).labels
     known = truth.notna().to_numpy()
     table = metrics.evaluate(mdata, labels, None).groupby("metric")["value"].mean()
     return {"ARI": adjusted_rand_score(truth[known], labels[known]), "iLISI": table["iLISI"]}

@@ -13,7 +13,7 @@ import library  # noqa: F401
 import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
-from mosaic import spots
+from mosaic import spots, store
 
 EDGES = (0, 0.5, 0.7, 0.9, 1)
 
@@ -46,7 +46,7 @@ def main(results: Path, out: Path, column: str = "domain") -> None:
     """Measure every seed of a run."""
     tables = []
     for path in sorted(results.glob("spamosaic/seed-*/confidence.tsv")):
-        table = spots.read_table(path)
+        table = store.read_table(path)
         truth = spots.truth(sorted((results / "reduced").glob("*.h5ad")), table.index, column)
         tables.append(reliability(table, truth).assign(seed=int(path.parent.name.removeprefix("seed-"))))
     found = pd.concat(tables)

@@ -9,14 +9,16 @@ with job(snakemake.log[0]):
 
     import pandas as pd
 
-    from mosaic import files, spots
-    from mosaic.analyse import domains, impute, metrics
+    from mosaic import files, matrices, spots, store
+    from mosaic.analyse import domains, impute, metrics, n_domains
+    from mosaic.embedding import LATENT
+    from mosaic.prepare import read
 
-    embedding = spots.read(snakemake.input.embedding)
+    embedding = store.read(snakemake.input.embedding)
     truth = spots.truth(snakemake.input.annotations, embedding.obs_names, "domain")
-    latent, seed = embedding.obsm[spots.LATENT], snakemake.params.seed
+    latent, seed = embedding.obsm[LATENT], snakemake.params.seed
     slices = embedding.obs["slice"].to_numpy(dtype=str)
-    numbers = {"given": snakemake.params.n_domains, "chosen": domains.choose_n_domains(latent, seed=seed)[0]}
+    numbers = {"given": snakemake.params.n_domains, "chosen": n_domains.choose_n_domains(latent, seed=seed)[0]}
     tables = []
     for method, (how, number) in product(("mixture", "kmeans"), numbers.items()):
         labels = domains.cluster_domains(latent, method, n_domains=number, seed=seed).labels
@@ -29,16 +31,16 @@ with job(snakemake.log[0]):
     chosen = {"metric": "number of domains", "scope": "all", "value": numbers["chosen"], "by": "chosen number"}
     tables.append(pd.DataFrame([chosen]))
 
-    counts = spots.read_slices(snakemake.input.counts)
+    counts = store.read_slices(snakemake.input.counts)
     imputers = {"matching": {}, "10 nearest": {"method": "nearest", "n_neighbors": 10}}
     for (name, modality), path in zip(snakemake.params.hidden, snakemake.input.hidden, strict=True):
-        measured = spots.read_slice(path, name, snakemake.params.kinds[modality])
+        measured = read.read_slice(path, name, snakemake.params.kinds[modality])
         for by, settings in imputers.items():
             imputed = impute.impute_modality(embedding, name, modality, counts, **settings)
             both = imputed.obs_names[imputed.obs_names.isin(measured.obs_names)]
             features = imputed.var_names[imputed.var_names.isin(measured.var_names)]
             pair = (imputed[both, features].layers["imputed"], measured[both, features].layers["counts"])
-            scores = metrics.imputation_scores(*map(impute.dense, pair))
+            scores = metrics.imputation_scores(*map(matrices.dense, pair))
             up = {key: "up" if key.startswith("pearson") else "down" for key in scores}
             rows = [(f"imputation {key}", f"{name}:{modality}", value, up[key], by) for key, value in scores.items()]
             tables.append(pd.DataFrame(rows, columns=["metric", "scope", "value", "direction", "by"]))

@@ -74,11 +74,14 @@ def run_ours(slices: dict, clock: Clock, n_epochs: int) -> None:
     import pandas as pd
     from scipy import sparse
 
-    from mosaic import spots
+    from mosaic import mnn
     from mosaic.analyse import domains, impute
-    from mosaic.integrate import batches, graph, training
+    from mosaic.embedding import LATENT, collect_embeddings
+    from mosaic.integrate import propagation, training
+    from mosaic.integrate.model import embed
+    from mosaic.spatial import spatial_neighbors
 
-    spatial = graph.spatial_neighbors
+    spatial = spatial_neighbors
     n_spots = len(slices["rna"][0][0])
     barcodes = np.arange(n_spots).astype(str)
     names = np.repeat(["s1", "s2"], n_spots)
@@ -90,7 +93,7 @@ def run_ours(slices: dict, clock: Clock, n_epochs: int) -> None:
     mutual = {}
     clock(
         "mutual neighbours",
-        lambda: mutual.update({m: graph.mutual_nearest_neighbors(p[0][0], p[1][0], 10) for m, p in slices.items()}),
+        lambda: mutual.update({m: mnn.mutual_nearest_neighbors(p[0][0], p[1][0], 10) for m, p in slices.items()}),
     )
     for modality, parts in slices.items():
         one, other = mutual[modality].T + np.array([[0], [n_spots]])
@@ -100,16 +103,16 @@ def run_ours(slices: dict, clock: Clock, n_epochs: int) -> None:
         features = np.vstack([part[0] for part in parts])
         graphs[modality] = ad.AnnData(features, obs=obs, obsm={"spatial": coordinates}, obsp=obsp)
     training.fit(graphs, seed=0, device="cpu", T=T, n_epochs=1)  # what torch loads at its first step
-    clock("merging", lambda: [batches.encoder_input(g, K=2, w_g=0.8, symmetric=True) for g in graphs.values()])
+    clock("merging", lambda: [propagation.encoder_input(g, K=2, w_g=0.8, symmetric=True) for g in graphs.values()])
     encoders, _ = clock(
         "training epoch", training.fit, graphs, seed=0, device="cpu", T=T, n_epochs=n_epochs, per=n_epochs
     )
-    embedding = clock("embedding", training.embed, graphs, encoders, {"K": 2, "w_g": 0.8, "symmetric": True})
-    clock("clustering", domains.cluster_domains, embedding.obsm[spots.LATENT], n_domains=N_DOMAINS)
+    embedding = clock("embedding", embed, graphs, encoders, {"K": 2, "w_g": 0.8, "symmetric": True})
+    clock("clustering", domains.cluster_domains, embedding.obsm[LATENT], n_domains=N_DOMAINS)
     counts = {"rna": graphs["rna"][:n_spots].copy(), "adt": graphs["adt"]}
-    whole = spots.collect_embeddings(
+    whole = collect_embeddings(
         counts,
-        {"rna": embedding["rna"].obsm[spots.LATENT][:n_spots], "adt": embedding["adt"].obsm[spots.LATENT]},
+        {"rna": embedding["rna"].obsm[LATENT][:n_spots], "adt": embedding["adt"].obsm[LATENT]},
     )
     clock("imputation", impute.impute_modality, whole, "s2", "rna", {key: [adata] for key, adata in counts.items()})
 
@@ -166,11 +169,8 @@ def child(implementation: str, n_spots: int, n_epochs: int) -> None:
     if implementation == "ours":
         sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
         # Imports count as base.
-        from mosaic.analyse import (
-            domains,  # noqa: F401
-            impute,  # noqa: F401
-        )
         from mosaic.integrate import training  # noqa: F401
+        from mosaic.integrate.model import embed  # noqa: F401
     else:
         import anndata  # noqa: F401
         import scanpy  # noqa: F401

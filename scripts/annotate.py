@@ -5,9 +5,9 @@ from mosaic.logs import job
 with job(snakemake.log[0]):
     import anndata as ad
 
-    from mosaic import spots
+    from mosaic import store
     from mosaic.prepare import inputs
 
     asked = snakemake.params
     table = inputs.annotate(asked.rows, asked.truth, asked.keep_obs)
-    spots.write(ad.AnnData(obs=table), snakemake.output[0])
+    store.write(ad.AnnData(obs=table), snakemake.output[0])

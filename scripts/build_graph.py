@@ -3,11 +3,11 @@
 from mosaic.logs import job
 
 with job(snakemake.log[0]):
-    from mosaic import spots
+    from mosaic import store
     from mosaic.integrate import graph
 
-    reduced = spots.read(snakemake.input.reduced)
+    reduced = store.read(snakemake.input.reduced)
     adata = graph.build_graph(
         reduced, reduced.obsm["X_corrected"], snakemake.params.linked, **snakemake.params.settings
     )
-    spots.write(adata, snakemake.output[0])
+    store.write(adata, snakemake.output[0])

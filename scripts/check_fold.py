@@ -5,15 +5,15 @@ from mosaic.logs import job
 with job(snakemake.log[0], threads=snakemake.params.threads):
     import torch
 
-    from mosaic import spots
+    from mosaic import store
     from mosaic.check import folds
 
     torch.set_num_threads(snakemake.params.threads)
     names, parts = snakemake.params.modalities, snakemake.wildcards
     fold = folds.try_fold(
-        dict(zip(names, map(spots.read, snakemake.input.reduced), strict=True)),
-        dict(zip(names, map(spots.read, snakemake.input.graphs), strict=True)),
-        spots.read_slices(snakemake.input.counts),
+        dict(zip(names, map(store.read, snakemake.input.reduced), strict=True)),
+        dict(zip(names, map(store.read, snakemake.input.graphs), strict=True)),
+        store.read_slices(snakemake.input.counts),
         (parts.slice, parts.modality, int(parts.part)),
         linked=snakemake.params.linked,
         n_stripes=snakemake.params.n_stripes,
@@ -22,5 +22,5 @@ with job(snakemake.log[0], threads=snakemake.params.threads):
         impute_settings=snakemake.params.impute,
         seed=snakemake.params.seed,
     )
-    spots.write(fold.scored, snakemake.output.scored)
-    spots.write(fold.embedding, snakemake.output.embedding)
+    store.write(fold.scored, snakemake.output.scored)
+    store.write(fold.embedding, snakemake.output.embedding)

@@ -3,10 +3,10 @@
 from mosaic.logs import job
 
 with job(snakemake.log[0]):
-    from mosaic import files, spots
+    from mosaic import files, store
     from mosaic.check import folds
 
-    summary = folds.summarise([spots.read(path) for path in snakemake.input.folds])
+    summary = folds.summarise([store.read(path) for path in snakemake.input.folds])
     files.write_table(summary.features, snakemake.output.features, index_label="feature", float_format="%.6g")
     for name in ("coverage", "folds", "foscttm"):
         table = getattr(summary, name)

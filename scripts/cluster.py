@@ -3,14 +3,15 @@
 from mosaic.logs import job
 
 with job(snakemake.log[0]):
-    from mosaic import files, spots
-    from mosaic.analyse import domains
+    from mosaic import files, store
+    from mosaic.analyse import domains, n_domains
+    from mosaic.embedding import LATENT
 
-    embedding = spots.read(snakemake.input.embedding)
-    latent, settings = embedding.obsm[spots.LATENT], dict(snakemake.params.settings)
+    embedding = store.read(snakemake.input.embedding)
+    latent, settings = embedding.obsm[LATENT], dict(snakemake.params.settings)
     n_domains_range = settings.pop("n_domains_range")
     if settings["n_domains"] == "auto":
-        settings["n_domains"], curve = domains.choose_n_domains(latent, n_domains_range, seed=snakemake.params.seed)
+        settings["n_domains"], curve = n_domains.choose_n_domains(latent, n_domains_range, seed=snakemake.params.seed)
         files.write_table(curve, snakemake.output.curve, index=False, float_format="%.6g")
     found = domains.cluster_domains(latent, seed=snakemake.params.seed, **settings)
     table = embedding.obs[["slice"]].assign(domain=found.labels)

@@ -3,12 +3,12 @@
 from mosaic.logs import job
 
 with job(snakemake.log[0]):
-    from mosaic import files, spots
+    from mosaic import files, store
     from mosaic.check import confidence
 
-    domains = spots.read_table(snakemake.input.domains)
-    modalities = spots.read(snakemake.input.embedding).obs["modalities"]
-    folds = map(spots.read, snakemake.input.folds)
+    domains = store.read_table(snakemake.input.domains)
+    modalities = store.read(snakemake.input.embedding).obs["modalities"]
+    folds = map(store.read, snakemake.input.folds)
     calls = confidence.together(confidence.hidden_calls(domains, modalities, fold) for fold in folds)
     table = confidence.calibrate(domains, modalities, calls)
     table.insert(1, "modalities", modalities.loc[table.index])

@@ -3,12 +3,12 @@
 from mosaic.logs import job
 
 with job(snakemake.log[0]):
-    from mosaic import files, spots
+    from mosaic import files, store
     from mosaic.analyse import consensus
 
-    tables = [spots.read_table(path) for path in snakemake.input.domains]
+    tables = [store.read_table(path) for path in snakemake.input.domains]
     first = tables[0].index
-    tables = [spots.read_table(path, first) for path in snakemake.input.domains]
+    tables = [store.read_table(path, first) for path in snakemake.input.domains]
     found = consensus.consensus(dict(zip(snakemake.params.seeds, tables, strict=True)))
     files.write_table(found.spots, snakemake.output.spots, index_label="spot", float_format="%.6g")
     files.write_table(found.agreement, snakemake.output.agreement, index=False, float_format="%.6g")

@@ -5,9 +5,9 @@ from mosaic.logs import job
 with job(snakemake.log[0]):
     from pathlib import Path
 
-    from mosaic import spots
-    from mosaic.integrate import training
+    from mosaic import store
+    from mosaic.integrate import model
 
-    graphs = {Path(path).stem: spots.read(path) for path in snakemake.input.graphs}
-    encoders, settings = training.load_model(snakemake.input.model, graphs)
-    spots.write(training.embed(graphs, encoders, settings), snakemake.output[0])
+    graphs = {Path(path).stem: store.read(path) for path in snakemake.input.graphs}
+    encoders, settings = model.load_model(snakemake.input.model, graphs)
+    store.write(model.embed(graphs, encoders, settings), snakemake.output[0])

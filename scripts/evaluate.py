@@ -3,11 +3,11 @@
 from mosaic.logs import job
 
 with job(snakemake.log[0]):
-    from mosaic import files, spots
+    from mosaic import files, spots, store
     from mosaic.analyse import metrics
 
-    embedding = spots.read(snakemake.input.embedding)
-    domains = spots.read_table(snakemake.input.domains, embedding.obs_names)["domain"]
+    embedding = store.read(snakemake.input.embedding)
+    domains = store.read_table(snakemake.input.domains, embedding.obs_names)["domain"]
     truth = spots.truth(snakemake.input.annotations, embedding.obs_names, snakemake.params.truth)
     table = metrics.evaluate(embedding, domains.to_numpy(), truth, seed=snakemake.params.seed)
     files.write_table(table, snakemake.output[0], index=False, na_rep="NA", float_format="%.6g")

@@ -5,28 +5,28 @@ from mosaic.logs import job
 with job(snakemake.log[0]):
     from pathlib import Path
 
-    from mosaic import spots
+    from mosaic import store
     from mosaic.analyse import export
 
     config = snakemake.params.config
-    counts = spots.read_slices(snakemake.input.qc)
-    reduced = {name: spots.read(path) for name, path in zip(counts, snakemake.input.reduced, strict=True)}
+    counts = store.read_slices(snakemake.input.qc)
+    reduced = {name: store.read(path) for name, path in zip(counts, snakemake.input.reduced, strict=True)}
     runs = []
     for folder in dict.fromkeys(Path(path).parent for path in snakemake.input.runs):
         imputed = [path for path in snakemake.input.imputed if Path(path).parent.parent == folder]
-        embedding = spots.read(folder / "embedding.h5mu")
+        embedding = store.read(folder / "embedding.h5mu")
         runs.append(
             export.Run(
                 method=folder.parent.name,
                 seed=int(folder.name.removeprefix("seed-")),
                 embedding=embedding,
-                domains=spots.read_table(folder / "domains.tsv", embedding.obs_names)["domain"],
-                umap=spots.read_table(folder / "umap.tsv", embedding.obs_names),
-                imputed=spots.read_slices(imputed),
+                domains=store.read_table(folder / "domains.tsv", embedding.obs_names)["domain"],
+                umap=store.read_table(folder / "umap.tsv", embedding.obs_names),
+                imputed=store.read_slices(imputed),
             )
         )
-    consensus = {Path(path).parent.name: spots.read_table(path) for path in snakemake.input.consensus}
+    consensus = {Path(path).parent.name: store.read_table(path) for path in snakemake.input.consensus}
     named = snakemake.input.annotations
-    annotations = spots.read(named).obs if named else None
+    annotations = store.read(named).obs if named else None
     columns = snakemake.params.columns
-    spots.write(export.assemble(counts, reduced, runs, consensus, config, annotations, columns), snakemake.output[0])
+    store.write(export.assemble(counts, reduced, runs, consensus, config, annotations, columns), snakemake.output[0])

@@ -3,8 +3,8 @@
 from mosaic.logs import job
 
 with job(snakemake.log[0]):
-    from mosaic import spots
+    from mosaic import store
     from mosaic.prepare import normalize
 
-    adata = normalize.normalize_slice(spots.read(snakemake.input.h5ad), snakemake.params.normalization)
-    spots.write(adata, snakemake.output[0])
+    adata = normalize.normalize_slice(store.read(snakemake.input.h5ad), snakemake.params.normalization)
+    store.write(adata, snakemake.output[0])

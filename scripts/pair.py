@@ -6,13 +6,15 @@ with job(snakemake.log[0]):
     import json
     from pathlib import Path
 
-    from mosaic import files, spots
+    from mosaic import files, store
     from mosaic.prepare import pairing
 
-    slices = {tuple(Path(path).name.split(".")[:2]): spots.read(path, layers=False) for path in snakemake.input.slices}
+    slices = {tuple(Path(path).name.split(".")[:2]): store.read(path, layers=False) for path in snakemake.input.slices}
     found = pairing.compare(slices)
     pairing.tell(found)
     told = {"spots": found.spots.to_dict("records"), "features": found.features.to_dict("records")}
+    # The report marks where less is shared.
+    told["few_below"] = pairing.WARN_BELOW
     told["warnings"] = [str(warning) for warning in found.warnings]
     with files.whole_file(snakemake.output[0]) as unfinished:
         unfinished.write_text(json.dumps(told, indent=1), encoding="utf-8")

@@ -3,11 +3,11 @@
 from mosaic.logs import job
 
 with job(snakemake.log[0]):
-    from mosaic import spots
+    from mosaic import spots, store
     from mosaic.figures import charts, style
 
-    domains = spots.read_table(snakemake.input.domains)["domain"]
+    domains = store.read_table(snakemake.input.domains)["domain"]
     truth = spots.truth(snakemake.input.annotations, domains.index, snakemake.params.truth)
-    composition = spots.read_table(snakemake.input.composition, index="domain")
+    composition = store.read_table(snakemake.input.composition, index="domain")
     figure = charts.domain_composition(composition, style.domain_colours(domains, truth))
     style.save(figure, snakemake.output.svg, snakemake.output.png)

@@ -5,11 +5,11 @@ from mosaic.logs import job
 with job(snakemake.log[0]):
     import pandas as pd
 
-    from mosaic import spots
+    from mosaic import store
     from mosaic.figures import maps, style
 
-    embedding = spots.read(snakemake.input.embedding)
-    table = spots.read_table(snakemake.input.spots, embedding.obs_names)
+    embedding = store.read(snakemake.input.embedding)
+    table = store.read_table(snakemake.input.spots, embedding.obs_names)
     members = {name: (table["slice"] == name).to_numpy() for name in snakemake.params.slices}
     agreement = pd.read_csv(snakemake.input.agreement, sep="\t")
     label = "confidence, mean over the seeds" if len(agreement) else "confidence"

@@ -3,11 +3,11 @@
 from mosaic.logs import job
 
 with job(snakemake.log[0]):
-    from mosaic import spots
+    from mosaic import store
     from mosaic.analyse import umap
     from mosaic.figures import maps, style
 
-    reduced = spots.read(snakemake.input.reduced)
+    reduced = store.read(snakemake.input.reduced)
     before = umap.umap_layout(reduced.obsm["X_reduced"])
     correction = reduced.uns["batch_correction"]
     after = None if correction["method"] == "none" else umap.umap_layout(reduced.obsm["X_corrected"])

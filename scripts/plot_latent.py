@@ -3,14 +3,14 @@
 from mosaic.logs import job
 
 with job(snakemake.log[0]):
-    from mosaic import spots
+    from mosaic import spots, store
     from mosaic.figures import maps, style
 
-    embedding = spots.read(snakemake.input.embedding)
-    domains = spots.read_table(snakemake.input.domains, embedding.obs_names)["domain"]
+    embedding = store.read(snakemake.input.embedding)
+    domains = store.read_table(snakemake.input.domains, embedding.obs_names)["domain"]
     truth = spots.truth(snakemake.input.annotations, embedding.obs_names, snakemake.params.truth)
     figure = maps.latent_umap(
-        spots.read_table(snakemake.input.umap, embedding.obs_names).to_numpy(),
+        store.read_table(snakemake.input.umap, embedding.obs_names).to_numpy(),
         embedding.obs["slice"],
         embedding.obs["modalities"],
         domains,

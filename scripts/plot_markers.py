@@ -3,12 +3,12 @@
 from mosaic.logs import job
 
 with job(snakemake.log[0]):
-    from mosaic import spots
+    from mosaic import spots, store
     from mosaic.figures import charts, style
 
-    domains = spots.read_table(snakemake.input.domains)["domain"]
+    domains = store.read_table(snakemake.input.domains)["domain"]
     truth = spots.truth(snakemake.input.annotations, domains.index, snakemake.params.truth)
     # A feature may be called NA.
-    profile = spots.read_table(snakemake.input.profile, index="feature").reset_index()
+    profile = store.read_table(snakemake.input.profile, index="feature").reset_index()
     figure = charts.marker_dots(profile, style.domain_colours(domains, truth))
     style.save(figure, snakemake.output.svg, snakemake.output.png)

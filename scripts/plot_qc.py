@@ -8,13 +8,13 @@ with job(snakemake.log[0]):
 
     import pandas as pd
 
-    from mosaic import spots
+    from mosaic import store
     from mosaic.figures import charts, style
 
     tables, thresholds = [], {}
     for spots_path, summary_path in zip(snakemake.input.spots, snakemake.input.summaries, strict=True):
         slice_name = Path(spots_path).name.split(".")[0]
-        tables.append(spots.read_table(spots_path).assign(slice=slice_name))
+        tables.append(store.read_table(spots_path).assign(slice=slice_name))
         bounds = json.loads(Path(summary_path).read_text())["thresholds"]
         thresholds[slice_name] = {
             metric: (None, bound) if metric == "mito_percent" else (bound, None) for metric, bound in bounds.items()

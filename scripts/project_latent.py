@@ -5,10 +5,11 @@ from mosaic.logs import job
 with job(snakemake.log[0]):
     import pandas as pd
 
-    from mosaic import files, spots
+    from mosaic import files, store
     from mosaic.analyse import umap
+    from mosaic.embedding import LATENT
 
-    embedding = spots.read(snakemake.input.embedding)
-    coordinates = umap.umap_layout(embedding.obsm[spots.LATENT], seed=snakemake.params.seed)
+    embedding = store.read(snakemake.input.embedding)
+    coordinates = umap.umap_layout(embedding.obsm[LATENT], seed=snakemake.params.seed)
     table = pd.DataFrame(coordinates, index=embedding.obs_names, columns=["UMAP1", "UMAP2"])
     files.write_table(table, snakemake.output[0], index_label="spot")

@@ -5,12 +5,12 @@ from mosaic.logs import job
 with job(snakemake.log[0]):
     import json
 
-    from mosaic import files, spots
-    from mosaic.prepare import qc
+    from mosaic import files, store
+    from mosaic.prepare import qc, read
 
-    adata = spots.read_slice(snakemake.input.h5ad, snakemake.wildcards.slice, snakemake.params.kind)
+    adata = read.read_slice(snakemake.input.h5ad, snakemake.wildcards.slice, snakemake.params.kind)
     passed, metrics, summary = qc.filter_slice(adata, **snakemake.params.thresholds)
     files.write_table(metrics, snakemake.output.spots, index_label="spot")
     with files.whole_file(snakemake.output.summary) as unfinished:
         unfinished.write_text(json.dumps(summary, indent=1))
-    spots.write(passed, snakemake.output.h5ad)
+    store.write(passed, snakemake.output.h5ad)

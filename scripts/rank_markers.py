@@ -3,12 +3,12 @@
 from mosaic.logs import job
 
 with job(snakemake.log[0]):
-    from mosaic import files, spots
+    from mosaic import files, store
     from mosaic.analyse import markers
     from mosaic.prepare import normalize
 
-    domains = spots.read_table(snakemake.input.domains)["domain"]
-    slices = (spots.read(path) for path in snakemake.input.slices)
+    domains = store.read_table(snakemake.input.domains)["domain"]
+    slices = (store.read(path) for path in snakemake.input.slices)
     found = markers.rank_markers([normalize.normalize_slice(own, snakemake.params.scale) for own in slices], domains)
     files.write_table(found.table, snakemake.output.table, index=False, float_format="%.6g")
     files.write_table(found.profile, snakemake.output.profile, index=False, float_format="%.6g")

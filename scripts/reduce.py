@@ -5,14 +5,14 @@ from mosaic.logs import job
 with job(snakemake.log[0]):
     import json
 
-    from mosaic import spots
+    from mosaic import store
     from mosaic.files import whole_file
     from mosaic.prepare import reduce
 
     settings = snakemake.params.settings
-    slices = (spots.read(path, layers=reduce.needs_counts(**settings)) for path in snakemake.input.slices)
+    slices = (store.read(path, layers=reduce.needs_counts(**settings)) for path in snakemake.input.slices)
     adata = reduce.reduce_modality(slices, snakemake.wildcards.modality, **settings)
-    spots.write(adata, snakemake.output.h5ad)
+    store.write(adata, snakemake.output.h5ad)
     with whole_file(snakemake.output.correction) as unfinished:
         # Of one slice there is no iLISI, and JSON knows no NaN.
         record = {key: None if value != value else value for key, value in adata.uns["batch_correction"].items()}

@@ -5,14 +5,14 @@ from mosaic.logs import job
 with job(snakemake.log[0]):
     import pandas as pd
 
-    from mosaic import files, spots
+    from mosaic import files, store
     from mosaic.check import verdict
 
     found = [
         [pd.read_csv(path, sep="\t") for path in snakemake.input[name]] for name in ("features", "foscttm", "folds")
     ]
     metrics = pd.read_csv(snakemake.input.metrics, sep="\t")
-    domains = spots.read_table(snakemake.input.domains)
+    domains = store.read_table(snakemake.input.domains)
     calls = pd.read_csv(snakemake.input.calls, sep="\t", keep_default_na=False)
     checks = verdict.verdicts(metrics, domains, *found, calls=calls)
     files.write_table(checks, snakemake.output.checks, index=False, na_rep="NA", float_format="%.6g")

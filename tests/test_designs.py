@@ -7,9 +7,10 @@ from chain import graphs_of, truth_of
 from sklearn.metrics import adjusted_rand_score
 
 from datasets import fit_embed
-from mosaic import spots
+from mosaic import embedding, matrices, store
 from mosaic.analyse import domains, export, impute, metrics, umap
-from mosaic.config import settings
+from mosaic.config.design import Row, Sheet
+from mosaic.prepare import read
 from mosaic.simulate.counts import simulate_mosaic
 
 KINDS = {"rna": "rna", "adt": "protein", "atac": "epigenome"}
@@ -37,7 +38,7 @@ def made(tmp_path_factory):
         for (slice_name, name), adata in simulate_mosaic(design, seed=1).items():
             files[name][slice_name] = folder / f"{slice_name}.{name}.h5ad"
             adata.write_h5ad(files[name][slice_name])
-        sheet = settings.Sheet(settings.Row(s, m, str(files[m][s])) for s, own in slices.items() for m in own)
+        sheet = Sheet(Row(s, m, str(files[m][s])) for s, own in slices.items() for m in own)
         graphs = graphs_of(files, KINDS, n_comps=15)
         mdata = fit_embed(graphs, T=0.1, n_epochs=60)
         return sheet, files, graphs, mdata
@@ -57,7 +58,7 @@ def made(tmp_path_factory):
 def test_design_end_to_end(made, tmp_path, slices):
     sheet, files, graphs, mdata = made(slices)
     truth = truth_of(graphs, mdata)
-    labels = domains.cluster_domains(mdata.obsm[spots.LATENT], n_domains=3, seed=0).labels
+    labels = domains.cluster_domains(mdata.obsm[embedding.LATENT], n_domains=3, seed=0).labels
     assert adjusted_rand_score(truth, labels) > 0.6
     table = metrics.evaluate(mdata, labels, truth).set_index(["metric", "scope"])["value"]
     assert np.isnan(table["iLISI", "all"]) == (len(slices) == 1)
@@ -66,12 +67,12 @@ def test_design_end_to_end(made, tmp_path, slices):
     assert pairs == (expected or {"all"})
 
     counts = {
-        name: [spots.read_slice(path, key, KINDS[name]) for key, path in own.items()] for name, own in files.items()
+        name: [read.read_slice(path, key, KINDS[name]) for key, path in own.items()] for name, own in files.items()
     }
     imputed = {name: [] for name in files}
     for slice_name, name in sheet.missing:
         done = impute.impute_modality(mdata, slice_name, name, counts)
-        assert np.isfinite(impute.dense(done.layers["imputed"])).all()
+        assert np.isfinite(matrices.dense(done.layers["imputed"])).all()
         imputed[name].append(done)
     result = export.assemble(
         counts,
@@ -82,7 +83,7 @@ def test_design_end_to_end(made, tmp_path, slices):
                 seed=1234,
                 embedding=mdata,
                 domains=pd.Series(labels, index=mdata.obs_names),
-                umap=pd.DataFrame(mdata.obsm[spots.LATENT][:, :2], index=mdata.obs_names),
+                umap=pd.DataFrame(mdata.obsm[embedding.LATENT][:, :2], index=mdata.obs_names),
                 imputed=imputed,
             )
         ],
@@ -91,8 +92,8 @@ def test_design_end_to_end(made, tmp_path, slices):
         pd.DataFrame({"domain": truth}),
         {"donor": {"s1": "007"}, "age": {}},
     )
-    spots.write(result, tmp_path / "result.h5mu")
-    result = spots.read(tmp_path / "result.h5mu")
+    store.write(result, tmp_path / "result.h5mu")
+    result = store.read(tmp_path / "result.h5mu")
     first = result.obs["slice"] == "s1"
     assert (result.obs["donor"][first] == "007").all()
     assert result.obs["donor"][~first].isna().all()

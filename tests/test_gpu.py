@@ -7,9 +7,9 @@ from chain import THREE_SLICES, small_graph, truth_of
 from sklearn.metrics import adjusted_rand_score
 
 from datasets import simulated
-from mosaic import spots
+from mosaic import embedding
 from mosaic.analyse import domains
-from mosaic.integrate import losses, training
+from mosaic.integrate import checkpoint, losses, model, training
 
 pytestmark = [
     pytest.mark.gpu,
@@ -38,7 +38,7 @@ def test_embeddings_after_one_epoch(batched):
     found = []
     for device in ("cpu", "cuda"):
         encoders, _ = training.fit(graphs, seed=0, device=device, n_epochs=1, T=0.1, dropout=0, **batched)
-        found.append(training.embed(graphs, encoders, PROPAGATION).obsm[spots.LATENT])
+        found.append(model.embed(graphs, encoders, PROPAGATION).obsm[embedding.LATENT])
     np.testing.assert_allclose(*found, atol=1e-3)
 
 
@@ -48,8 +48,8 @@ def test_quality_after_a_hundred_epochs():
     scores = []
     for device in ("cpu", "cuda"):
         encoders, _ = training.fit(graphs, seed=0, device=device, T=0.1)
-        mdata = training.embed(graphs, encoders, PROPAGATION)
-        labels = domains.cluster_domains(mdata.obsm[spots.LATENT], n_domains=3).labels
+        mdata = model.embed(graphs, encoders, PROPAGATION)
+        labels = domains.cluster_domains(mdata.obsm[embedding.LATENT], n_domains=3).labels
         scores.append(adjusted_rand_score(truth_of(graphs, mdata), labels))
     assert scores[1] == pytest.approx(scores[0], abs=0.05)
 
@@ -59,12 +59,12 @@ def test_a_stopped_training_ends_with_the_same_weights(tmp_path, monkeypatch):
     settings = {"seed": 0, "device": "cuda", "T": 0.1, "n_epochs": 8}
     file = tmp_path / "checkpoint.safetensors"
 
-    def stopped(state, history, write=training._State.write):
+    def stopped(state, history, write=checkpoint.State.write):
         write(state, history)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(training._State, "write", stopped)
+        patched.setattr(checkpoint.State, "write", stopped)
         with pytest.raises(KeyboardInterrupt):
             training.fit(graphs, checkpoint=file, checkpoint_every=4, **settings)
     resumed, _ = training.fit(graphs, checkpoint=file, **settings)

@@ -17,13 +17,15 @@ from running import REPOSITORY
 from scipy import sparse
 from scipy.optimize import nnls
 from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import normalize
 
 from datasets import simulation
-from mosaic import mixing, spots
+from mosaic import embedding, matrices, mixing, mnn, spots
 from mosaic.analyse import impute
-from mosaic.config.settings import PUBLISHED_HARMONY
-from mosaic.integrate import batches, graph, losses, training
+from mosaic.config.defaults import PUBLISHED_HARMONY
+from mosaic.integrate import batches, losses, model, propagation, training
 from mosaic.prepare import batch_correction
+from mosaic.spatial import spatial_neighbors
 
 SLICES = {"rna": ["s1", "s2"], "adt": ["s1", "s3"]}
 MISSING = {"rna": "s3", "adt": "s2"}
@@ -181,27 +183,27 @@ def _two_threads():
 
 def test_operator_and_hops(recorded):
     for k, adata in recorded.graphs.items():
-        operator = graph.propagation_operator(
+        operator = propagation.propagation_operator(
             adata.obsp["spatial_connectivities"], adata.obsp["mutual_nearest_neighbors"], w_g=0.8, symmetric=False
         )
         assert abs(operator - recorded.operator[k]).max() < 1e-5
-        H = batches.encoder_input(adata, **PROPAGATION)
+        H = propagation.encoder_input(adata, **PROPAGATION)
         np.testing.assert_allclose(H[:: recorded.every], recorded.hops[k], atol=1e-5)
 
 
 def test_a_seed_gives_the_published_initial_weights(recorded):
-    for k, encoder in training.new_encoders(recorded.graphs, seed=1234).items():
+    for k, encoder in model.new_encoders(recorded.graphs, seed=1234).items():
         for name, tensor in encoder.state_dict().items():
             np.testing.assert_array_equal(tensor, recorded.weights["initial"][f"{k}|{name}"], err_msg=name)
 
 
 @pytest.mark.parametrize("state", ["initial", "trained"])
 def test_embeddings_and_reconstructions(recorded, state):
-    for k, encoder in training.new_encoders(recorded.graphs, seed=0).items():
+    for k, encoder in model.new_encoders(recorded.graphs, seed=0).items():
         encoder.load_state_dict(
             {name: torch.as_tensor(recorded.weights[state][f"{k}|{name}"]) for name in encoder.state_dict()}
         )
-        H = torch.as_tensor(batches.encoder_input(recorded.graphs[k], **PROPAGATION))
+        H = torch.as_tensor(propagation.encoder_input(recorded.graphs[k], **PROPAGATION))
         with torch.inference_mode():
             found = [part[:: recorded.every].numpy() for part in encoder.eval()(H)]
         for ours, published in zip(found, recorded.outputs[state][k], strict=True):
@@ -209,7 +211,7 @@ def test_embeddings_and_reconstructions(recorded, state):
 
 
 def test_losses_and_gradients_of_the_first_step(recorded):
-    encoders = training.new_encoders(recorded.graphs, seed=1234, dropout=0)
+    encoders = model.new_encoders(recorded.graphs, seed=1234, dropout=0)
     (batch,) = batches.Batches(recorded.graphs, **PROPAGATION, reconstruct="queries")
     contrastive, reconstruction = training.losses_of(batch, encoders, T=0.1)
     (contrastive + reconstruction).backward()
@@ -242,10 +244,10 @@ def test_a_hundred_epochs_without_dropout(recorded):
 
 
 def _in_double_precision(recorded) -> np.ndarray:
-    encoders = {k: net.double() for k, net in training.new_encoders(recorded.graphs, seed=1234, dropout=0).items()}
+    encoders = {k: net.double() for k, net in model.new_encoders(recorded.graphs, seed=1234, dropout=0).items()}
     H, X = {}, {}
     for k, adata in recorded.graphs.items():
-        H[k] = torch.as_tensor(batches.encoder_input(adata, **PROPAGATION)).double()
+        H[k] = torch.as_tensor(propagation.encoder_input(adata, **PROPAGATION)).double()
         X[k] = torch.as_tensor(adata.X).double()
     n_spots = len(X["rna"]) // 2
     own = torch.eye(2 * n_spots, dtype=torch.bool)
@@ -270,7 +272,7 @@ def test_spatial_edges_up_to_ties(recorded):
         for name in adata.obs["slice"].unique():
             own = adata[adata.obs["slice"] == name]
             places = own.obsm["spatial"]
-            ours = graph.spatial_neighbors(places, 10)
+            ours = spatial_neighbors(places, 10)
             published = own.obsp["spatial_connectivities"]
             lengths = [
                 np.sort(np.linalg.norm(places[edges.row] - places[edges.col], axis=1).reshape(len(places), 10), axis=1)
@@ -286,12 +288,12 @@ def test_spatial_edges_up_to_ties(recorded):
 def test_mutual_neighbours_contain_what_the_published_search_found_right(recorded):
     for adata in recorded.graphs.values():
         n_spots = adata.n_obs // 2
-        first, second = (graph.normalize(part) for part in (adata.X[:n_spots], adata.X[n_spots:]))
+        first, second = (normalize(part) for part in (adata.X[:n_spots], adata.X[n_spots:]))
         distance = np.abs(first[:, None, :] - second[None]).sum(axis=2)
         forth = distance <= np.sort(distance, axis=1)[:, [9]]
         exact = forth & (distance <= np.sort(distance, axis=0)[[9]])
         ours = np.zeros_like(exact)
-        ours[tuple(graph.mutual_nearest_neighbors(adata.X[:n_spots], adata.X[n_spots:], 10).T)] = True
+        ours[tuple(mnn.mutual_nearest_neighbors(adata.X[:n_spots], adata.X[n_spots:], 10).T)] = True
         assert (ours != exact).sum() <= 2  # distances that are equal but for rounding
         published = adata.obsp["mutual_nearest_neighbors"][:n_spots, n_spots:].toarray() > 0
         right = published & exact
@@ -303,20 +305,22 @@ def test_mutual_neighbours_contain_what_the_published_search_found_right(recorde
 
 def test_imputed_counts_up_to_the_published_search(recorded):
     """A recorded row is the mean of ten donors; which ones can be told from it, and so the search's errors counted."""
-    obsm = {k: {spots.LATENT: recorded.embeddings[k], "spatial": recorded.graphs[k].obsm["spatial"]} for k in SLICES}
+    obsm = {
+        k: {embedding.LATENT: recorded.embeddings[k], "spatial": recorded.graphs[k].obsm["spatial"]} for k in SLICES
+    }
     mdata = md.MuData({k: ad.AnnData(obs=recorded.graphs[k].obs, obsm=obsm[k]) for k in SLICES})
     mdata.obs = spots.union({k: adata.obs for k, adata in recorded.graphs.items()}).loc[mdata.obs_names]
     mdata.obsm["spatial"] = np.zeros((mdata.n_obs, 2))
     for k, name in MISSING.items():
         done = impute.impute_modality(mdata, name, k, recorded.counts, method="nearest", n_neighbors=10)
-        ours, published = impute.dense(done.layers["imputed"]), recorded.imputed[k]
+        ours, published = matrices.dense(done.layers["imputed"]), recorded.imputed[k]
         donors = np.vstack([adata.layers["counts"].toarray() for adata in recorded.counts[k]])
         source = next(other for other in SLICES if other != k)
         queries = recorded.embeddings[source][len(published) :]
         sample = np.arange(0, len(published), max(1, len(published) // 150))
         found = []
         for row in sample:
-            distance = np.abs(graph.normalize(queries[[row]]) - graph.normalize(recorded.embeddings[k])).sum(axis=1)
+            distance = np.abs(normalize(queries[[row]]) - normalize(recorded.embeddings[k])).sum(axis=1)
             near = np.argsort(distance, kind="stable")[:80]
             weights, rest = nnls(donors[near].T, 10 * published[row], maxiter=1000)
             if rest < 1e-3 and (np.abs(weights - weights.round()) < 1e-3).all() and weights.round().sum() == 10:

@@ -9,13 +9,14 @@ from scipy.stats import pearsonr
 from sklearn.metrics import roc_auc_score
 
 from datasets import Mosaic, changed, simulated
-from mosaic import spots
-from mosaic.analyse import impute, metrics
+from mosaic import embedding, matrices, spots, store
+from mosaic.analyse import impute, intervals, metrics
 from mosaic.analyse.domains import cluster_domains
+from mosaic.analyse.imputed import write_imputed
 from mosaic.check import confidence, folds, verdict
-from mosaic.config import settings
+from mosaic.config import design
 from mosaic.errors import InputError
-from mosaic.integrate import training
+from mosaic.integrate import model, training
 
 # Deep counts of three domains: as easy as it gets.
 EASY = {
@@ -66,7 +67,7 @@ def easy():
 
 
 def sheet(**slices):
-    return settings.Sheet(settings.Row(name, m, "") for name, own in slices.items() for m in own.split())
+    return design.Sheet(design.Row(name, m, "") for name, own in slices.items() for m in own.split())
 
 
 def test_what_is_hidden():
@@ -203,7 +204,7 @@ def test_noise_in_place_of_a_modality_is_told():
 def mixing(made: Mosaic, **changed: object) -> str:
     graphs = made.graphs(made.reduced(**changed))
     encoders = training.fit(graphs, seed=0, **TRAIN)[0]
-    mdata = training.embed(graphs, encoders, TRAIN)
+    mdata = model.embed(graphs, encoders, TRAIN)
     domains = mdata.obs[["slice"]].assign(domain=0)
     table = metrics.evaluate(mdata, domains["domain"].to_numpy(), None)
     return verdict.verdicts(table, domains, [], [])["status"][0]
@@ -239,9 +240,9 @@ def test_a_fold_that_cannot_be_made_is_left_out_and_said(easy, tmp_path):
     whole = folds.try_fold(reduced, graphs, counts, ("s1", "adt", 1), linked=[("s1", "s3")], **FOLD | {"n_stripes": 1})
     stripe = folds.try_fold(reduced, graphs, counts, ("s1", "adt", 1), linked=[("s1", "s3")], **FOLD)
     for name, adata in {"whole": whole.scored, "stripe": stripe.scored, "empty": whole.embedding}.items():
-        spots.write(adata, tmp_path / f"{name}.h5ad")
-    whole, stripe = (spots.read(tmp_path / f"{name}.h5ad") for name in ("whole", "stripe"))
-    assert spots.read(tmp_path / "empty.h5ad").n_obs == 0
+        store.write(adata, tmp_path / f"{name}.h5ad")
+    whole, stripe = (store.read(tmp_path / f"{name}.h5ad") for name in ("whole", "stripe"))
+    assert store.read(tmp_path / "empty.h5ad").n_obs == 0
 
     both = folds.summarise([whole, stripe])
     pd.testing.assert_frame_equal(both.features, folds.summarise([stripe]).features)
@@ -288,8 +289,8 @@ def test_confidence_knows_the_domain_that_a_modality_cannot_see():
     counts = {m: [made.slices[name, m] for name in made.sheet.slices_of(m)] for m in made.sheet.modalities}
     longer = TRAIN | {"n_epochs": 100}
     encoders = training.fit(graphs, seed=0, **longer)[0]
-    mdata = training.embed(graphs, encoders, longer)
-    found = cluster_domains(mdata.obsm[spots.LATENT], n_domains=3, seed=0)
+    mdata = model.embed(graphs, encoders, longer)
+    found = cluster_domains(mdata.obsm[embedding.LATENT], n_domains=3, seed=0)
     domains = mdata.obs[["slice"]].assign(domain=found.labels, probability=found.probability)
     proteins = [fold for fold in made.sheet.folds(3) if fold[1] == "adt"]
     own = FOLD | {"train_settings": longer}
@@ -322,19 +323,19 @@ def test_confidence_knows_the_domain_that_a_modality_cannot_see():
 def test_intervals_from_the_errors_of_hidden_spots(easy, tmp_path):
     made, summaries, graphs = easy
     encoders = training.fit(graphs, seed=0, **TRAIN)[0]
-    mdata = training.embed(graphs, encoders, TRAIN)
+    mdata = model.embed(graphs, encoders, TRAIN)
     counts = {m: [made.slices[name, m] for name in made.sheet.slices_of(m)] for m in made.sheet.modalities}
     imputation = impute.prepare(mdata, "s2", "adt", counts, n_neighbors=10)
-    impute.write_imputed(imputation, tmp_path / "without.h5ad")
+    write_imputed(imputation, tmp_path / "without.h5ad")
     with pytest.raises(InputError, match="no errors of hidden spots"):
-        impute.interval(spots.read(tmp_path / "without.h5ad"))
-    impute.write_imputed(imputation, tmp_path / "made.h5ad", summaries["adt"].features)
-    done = spots.read(tmp_path / "made.h5ad")
-    low, high = impute.interval(done)
-    mean = impute.dense(done.layers["imputed"])
+        intervals.interval(store.read(tmp_path / "without.h5ad"))
+    write_imputed(imputation, tmp_path / "made.h5ad", summaries["adt"].features)
+    done = store.read(tmp_path / "made.h5ad")
+    low, high = intervals.interval(done)
+    mean = matrices.dense(done.layers["imputed"])
     assert (low >= 0).all()
     assert (low <= high).all()
     assert ((low <= mean) & (mean <= high)).mean() > 0.95
-    np.testing.assert_array_equal(impute.interval(done, done.var_names[3:5])[1], high[:, 3:5])
+    np.testing.assert_array_equal(intervals.interval(done, done.var_names[3:5])[1], high[:, 3:5])
     assert done.var["better_than_mean"].dtype == bool
     assert isinstance(done, ad.AnnData)

@@ -13,23 +13,21 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from mosaic.analyse.impute import dense, impute_modality
-from mosaic.config.settings import (
-    KIND_DEFAULTS,
-    PUBLISHED,
-    PUBLISHED_HARMONY,
-    PUBLISHED_KINDS,
-    Row,
-    Sheet,
-    design_faults,
-)
+from mosaic.analyse.impute import impute_modality
+from mosaic.config.defaults import KIND_DEFAULTS, PUBLISHED, PUBLISHED_HARMONY, PUBLISHED_KINDS
+from mosaic.config.design import Row, Sheet, design_faults
+from mosaic.embedding import LATENT, collect_embeddings
 from mosaic.errors import InputError
-from mosaic.integrate.graph import build_graph, spot_pitch
-from mosaic.integrate.training import embed, fit
+from mosaic.integrate.graph import build_graph
+from mosaic.integrate.model import embed
+from mosaic.integrate.training import fit
+from mosaic.matrices import dense
 from mosaic.prepare.normalize import normalize_slice
 from mosaic.prepare.pairing import compare, tell
+from mosaic.prepare.read import count_matrix, feature_matrix
 from mosaic.prepare.reduce import reduce_modality
-from mosaic.spots import LATENT, collect_embeddings, count_matrix, feature_matrix, stack
+from mosaic.spatial import pitch
+from mosaic.spots import stack
 
 _ONE_EACH = "one entry per slice, None where a slice lacks the modality"
 
@@ -270,7 +268,7 @@ class SpaMosaic:
                 searched=None if mnn_rep_key is None else searched,
                 intra_knns=dict(zip(self.slices, map(int, knns), strict=True)),
                 radius=radius_cutoff
-                and {name: radius_cutoff / (spot_pitch(a.obsm["spatial"]) or 1) for name, a in present.items()},
+                and {name: radius_cutoff / pitch(a.obsm["spatial"]) for name, a in present.items()},
                 inter_knn_base=inter_knn_base,
                 inter_auto_knn=inter_auto_knn,
                 inter_auto_thr=inter_auto_thr,

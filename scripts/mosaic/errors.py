@@ -36,3 +36,14 @@ class InputError(Exception):
         whole = cls(f"{count} in {what}")
         whole.args = (f"{whole}:\n{lines}",)  # the faults are printable already, and have lines of their own
         return whole
+
+
+def few(names: Sequence, most: int = 3) -> str:
+    """The first names, for a message."""
+    names = [shortened(str(name)) for name in names]
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def shortened(text: str, most: int = 60) -> str:
+    """The beginning and the end of a text that is longer than ``most``."""
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[-(most // 2) :]}"

@@ -10,6 +10,8 @@ import faiss
 import numba
 import numpy as np
 
+from mosaic.threads import n_threads
+
 logger = logging.getLogger(__name__)
 
 Metric = Literal["euclidean", "manhattan"]
@@ -30,11 +32,6 @@ _FITTED_ROWS = 64
 _COLUMNS = 512
 # Rows of queries that one thread takes at once.
 _ROWS = 2048
-
-
-def n_threads() -> int:
-    """How many threads a search may take: as many as OMP_NUM_THREADS says, which a rule fixes."""
-    return faiss.omp_get_max_threads()
 
 
 def nearest(

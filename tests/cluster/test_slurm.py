@@ -12,7 +12,7 @@ from chain import THREE_SLICES
 from one_node import Slurm, installed_or_skip
 from running import Checkout, weights
 
-from mosaic import spots
+from mosaic import store
 
 # Two slices do, for fewer jobs: s2 lacks a modality.
 DESIGN = THREE_SLICES | {"slices": {"s1": ["rna", "adt"], "s2": ["rna"]}}
@@ -126,7 +126,7 @@ def test_results_are_those_of_a_local_run_to_the_bit(submitted, local):
     assert len(first.obsm) > 0
     for key in first.obsm:
         np.testing.assert_array_equal(first.obsm[key], second.obsm[key], err_msg=key)
-    first, second = (spots.read(folder / "imputed/s2.adt.h5ad") for folder in (here, there))
+    first, second = (store.read(folder / "imputed/s2.adt.h5ad") for folder in (here, there))
     assert len(first.layers) > 0
     for key in first.layers:
         np.testing.assert_array_equal(dense(first.layers[key]), dense(second.layers[key]), err_msg=key)

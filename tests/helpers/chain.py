@@ -6,6 +6,7 @@ import pandas as pd
 
 from mosaic import spots
 from mosaic.integrate import graph
+from mosaic.prepare import read
 
 # A mosaic as simulate_mosaic takes it: RNA and ADT, RNA, RNA and ADT.
 THREE_SLICES = {
@@ -25,7 +26,7 @@ def graphs_of(files, kinds, **changed):
     from datasets import Mosaic
 
     slices = {
-        (name, m): spots.read_slice(path, name, kinds[m], truth="domain")
+        (name, m): read.read_slice(path, name, kinds[m], truth="domain")
         for m, own in files.items()
         for name, path in own.items()
     }

@@ -13,7 +13,7 @@ from snakemake.api import SnakemakeApi
 from snakemake.cli import parse_config
 from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, Quietness, ResourceSettings
 
-from mosaic import spots
+from mosaic import store
 from mosaic.simulate.counts import simulate_mosaic
 
 REPOSITORY = Path(__file__).parents[2]
@@ -71,7 +71,7 @@ class Checkout:
         (self.folder / "user").mkdir()
         for (name, modality), adata in simulate_mosaic(design, seed=0).items():
             path = f"user/{name}.{modality}.h5ad"
-            spots.write(adata, self.folder / path)
+            store.write(adata, self.folder / path)
             rows.append(f"{name}\t{modality}\t{path}")
         (self.folder / "config/slices.tsv").write_text("\n".join(rows) + "\n")
         (self.folder / "config/config.yaml").write_text(config)

@@ -93,7 +93,15 @@ def test_no_env_script_or_module_is_left_over():
     assert set((REPOSITORY / "scripts" / "mosaic").rglob("*.py")) - modules == {
         # Of the workflow itself: common.smk reads these; and of notebooks.
         REPOSITORY / "scripts" / "mosaic" / f"{name}.py"
-        for name in ("config/__init__", "config/settings", "config/methods", "api")
+        for name in (
+            "config/__init__",
+            "config/defaults",
+            "config/design",
+            "config/methods",
+            "config/schema",
+            "config/settings",
+            "api",
+        )
     }
 
 

@@ -37,6 +37,7 @@ def test_approximate_search_finds_what_it_must_on_any_number_of_threads(tissue, 
     monkeypatch.setattr(neighbors, "_LISTS", (2, 4, 16))
     results, before = [], faiss.omp_get_max_threads()
     for threads in (1, 2):
+        monkeypatch.setenv("OMP_NUM_THREADS", str(threads))
         faiss.omp_set_num_threads(threads)
         with caplog.at_level("INFO", logger="mosaic"):
             results.append(neighbors.nearest(*tissue, 10, metric)[1])

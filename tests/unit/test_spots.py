@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from mosaic import files, spots
+from mosaic import embedding, files, spots, store
 from mosaic.errors import InputError
+from mosaic.prepare import read
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def written(tmp_path):
 
 def test_reads_counts_names_and_places(raw_slice, written):
     raw = raw_slice()
-    adata = spots.read_slice(written(raw), "s1", "rna")
+    adata = read.read_slice(written(raw), "s1", "rna")
     assert adata.obs_names[0] == "s1:BC000-1"
     assert adata.obs["slice"].unique().tolist() == ["s1"]
     np.testing.assert_array_equal(adata.layers["counts"].toarray(), raw.X.toarray())
@@ -38,7 +39,7 @@ def test_reads_counts_names_and_places(raw_slice, written):
 def test_spots_far_from_all_others_are_named(raw_slice, written, caplog):
     raw = raw_slice()
     raw.obsm["spatial"][4] = 1e9
-    spots.read_slice(written(raw), "s1", "rna")
+    read.read_slice(written(raw), "s1", "rna")
     assert "1 of 30 spots lie far from all others (BC004-1): maps leave them out" in caplog.text
 
 
@@ -47,14 +48,14 @@ def test_counts_layer_wins_over_x(raw_slice, written):
     raw.layers["counts"] = raw.X.copy()
     raw.X = sparse.csr_matrix(np.log1p(raw.X.toarray()))
     np.testing.assert_array_equal(
-        spots.read_slice(written(raw), "s1", "rna").layers["counts"].toarray(), raw.layers["counts"].toarray()
+        read.read_slice(written(raw), "s1", "rna").layers["counts"].toarray(), raw.layers["counts"].toarray()
     )
 
 
 def test_features_may_be_any_finite_numbers(raw_slice, written):
     raw = raw_slice()
     raw.X = -0.5 * raw.X.toarray()
-    adata = spots.read_slice(written(raw), "s1", "features")
+    adata = read.read_slice(written(raw), "s1", "features")
     assert "counts" not in adata.layers
     np.testing.assert_allclose(adata.X, raw.X)
 
@@ -64,8 +65,8 @@ def test_counts_however_they_are_stored(raw_slice, written, stored, monkeypatch)
     raw = raw_slice()
     expected = raw.X.toarray()
     raw.X = stored(expected)
-    monkeypatch.setattr(spots, "_CHUNK_VALUES", 30)  # two rows and a half
-    counts = spots.read_slice(written(raw), "s1", "rna").layers["counts"]
+    monkeypatch.setattr(read, "_CHUNK_VALUES", 30)  # two rows and a half
+    counts = read.read_slice(written(raw), "s1", "rna").layers["counts"]
     assert counts.format == "csr"
     np.testing.assert_array_equal(counts.toarray(), expected)
 
@@ -75,12 +76,12 @@ def test_only_what_is_needed_is_read(raw_slice, written):
     raw.layers["other"] = raw.X.copy()
     raw.uns["junk"] = {"a": 1}
     raw.obsm["X_pca"] = np.ones((raw.n_obs, 3))
-    adata = spots.read_slice(written(raw), "s1", "rna")
+    adata = read.read_slice(written(raw), "s1", "rna")
     assert (list(adata.layers), list(adata.obsm), list(adata.uns)) == (["counts"], ["spatial"], [])
     assert adata.X is None
     path = written(raw, "whole.h5ad")
-    assert list(spots.read(path).layers) == ["other"]
-    without = spots.read(path, layers=False)
+    assert list(store.read(path).layers) == ["other"]
+    without = store.read(path, layers=False)
     assert not list(without.layers)
     np.testing.assert_array_equal(without.X.toarray(), raw.X.toarray())
     pd.testing.assert_frame_equal(without.obs, raw.obs)
@@ -98,14 +99,14 @@ def with_junk(raw):
 
 
 def test_nothing_goes_on_but_what_is_named(raw_slice, written):
-    plain = spots.read_slice(written(raw_slice()), "s1", "rna")
-    adata = spots.read_slice(written(with_junk(raw_slice())), "s1", "rna")
+    plain = read.read_slice(written(raw_slice()), "s1", "rna")
+    adata = read.read_slice(written(with_junk(raw_slice())), "s1", "rna")
     assert adata.obs.columns.tolist() == ["slice", "barcode", "in_tissue"]
     assert adata.var.columns.tolist() == ["gene_id"]
     assert adata.var["gene_id"].tolist()[:2] == ["ENSG0", "ENSG1"]
     assert not len(adata.uns) + len(adata.varm) + len(adata.obsp)
     pd.testing.assert_frame_equal(adata.obs, plain.obs)
-    named = spots.read_slice(written(with_junk(raw_slice())), "s1", "rna", truth="leiden", keep_obs=["total_counts"])
+    named = read.read_slice(written(with_junk(raw_slice())), "s1", "rna", truth="leiden", keep_obs=["total_counts"])
     assert named.obs.columns.tolist() == ["slice", "barcode", "in_tissue", "leiden", "total_counts"]
     assert named.obs["total_counts"].dtype == np.float32
 
@@ -116,7 +117,7 @@ def test_nothing_goes_on_but_what_is_named(raw_slice, written):
 def test_tissue_however_it_is_written(raw_slice, written, values):
     raw = raw_slice()
     raw.obs["in_tissue"] = np.array(values)[np.arange(30) % 2]
-    tissue = spots.read_slice(written(raw), "s1", "rna").obs["in_tissue"]
+    tissue = read.read_slice(written(raw), "s1", "rna").obs["in_tissue"]
     assert tissue.dtype == bool
     assert tissue.tolist() == [True, False] * 15
 
@@ -124,17 +125,17 @@ def test_tissue_however_it_is_written(raw_slice, written, values):
 def test_words_for_no_domain_are_missing(raw_slice, written, caplog):
     raw = raw_slice()
     raw.obs["domain"] = ["nan", "", " NA", "None", "null", "n/a", *["cortex"] * 24]
-    domain = spots.read_slice(written(raw), "s1", "rna", truth="domain").obs["domain"]
+    domain = read.read_slice(written(raw), "s1", "rna", truth="domain").obs["domain"]
     assert domain.isna().sum() == 6
     assert domain.cat.categories.tolist() == ["cortex"]
     assert "obs['domain'] says of 6 of 30 spots that they have no true domain ('nan' in 1, '' in 1" in caplog.text
-    kept = spots.read_slice(written(raw), "s1", "rna", keep_obs=["domain"]).obs["domain"]
+    kept = read.read_slice(written(raw), "s1", "rna", keep_obs=["domain"]).obs["domain"]
     assert kept.notna().all()
 
 
 def test_domains_that_are_numbers_are_spelled_alike():
-    whole = spots.named_columns(pd.DataFrame({"d": [1, 2]}), "d", [], "a")["d"]
-    floating = spots.named_columns(pd.DataFrame({"d": [1.0, np.nan]}), "d", [], "a")["d"]
+    whole = read.named_columns(pd.DataFrame({"d": [1, 2]}), "d", [], "a")["d"]
+    floating = read.named_columns(pd.DataFrame({"d": [1.0, np.nan]}), "d", [], "a")["d"]
     assert whole.tolist() == ["1", "2"]
     assert floating.tolist()[0] == "1"
     assert floating.isna().tolist() == [False, True]
@@ -160,9 +161,9 @@ def test_a_column_of_different_types_is_stacked_and_written(raw_slice, written, 
         raw = raw_slice(n_spots=2)
         if kind:
             raw.obs["x"] = COLUMNS[kind]
-        slices.append(spots.read_slice(written(raw, f"{name}.h5ad"), name, "rna", keep_obs=["x"]))
-    spots.write(spots.stack(slices, "rna"), tmp_path / "stacked.h5ad")
-    column = spots.read(tmp_path / "stacked.h5ad").obs["x"]
+        slices.append(read.read_slice(written(raw, f"{name}.h5ad"), name, "rna", keep_obs=["x"]))
+    store.write(spots.stack(slices, "rna"), tmp_path / "stacked.h5ad")
+    column = store.read(tmp_path / "stacked.h5ad").obs["x"]
 
     def kind_of(name):
         for kind in ("yes or no", "text", "categories"):
@@ -185,24 +186,24 @@ def test_a_column_of_different_types_is_stacked_and_written(raw_slice, written, 
 
 
 def test_a_large_matrix_is_sampled(raw_slice, written, monkeypatch):
-    monkeypatch.setattr(spots, "_SAMPLE_ABOVE", 100)
-    monkeypatch.setattr(spots, "_SAMPLED", 5)
+    monkeypatch.setattr(read, "_SAMPLE_ABOVE", 100)
+    monkeypatch.setattr(read, "_SAMPLED", 5)
     for stored in (np.asarray, sparse.csr_matrix, sparse.csc_matrix):
         raw = raw_slice(n_spots=60, n_features=20)
         counts = raw.X.toarray()
         counts[20, 7] = 0.5  # between the parts of rows, and of columns, that are looked at
         raw.X = stored(counts)
-        adata, faults = spots.inspect_slice(written(raw), "s1", "rna")
+        adata, faults = read.inspect_slice(written(raw), "s1", "rna")
         assert faults == []
         assert adata.shape == (60, 20)
         counts[30, 10] = 0.5
         raw.X = stored(counts)
-        (fault,) = spots.inspect_slice(written(raw), "s1", "rna")[1]
+        (fault,) = read.inspect_slice(written(raw), "s1", "rna")[1]
         with pytest.raises(InputError) as caught:
-            spots.read_slice(written(raw), "s1", "rna")
+            read.read_slice(written(raw), "s1", "rna")
         assert str(fault) == str(caught.value)
         raw.X = stored(np.eye(60, 20) * (np.arange(60) == 17)[:, None])
-        assert spots.inspect_slice(written(raw), "s1", "rna")[1] == []
+        assert read.inspect_slice(written(raw), "s1", "rna")[1] == []
 
 
 def test_all_faults_of_a_file_are_found(raw_slice, written):
@@ -210,7 +211,7 @@ def test_all_faults_of_a_file_are_found(raw_slice, written):
     raw.obs["in_tissue"] = "perhaps"
     raw.obsm["spatial"][3, 1] = np.nan
     raw.obs_names = ["BC000-1", *raw.obs_names[:-1]]
-    faults = spots.inspect_slice(written(raw), "s1", "rna")[1]
+    faults = read.inspect_slice(written(raw), "s1", "rna")[1]
     assert len(faults) == 4
     for part, fault in zip(("1 duplicate barcode", "NaN", "in_tissue", "no whole numbers"), faults, strict=True):
         assert part in str(fault)
@@ -328,19 +329,19 @@ def broken(raw, fault):
 def test_data_fault_names_file_and_mend(raw_slice, written, fault, problem, hint):
     path = written(broken(raw_slice(), fault))
     with pytest.raises(InputError) as caught:
-        spots.read_slice(path, "s1", "rna")
+        read.read_slice(path, "s1", "rna")
     text = str(caught.value)
     assert text.startswith(str(path))
     assert problem in text
     assert hint in text
-    assert text in map(str, spots.inspect_slice(path, "s1", "rna")[1])
+    assert text in map(str, read.inspect_slice(path, "s1", "rna")[1])
 
 
 def test_features_beyond_float32(raw_slice, written):
     raw = raw_slice()
     raw.X = raw.X.toarray().astype(float) * 1e39
     with pytest.raises(InputError, match="or some beyond 3e38"):
-        spots.read_slice(written(raw), "s1", "features")
+        read.read_slice(written(raw), "s1", "features")
 
 
 @pytest.mark.parametrize(
@@ -356,12 +357,12 @@ def test_unreadable_file(tmp_path, content, problem):
     path.write_bytes(content)
     refused(path, problem, "check that it was copied whole")
     with pytest.raises(InputError, match="delete this file and run again"):
-        spots.read(path)
+        store.read(path)
 
 
 def refused(path, problem, hint, kind="rna"):
     with pytest.raises(InputError) as caught:
-        spots.read_slice(path, "s1", kind)
+        read.read_slice(path, "s1", kind)
     text = str(caught.value)
     assert text.startswith(f"{path}: ")
     assert problem in text
@@ -446,7 +447,7 @@ def test_a_damaged_or_lying_file(raw_slice, written, damage, kind):
 
 def test_features_that_memory_can_not_hold_dense(raw_slice, written, monkeypatch):
     path = written(raw_slice())
-    monkeypatch.setattr(spots.os, "sysconf", {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": 30 * 12 * 12 - 1}.get)
+    monkeypatch.setattr(read.os, "sysconf", {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": 30 * 12 * 12 - 1}.get)
     refused(path, "GB of memory, and this machine has", "kind features is for a few columns", "features")
 
 
@@ -461,7 +462,7 @@ def test_a_count_that_is_stored_in_parts(raw_slice, written):
         replaced(file, "X/data", np.r_[np.float32(2), data])
         replaced(file, "X/indices", np.r_[np.int32(0), indices])
         replaced(file, "X/indptr", np.r_[0, indptr[1:] + 1])
-    counts = spots.read_slice(path, "s1", "rna").layers["counts"]
+    counts = read.read_slice(path, "s1", "rna").layers["counts"]
     assert counts.nnz == (expected > 0).sum()
     np.testing.assert_array_equal(counts.toarray(), expected)
 
@@ -473,11 +474,11 @@ def test_names_that_are_no_text_or_long_or_odd(raw_slice, written):
     with h5py.File(path, "r+") as file:
         del file["obs/_index"]
         file["obs/_index"] = np.arange(30)
-    assert spots.read_slice(path, "s1", "rna").obs_names[:2].tolist() == ["s1:0", "s1:1"]
+    assert read.read_slice(path, "s1", "rna").obs_names[:2].tolist() == ["s1:0", "s1:1"]
     odd = ["", "x" * 300, "a/b", "<script>", "\x1b[31m", "Ω\n\t'\""]
     raw.obs_names = odd + raw.obs_names[6:].tolist()
     raw.var_names = odd + raw.var_names[6:].tolist()
-    adata = spots.read_slice(written(raw), "s1", "rna")
+    adata = read.read_slice(written(raw), "s1", "rna")
     assert adata.obs_names[:6].tolist() == [f"s1:{name}" for name in odd]
     assert adata.var_names[:6].tolist() == odd
     raw.var_names = ["\x1b[31m" + "x" * 300] * 12
@@ -491,7 +492,7 @@ def test_interrupted_write_leaves_nothing(raw_slice, tmp_path, monkeypatch):
 
     monkeypatch.setattr(ad.AnnData, "write_h5ad", disk_full)
     with pytest.raises(OSError, match="No space left"):
-        spots.write(raw_slice(), tmp_path / "slice.h5ad")
+        store.write(raw_slice(), tmp_path / "slice.h5ad")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -529,13 +530,13 @@ def test_union_has_each_spot_once():
 
 
 def test_stack_keeps_shared_features_and_says_which_share_none(raw_slice, written):
-    first = spots.read_slice(written(raw_slice(n_features=12)), "s1", "rna")
-    second = spots.read_slice(written(raw_slice(n_features=9, seed=1)[:, ::-1].copy()), "s2", "rna")
+    first = read.read_slice(written(raw_slice(n_features=12)), "s1", "rna")
+    second = read.read_slice(written(raw_slice(n_features=9, seed=1)[:, ::-1].copy()), "s2", "rna")
     both = spots.stack([first, second], "rna")
     assert both.shape == (60, 9)
     assert both.obs["in_tissue"].dtype == bool
     np.testing.assert_array_equal(both.layers["counts"][30:, 0].toarray(), second[:, "g0"].layers["counts"].toarray())
-    other = spots.read_slice(written(raw_slice(prefix="ENSG")), "s3", "rna")
+    other = read.read_slice(written(raw_slice(prefix="ENSG")), "s3", "rna")
     with pytest.raises(InputError, match=r"modality rna: the slices share no features: s1 has g0.*s3 has ENSG0"):
         spots.stack([first, other], "rna")
 
@@ -559,29 +560,29 @@ def test_collected_embedding_is_the_mean_over_modalities():
         "adt": modality(stacked_obs(s1=["b"], s3=["a"]), [[1, 1], [2, 2]]),
     }
     latent = {"rna": np.array([[1.0, 0], [1, 0]]), "adt": np.array([[0.0, 1], [0, 1]])}
-    mdata = spots.collect_embeddings(graphs, latent)
-    table = pd.DataFrame(mdata.obsm[spots.LATENT], index=mdata.obs_names)
+    mdata = embedding.collect_embeddings(graphs, latent)
+    table = pd.DataFrame(mdata.obsm[embedding.LATENT], index=mdata.obs_names)
     np.testing.assert_allclose(table.loc["s1:a"], [1, 0])
     np.testing.assert_allclose(table.loc["s1:b"], [0.5, 0.5])
     np.testing.assert_allclose(table.loc["s3:a"], [0, 1])
     np.testing.assert_allclose(mdata.obsm["spatial"][mdata.obs_names.get_loc("s3:a")], [2, 2])
-    np.testing.assert_allclose(mdata["adt"]["s3:a"].obsm[spots.LATENT], [[0, 1]])
+    np.testing.assert_allclose(mdata["adt"]["s3:a"].obsm[embedding.LATENT], [[0, 1]])
 
 
 def test_a_table_that_was_cut_is_damaged(tmp_path):
     path, names = tmp_path / "domains.tsv", pd.Index(["s1:a", "s1:b", "s1:c"])
     path.write_text("spot\tslice\tdomain\ns1:b\ts1\t1\ns1:a\ts1\t0\ns1:c\ts1\t2\n")
-    assert spots.read_table(path, names)["domain"].tolist() == [0, 1, 2]
+    assert store.read_table(path, names)["domain"].tolist() == [0, 1, 2]
     path.write_text(path.read_text()[:30])
     with pytest.raises(InputError, match=r"domains.tsv: is damaged: it lacks 2 of 3 spots\n.*delete this file"):
-        spots.read_table(path, names)
+        store.read_table(path, names)
     path.write_text("")
     with pytest.raises(InputError, match=r"domains.tsv: is damaged \(.*\)\n.*delete this file"):
-        spots.read_table(path, names)
+        store.read_table(path, names)
 
 
 @pytest.mark.parametrize("names", [["NA", "nan", "", "<b>", "a\nb", "'\"", "x" * 300], ["001", "1e3", "2"]])
 def test_names_in_a_table_stay_names(tmp_path, names):
     table = pd.DataFrame({"pearson": [0.5, np.nan, *range(len(names) - 2)]}, index=pd.Index(names, name="feature"))
     files.write_table(table, tmp_path / "features.tsv", index_label="feature")
-    pd.testing.assert_frame_equal(spots.read_table(tmp_path / "features.tsv", index="feature"), table)
+    pd.testing.assert_frame_equal(store.read_table(tmp_path / "features.tsv", index="feature"), table)

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from chain import THREE_SLICES
 
-from mosaic import spots
+from mosaic import store
 
 CHECKS = "results/spamosaic/seed-1234/checks.tsv"
 PASSED = "results/spamosaic/seed-1234/checks.passed"
@@ -26,7 +26,7 @@ def test_run_ends_on_a_check_that_fails_and_the_verdict_stays(checkout):
     path = checkout.folder / "user" / "s2.rna.h5ad"
     adata = ad.read_h5ad(path)
     adata.X = adata.X[:, np.random.default_rng(0).permutation(adata.n_vars)]
-    spots.write(adata, path)
+    store.write(adata, path)
     done = checkout.snakemake(PASSED)
     assert done.returncode == 1
     assert "checks.fail_on" in done.stdout + done.stderr

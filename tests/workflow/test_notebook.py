@@ -8,7 +8,7 @@ import yaml
 from chain import THREE_SLICES
 from threadpoolctl import threadpool_limits
 
-from mosaic.analyse import impute
+from mosaic import matrices
 from mosaic.api import ADT_preprocess, RNA_preprocess, SpaMosaic
 from mosaic.simulate.counts import simulate_mosaic
 
@@ -61,5 +61,5 @@ def test_the_same_embeddings_and_imputed_counts(checkout):
         assert own.obs["barcode"].tolist() == adata.obs_names.tolist()
         # The graphs are equal to the bit; training rounds otherwise in a process with other threads.
         np.testing.assert_allclose(own.obsm["X_latent"], adata.obsm["merged_emb"], atol=1e-5)
-    equal = np.isclose(impute.dense(imputed.layers["imputed"]), values, rtol=1e-5).all(axis=1)
+    equal = np.isclose(matrices.dense(imputed.layers["imputed"]), values, rtol=1e-5).all(axis=1)
     assert equal.mean() > 0.98  # a neighbour as near as the next may change places with it

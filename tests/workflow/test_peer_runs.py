@@ -10,7 +10,7 @@ import pytest
 import yaml
 from running import REPOSITORY, jobs_per_rule
 
-from mosaic import spots
+from mosaic import embedding, store
 from mosaic.config import methods
 
 SHAPES = {
@@ -114,10 +114,10 @@ def test_run(checkout, method):
     checkout.simulate(design, yaml.safe_dump(config))
     done = checkout.snakemake("results/integrated.h5mu", f"results/{method}/seed-0/metrics.tsv")
     assert done.returncode == 0, done.stdout + done.stderr
-    made = spots.read(checkout.folder / f"results/{method}/seed-0/embedding.h5mu")
-    kept = {path: spots.read(path).obs_names for path in (checkout.folder / "results/qc").glob("*.h5ad")}
+    made = store.read(checkout.folder / f"results/{method}/seed-0/embedding.h5mu")
+    kept = {path: store.read(path).obs_names for path in (checkout.folder / "results/qc").glob("*.h5ad")}
     assert set(made.obs_names) == set().union(*kept.values())
-    assert np.isfinite(made.obsm[spots.LATENT]).all()
+    assert np.isfinite(made.obsm[embedding.LATENT]).all()
     table = pd.read_csv(checkout.folder / f"results/{method}/seed-0/metrics.tsv", sep="\t")
     separate = method in {"spamosaic-published", "multivi"}
     assert table.loc[table["metric"] == "FOSCTTM (training pairs)", "value"].notna().all() == separate

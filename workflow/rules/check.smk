@@ -28,7 +28,7 @@ rule check_fold:
         modalities=SHEET.modalities,
         linked=fold_links,
         n_stripes=config["checks"]["n_folds"],
-        graph={key: value for key, value in config["graph"].items() if key not in settings.PROPAGATION},
+        graph={key: value for key, value in config["graph"].items() if key not in defaults.PROPAGATION},
         train=TRAINING,
         impute=config["impute"],
         seed=config["seeds"][0],

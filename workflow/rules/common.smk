@@ -15,8 +15,7 @@ ROOT = Path(workflow.current_basedir).parents[1]
 SCRIPTS = ROOT / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from mosaic.config import methods
-from mosaic.config import settings
+from mosaic.config import defaults, methods, schema, settings
 from mosaic.errors import InputError
 from mosaic.imports import reached
 
@@ -29,10 +28,10 @@ WITH_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_m
 try:
     # Snakemake reads these files itself, but lets the last of a key given twice win, and does not say where one is broken.
     for path in [*workflow.configfiles, *(["config/config.yaml"] if BY_DEFAULT else [])]:
-        settings.read_yaml(path)
-    DEMO = settings.read_yaml(ROOT / "resources" / "demo.yaml")
-    CONFIG_SCHEMA = settings.read_yaml(ROOT / "workflow" / "schemas" / "config.schema.yaml")
-    SHEET_SCHEMA = settings.read_yaml(ROOT / "workflow" / "schemas" / "slices.schema.yaml")
+        schema.read_yaml(path)
+    DEMO = schema.read_yaml(ROOT / "resources" / "demo.yaml")
+    CONFIG_SCHEMA = schema.read_yaml(ROOT / "workflow" / "schemas" / "config.schema.yaml")
+    SHEET_SCHEMA = schema.read_yaml(ROOT / "workflow" / "schemas" / "slices.schema.yaml")
 except InputError as error:
     raise WorkflowError(str(error))
 DEMO_FILES = [f"data/demo/{name}.{modality}.h5ad" for name, own in DEMO["slices"].items() for modality in own]
@@ -78,7 +77,7 @@ CONFIDENT = len(config["seeds"]) > 1 or config["cluster"]["method"] == "mixture"
 FIRST_RUN = f"<results>/{config['methods'][0]}/seed-{config['seeds'][0]}"
 # What `training.fit` takes.
 TRAINING = {key: value for key, value in config["train"].items() if key != "threads"}
-TRAINING |= {key: config["graph"][key] for key in settings.PROPAGATION}
+TRAINING |= {key: config["graph"][key] for key in defaults.PROPAGATION}
 
 
 def library(script):

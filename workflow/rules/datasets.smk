@@ -11,7 +11,9 @@ sys.path.insert(0, str(SCRIPTS))
 
 from mosaic.config import methods
 from mosaic.imports import reached
-from mosaic.config.settings import Row, Sheet, from_command_line, read_yaml
+from mosaic.config.design import Row, Sheet
+from mosaic.config.schema import read_yaml
+from mosaic.config.settings import from_command_line
 
 RESULTS = "results/benchmark"
 # The benchmark's own keys that a run has, too, such as seeds, are read from --config as there.

@@ -22,7 +22,7 @@ rule build_graph:
         runtime=120,
     params:
         linked=linked_slices,
-        settings={key: value for key, value in config["graph"].items() if key not in settings.PROPAGATION},
+        settings={key: value for key, value in config["graph"].items() if key not in defaults.PROPAGATION},
     message:
         "Building the graph of {wildcards.modality}"
     script:

@@ -9,7 +9,8 @@ import mudata as md
 import pandas as pd
 
 from mosaic import __version__
-from mosaic.spots import LATENT, spread_column, stack
+from mosaic.embedding import LATENT
+from mosaic.spots import spread_column, stack
 
 
 class Run(NamedTuple):

@@ -13,10 +13,11 @@ from sklearn.metrics import adjusted_rand_score, f1_score, normalized_mutual_inf
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from sklearn.preprocessing import normalize
 
+from mosaic.embedding import LATENT
 from mosaic.errors import InputError
 from mosaic.mixing import ilisi, ilisi_within
 from mosaic.neighbors import nearest
-from mosaic.spots import LATENT, paired, slice_names
+from mosaic.spots import paired, slice_names
 
 logger = logging.getLogger(__name__)
 

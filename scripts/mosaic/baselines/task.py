@@ -63,16 +63,16 @@ class Task:
 
     def slices(self) -> "dict[str, list[ad.AnnData]]":
         """The slices of each modality, in the order of the config's modalities."""
-        from mosaic import spots
+        from mosaic import store
 
-        found = spots.read_slices(self.asked.slices)
+        found = store.read_slices(self.asked.slices)
         return {name: found[name] for name in self.kinds}
 
     def reduced(self) -> "dict[str, ad.AnnData]":
         """What ``reduce`` made of each modality; its ``var`` has the features that were selected."""
-        from mosaic import spots
+        from mosaic import store
 
-        return {name: spots.read(path) for name, path in zip(self.kinds, self.asked.reduced, strict=True)}
+        return {name: store.read(path) for name, path in zip(self.kinds, self.asked.reduced, strict=True)}
 
     def selected(self) -> "dict[str, ad.AnnData]":
         """Each modality's slices, stacked, with the features that the config's ``feature_selection`` selects."""
@@ -87,16 +87,16 @@ class Task:
         return next(name for name, own in self.kinds.items() if own == kind)
 
     def write(self, graphs: "Mapping[str, ad.AnnData]", latent: "Mapping[str, np.ndarray]") -> None:
-        """Write the latent spaces of the modalities; as for ``spots.collect_embeddings``."""
+        """Write the latent spaces of the modalities; as for ``embedding.collect_embeddings``."""
         import numpy as np
 
-        from mosaic import spots
+        from mosaic import embedding, store
 
         for name, values in latent.items():
             if not np.isfinite(values).all():
                 hint = "the method's own numbers: try another seed, or leave it out of methods"
                 raise InputError("the method gave coordinates that are not finite", where=f"modality {name}", hint=hint)
-        spots.write(spots.collect_embeddings(graphs, latent), self.asked.output)
+        store.write(embedding.collect_embeddings(graphs, latent), self.asked.output)
 
     def write_joint(self, graphs: "Mapping[str, ad.AnnData]", latent: "pd.DataFrame") -> None:
         """Write one joint latent space: each modality has the same coordinates of a spot.

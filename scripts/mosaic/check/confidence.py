@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from mosaic.spots import LATENT
+from mosaic.embedding import LATENT
 
 logger = logging.getLogger(__name__)
 

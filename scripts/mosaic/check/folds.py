@@ -19,14 +19,16 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 from scipy.stats import rankdata
 
+from mosaic import matrices
 from mosaic.analyse import impute
-from mosaic.analyse.impute import error_scale, unit_of
+from mosaic.analyse.intervals import error_scale, unit_of
 from mosaic.analyse.metrics import foscttm, imputation_scores
+from mosaic.embedding import LATENT
 from mosaic.errors import InputError, printable
-from mosaic.integrate import training
+from mosaic.integrate import model, training
 from mosaic.integrate.graph import build_graph
 from mosaic.neighbors import nearest
-from mosaic.spots import LATENT, stack
+from mosaic.spots import stack
 
 logger = logging.getLogger(__name__)
 
@@ -178,16 +180,16 @@ def run_fold(
     linked = [pair for pair in linked if set(pair) <= set(remaining[modality])]
     seen_graphs = {**graphs, modality: build_graph(kept, kept.obsm["X_corrected"], linked, **graph_settings)}
     encoders, _ = training.fit(seen_graphs, seed=seed, **train_settings)
-    mdata = training.embed(seen_graphs, encoders, train_settings)
+    mdata = model.embed(seen_graphs, encoders, train_settings)
     imputation = impute.prepare(mdata, slice_name, modality, counts, spots=spots, **impute_settings)
 
     measured = stack(counts[modality], modality)[spots]
     donors = imputation.values
     mean = np.asarray(donors.mean(axis=0)).ravel()
     near = _unintegrated(reduced, sources, spots, imputation.donors, impute_settings["n_neighbors"])
-    scored = _score(impute.values_of(measured), imputation, mean, near)
+    scored = _score(matrices.values_of(measured), imputation, mean, near)
     scored.uns |= {"slice": slice_name, "modality": modality, "part": part}
-    latent = training.embed_modality(graphs[modality], encoders[modality], train_settings)
+    latent = model.embed_modality(graphs[modality], encoders[modality], train_settings)
     latent = pd.DataFrame(latent, index=graphs[modality].obs_names)
     scored.uns["foscttm"] = {
         f"{slice_name}:{source}~{modality}": _unseen_foscttm(mdata[source], latent, slice_name, spots)
@@ -298,7 +300,7 @@ class Summary(NamedTuple):
     features
         Per feature, over all hidden spots: ``n_spots``; ``pearson`` and ``pearson_neighbors``; ``rmse``, ``rmse_mean``
         and ``rmse_neighbors``; ``auroc``; ``error_low`` and ``error_high``, between which 90 % of the errors lie, in
-        units of ``impute.error_scale``; ``better_than_mean``.
+        units of ``intervals.error_scale``; ``better_than_mean``.
     coverage
         Per fold and nominal share: the share of measured counts that fell into intervals which the other folds set
         (``actual``). Empty where there is one fold.

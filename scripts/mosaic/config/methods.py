@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from mosaic.config.settings import Sheet
+    from mosaic.config.design import Sheet
 
 
 class Peer(NamedTuple):

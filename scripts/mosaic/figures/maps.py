@@ -3,10 +3,13 @@
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+import anndata as ad
 import matplotlib as mpl
 import numpy as np
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
+from scipy import sparse
+from sklearn.utils.sparsefuncs import mean_variance_axis
 
 from mosaic.errors import InputError
 from mosaic.figures.style import (
@@ -400,3 +403,38 @@ def imputed_on_tissue(
         colour_bar.outline.set_visible(False)
         colour_bar.solids.set_rasterized(True)
     return figure
+
+
+def most_variable(measured: ad.AnnData, n_features: int = 4) -> list[str]:
+    """Names of the features whose measured counts differ most between spots, by the variance of log1p.
+
+    Parameters
+    ----------
+    measured
+        Spots x features with ``layers["counts"]`` (kind ``features``: X, whose own variance is taken).
+    n_features
+        How many to name.
+    """
+    counts = measured.layers.get("counts")
+    values = sparse.csr_matrix(measured.X) if counts is None else counts.log1p()
+    _, variance = mean_variance_axis(sparse.csr_matrix(values), axis=0)
+    return measured.var_names[np.argsort(-variance, kind="stable")[:n_features]].tolist()
+
+
+def held_out_notes(imputed: ad.AnnData, names: Sequence[str]) -> list[str] | None:
+    """How well features were imputed where they were hidden, in words; None where nothing was hidden.
+
+    Parameters
+    ----------
+    imputed
+        As ``write_imputed`` writes it.
+    names
+        Of the features.
+    """
+    if "better_than_mean" not in imputed.var:
+        return None
+    notes = []
+    for row in imputed.var.loc[list(names)].itertuples():
+        verdict = "" if row.better_than_mean else ", no better than the mean"
+        notes.append(f"hidden spots: r = {row.pearson:.2f}{verdict}" if np.isfinite(row.pearson) else "not checked")
+    return notes

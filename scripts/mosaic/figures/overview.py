@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mosaic.figures.tables import LIGHTS
-from mosaic.prepare.pairing import WARN_BELOW
+from mosaic.figures.style import LIGHTS
 
 # The worst light comes first: what it advises is shown.
 _WORST_FIRST = ("fail", "warn", "not checked", "pass")
@@ -214,6 +213,7 @@ def _grid(
     What the sheet says of a slice stands before its spots.
     """
     pairs, features = {}, {row["modality"]: row for row in shared["features"]}
+    few_below = shared["few_below"]
     for row in shared["spots"]:
         pairs.setdefault(row["slice"], []).append(row)
     kinds = (
@@ -235,11 +235,16 @@ def _grid(
             cells.append(f'<td class="measured"><b>{summary["spots_kept"]:,}</b> <small>{note}</small></td>')
         own = pairs.get(name, [])
         names = [f"{row['first']} + {row['second']} " if len(modalities) > 2 else "" for row in own]
-        paired = (escape(label) + _part(row["shared"], row["smaller"]) for label, row in zip(names, own, strict=True))
+        paired = (
+            escape(label) + _part(row["shared"], row["smaller"], few_below)
+            for label, row in zip(names, own, strict=True)
+        )
         rows.append([*cells, f"<td>{'<br>'.join(paired)}</td>" if pairs else ""])
     if features:
         cells = [
-            f"<td>{_part(features[m]['shared'], features[m]['smallest'])}</td>" if m in features else "<td></td>"
+            f"<td>{_part(features[m]['shared'], features[m]['smallest'], few_below)}</td>"
+            if m in features
+            else "<td></td>"
             for m in modalities
         ]
         blank = ["<td></td>"] * len(columns)
@@ -261,9 +266,9 @@ def _corrections(corrections: Mapping[str, Mapping]) -> str:
     return _table(rows)
 
 
-def _part(shared: int, smaller: int) -> str:
-    """How many are shared of how many, marked where it is few."""
-    kind = ' class="few"' if shared < WARN_BELOW * smaller else ""
+def _part(shared: int, smaller: int, few_below: float) -> str:
+    """How many are shared of how many, marked where the share is below ``few_below``."""
+    kind = ' class="few"' if shared < few_below * smaller else ""
     return f"<span{kind}><b>{shared:,}</b> <small>of {smaller:,}</small></span>"
 
 

@@ -26,7 +26,7 @@ from scipy.optimize import linear_sum_assignment
 
 from mosaic.errors import InputError
 from mosaic.files import whole_file
-from mosaic.places import astray, pitch
+from mosaic.spatial import astray, pitch
 
 SMALL = 7  # points: ticks, legends, annotations
 MEDIUM = 8  # points: titles
@@ -315,3 +315,12 @@ def save(figure: Figure, svg_path: str | Path, png_path: str | Path) -> None:
     with whole_file(png_path) as unfinished:
         figure.savefig(unfinished, format="png", dpi=PNG_DPI)
     figure.clear()
+
+
+# Colour and sign of a check's light: the sign says it, too.
+LIGHTS = {
+    "pass": ("#009E73", "✓"),
+    "warn": ("#E69F00", "!"),
+    "fail": ("#D55E00", "✗"),
+    "not checked": ("#8C8C8C", "–"),
+}

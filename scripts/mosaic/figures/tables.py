@@ -9,16 +9,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mosaic.errors import InputError
-from mosaic.figures.style import INK, LINE, MARGIN, MEDIUM, SMALL, STYLE, fit, width_of
+from mosaic.figures.style import INK, LIGHTS, LINE, MARGIN, MEDIUM, SMALL, STYLE, fit, width_of
 
 ARROWS = {"up": "↑", "down": "↓"}
-# Colour and sign of a check's light: the sign says it, too.
-LIGHTS = {
-    "pass": ("#009E73", "✓"),
-    "warn": ("#E69F00", "!"),
-    "fail": ("#D55E00", "✗"),
-    "not checked": ("#8C8C8C", "–"),
-}
 
 HELD_OUT_PAIRS = "FOSCTTM (held-out pairs)"
 

@@ -15,7 +15,7 @@ import torch
 from scipy import sparse
 
 from mosaic.errors import InputError
-from mosaic.integrate.graph import hops, propagation_operator
+from mosaic.integrate.propagation import encoder_input
 from mosaic.spots import paired, slice_names
 
 logger = logging.getLogger(__name__)
@@ -58,28 +58,6 @@ class _Group(NamedTuple):
 
     slice_name: str
     rows: Mapping[str, np.ndarray]
-
-
-def encoder_input(graph: ad.AnnData, *, K: int, w_g: float, symmetric: bool, on_disk: str | None = None) -> np.ndarray:
-    """Propagate a modality's features over its graph.
-
-    Parameters
-    ----------
-    graph
-        Spots x d features in X, with ``obsp["spatial_connectivities"]`` and ``obsp["mutual_nearest_neighbors"]``.
-    K, w_g, symmetric
-        See ``graph.hops`` and ``graph.propagation_operator``.
-    on_disk
-        See ``graph.hops``.
-
-    Returns
-    -------
-    H (spots x (K + 1) d, float32).
-    """
-    operator = propagation_operator(
-        graph.obsp["spatial_connectivities"], graph.obsp["mutual_nearest_neighbors"], w_g=w_g, symmetric=symmetric
-    )
-    return hops(graph.X, operator, K, on_disk=on_disk)
 
 
 def _check_pairs(slice_name: str, pairs: pd.DataFrame, slices: Mapping[str, pd.Series]) -> None:

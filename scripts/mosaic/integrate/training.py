@@ -4,79 +4,28 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import anndata as ad
-import mudata as md
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 
 from mosaic.errors import InputError
-from mosaic.files import whole_file
 from mosaic.imports import reached, versions
-from mosaic.integrate.batches import Batch, Batches, encoder_input
+from mosaic.integrate.batches import Batch, Batches
+from mosaic.integrate.checkpoint import State, fingerprint
 from mosaic.integrate.encoders import Encoder
 from mosaic.integrate.losses import contrastive_loss, graph_loss, reconstruction_loss
-from mosaic.spots import collect_embeddings
+from mosaic.integrate.model import choose_device, new_encoders
 
 logger = logging.getLogger(__name__)
 
 _PROGRESS_SECONDS = 2.0
 # Steps of a training whose epochs are not given: over all spots, and over batches.
 _WHOLE_STEPS, _BATCH_STEPS = 100, 200
-# Spots that are embedded at once: bounds the memory of the hidden layer.
-_EMBED_ROWS = 65_536
-
-
-def choose_device(device: str) -> torch.device:
-    """The device to train on: ``cpu``, ``cuda``, or ``auto``, which takes a GPU where there is one.
-
-    Raises
-    ------
-    InputError
-        If ``cuda`` is asked for and there is none.
-    """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError(
-            "device is cuda, but PyTorch sees no GPU",
-            where="train.device",
-            hint="set device to auto or cpu, or run where nvidia-smi shows a GPU and torch is a CUDA build",
-        )
-    return torch.device(device)
-
-
-def new_encoders(
-    graphs: Mapping[str, ad.AnnData],
-    *,
-    seed: int,
-    K: int = 2,
-    n_hidden: int = 128,
-    n_latent: int = 32,
-    dropout: float = 0.2,
-) -> dict[str, Encoder]:
-    """Encoders with the weights that a seed gives, those of the published implementation for the same seed.
-
-    Parameters
-    ----------
-    graphs
-        Per modality the AnnData of ``batches.encoder_input``.
-    seed
-        Of the weights, and of what torch draws next: the dropout of training.
-    K, n_hidden, n_latent, dropout
-        See ``encoder.Encoder``.
-    """
-    torch.manual_seed(seed)
-    return {
-        name: Encoder(graph.n_vars, K=K, n_hidden=n_hidden, n_latent=n_latent, dropout=dropout)
-        for name, graph in graphs.items()
-    }
 
 
 def losses_of(
@@ -230,7 +179,7 @@ def fit(
     history = []
     state = None
     if checkpoint is not None:
-        state = _State(Path(checkpoint), _identity(graphs, asked, place), encoders, optimizer, batches.generator)
+        state = State(Path(checkpoint), _identity(graphs, asked, place), encoders, optimizer, batches.generator)
         history = state.resume()
     first = len(history) + 1
     begun = shown = time.monotonic()
@@ -304,201 +253,3 @@ def _identity(graphs: Mapping[str, ad.AnnData], settings: TrainingSettings, devi
     for module in (__file__, *modules):
         digest.update(Path(module).read_bytes())
     return digest.hexdigest()
-
-
-def fingerprint(graph: ad.AnnData) -> str:
-    """A hash of what an encoder learns from: spots, slices, features and edges of one modality's graph."""
-    digest = hashlib.sha256(json.dumps([graph.obs_names.tolist(), graph.obs["slice"].astype(str).tolist()]).encode())
-    arrays = {"X": graph.X}
-    for name, matrix in graph.obsp.items():
-        arrays |= {f"{name}.{part}": getattr(matrix, part) for part in ("data", "indices", "indptr")}
-    _add_arrays(digest, arrays)
-    return digest.hexdigest()
-
-
-def _add_arrays(digest, arrays: Mapping[str, np.ndarray]) -> None:
-    for name, array in sorted(arrays.items()):
-        digest.update(json.dumps([name, str(array.dtype), array.shape]).encode())
-        digest.update(np.ascontiguousarray(array))
-
-
-class _State:
-    """All that changes in training, between two epochs: weights, optimizer, random numbers and history."""
-
-    def __init__(self, path: Path, identity: str, encoders: Mapping[str, Encoder], optimizer, generator):
-        self.path, self.identity = path, identity
-        self.encoders, self.optimizer, self.generator = encoders, optimizer, generator
-        self.on_gpu = next(iter(encoders.values())).fc1.weight.is_cuda
-
-    def write(self, history: Sequence[tuple]) -> None:
-        tensors = _weights(self.encoders)
-        for number, moments in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{number}.{key}": value for key, value in moments.items()}
-        tensors |= {"random.batches": self.generator.get_state(), "random.cpu": torch.get_rng_state()}
-        if self.on_gpu:
-            tensors["random.gpu"] = torch.cuda.get_rng_state()
-        _write_tensors(tensors, {"identity": self.identity, "history": json.dumps(history)}, self.path)
-
-    def resume(self) -> list[tuple]:
-        """Put everything back as it was; the history up to there, empty where there is nothing to go on from."""
-        if not self.path.exists():
-            return []
-        try:
-            tensors, metadata = _read_tensors(self.path)
-        except Exception as error:
-            logger.warning("%s can't be read (%s), so training begins anew", self.path, error)
-            return []
-        if metadata.get("identity") != self.identity:
-            logger.warning("%s is of other data, settings or versions, so training begins anew", self.path)
-            return []
-        moments = {}
-        for key, value in tensors.items():
-            if key.startswith("optimizer."):
-                _, number, name = key.split(".")
-                moments.setdefault(int(number), {})[name] = value
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        for name, encoder in self.encoders.items():
-            encoder.load_state_dict(_of_modality(tensors, name))
-        self.generator.set_state(tensors["random.batches"])
-        torch.set_rng_state(tensors["random.cpu"])
-        if self.on_gpu:
-            torch.cuda.set_rng_state(tensors["random.gpu"])
-        history = [tuple(row) for row in json.loads(metadata["history"])]
-        logger.info("going on after epoch %d, from %s", len(history), self.path, extra={"progress": True})
-        return history
-
-
-def _weights(encoders: Mapping[str, Encoder]) -> dict[str, torch.Tensor]:
-    return {
-        f"weights.{name}.{parameter}": tensor
-        for name, encoder in encoders.items()
-        for parameter, tensor in encoder.state_dict().items()
-    }
-
-
-def _of_modality(tensors: Mapping[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
-    prefix = f"weights.{name}."
-    return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
-
-
-def _write_tensors(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str], path: str | Path) -> None:
-    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-    with whole_file(path) as unfinished:
-        save_file(tensors, unfinished, metadata={**metadata, "checksum": _checksum(tensors, metadata)})
-
-
-def _read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """What ``_write_tensors`` wrote; an exception of any kind where that is not what the file holds."""
-    with safe_open(path, framework="pt") as file:
-        metadata = dict(file.metadata())
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    if metadata.pop("checksum") != _checksum(tensors, metadata):
-        raise ValueError("its checksum is not that of what it holds")
-    return tensors, metadata
-
-
-def _checksum(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> str:
-    digest = hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode())
-    _add_arrays(digest, {name: tensor.numpy() for name, tensor in tensors.items()})
-    return digest.hexdigest()
-
-
-def save_model(
-    encoders: Mapping[str, Encoder], settings: Mapping, graphs: Mapping[str, ad.AnnData], path: str | Path
-) -> None:
-    """Write the weights as safetensors (``weights.{modality}.{parameter}``).
-
-    Their metadata hold every setting, fingerprints of the graphs they were trained on, and a checksum of it all.
-    """
-    metadata = {
-        "settings": json.dumps(dict(settings)),
-        "graphs": json.dumps({name: fingerprint(graphs[name]) for name in encoders}),
-    }
-    _write_tensors(_weights(encoders), metadata, path)
-
-
-def load_model(path: str | Path, graphs: Mapping[str, ad.AnnData]) -> tuple[dict[str, Encoder], dict]:
-    """Read what ``save_model`` wrote.
-
-    Parameters
-    ----------
-    path
-        The model.
-    graphs
-        Per modality what is to be embedded.
-
-    Returns
-    -------
-    Encoders in evaluation mode, and the settings.
-
-    Raises
-    ------
-    InputError
-        If the file is damaged, no model of this workflow, or was trained on other graphs.
-    """
-    anew = "delete this file and run again: the workflow makes it anew"
-    encoders = {}
-    try:
-        tensors, metadata = _read_tensors(path)
-        settings, trained_on = (json.loads(metadata[key]) for key in ("settings", "graphs"))
-        shape = {key: settings[key] for key in ("K", "n_hidden", "n_latent", "dropout")}
-        for name in trained_on:
-            state = _of_modality(tensors, name)
-            encoders[name] = Encoder(state["decoder.weight"].shape[0], **shape)
-            encoders[name].load_state_dict(state)
-            encoders[name].eval()
-    except Exception as error:
-        raise InputError(
-            f"can't be read as a model ({type(error).__name__}: {error})", where=str(path), hint=anew
-        ) from error
-    if set(trained_on) != set(graphs):
-        problem = f"was trained on {', '.join(trained_on)}, not on {', '.join(graphs)}"
-        raise InputError(problem, where=str(path), hint=anew)
-    others = [name for name, graph in graphs.items() if fingerprint(graph) != trained_on[name]]
-    if others:
-        problem = f"was trained on another graph of {', '.join(others)} than the one to embed"
-        raise InputError(problem, where=str(path), hint=anew)
-    return encoders, settings
-
-
-def embed(graphs: Mapping[str, ad.AnnData], encoders: Mapping[str, Encoder], settings: Mapping) -> md.MuData:
-    """Embed every spot.
-
-    Parameters
-    ----------
-    graphs
-        As for ``fit``.
-    encoders, settings
-        As ``load_model`` gives them.
-
-    Returns
-    -------
-    MuData over all spots, as ``collect_embeddings`` makes it.
-
-    Raises
-    ------
-    InputError
-        If coordinates are not finite.
-    """
-    latent = {name: embed_modality(graph, encoders[name], settings) for name, graph in graphs.items()}
-    for name, coordinates in latent.items():
-        if not np.isfinite(coordinates).all():
-            hint = "lower train.lr or raise train.T, and look at the features for extreme values"
-            raise InputError("the latent coordinates are not finite", where=f"modality {name}", hint=hint)
-    return collect_embeddings(graphs, latent)
-
-
-def embed_modality(graph: ad.AnnData, encoder: Encoder, settings: Mapping) -> np.ndarray:
-    """Latent coordinates of one modality's spots (spots x n_latent, unit rows).
-
-    Parameters
-    ----------
-    graph
-        As for ``fit``; it may hold spots that training has not seen.
-    encoder, settings
-        As ``load_model`` gives them.
-    """
-    H = encoder_input(graph, **{key: settings[key] for key in ("K", "w_g", "symmetric")})
-    with torch.inference_mode():
-        return torch.cat([encoder(part)[0] for part in torch.as_tensor(H).split(_EMBED_ROWS)]).numpy()

@@ -26,9 +26,11 @@ from scipy.sparse.linalg import LinearOperator, svds
 from scipy.spatial import KDTree
 
 from mosaic.errors import InputError
-from mosaic.integrate.graph import mutual_nearest_neighbors, spatial_neighbors, tissue_support
 from mosaic.mixing import ilisi
-from mosaic.neighbors import n_threads, nearest
+from mosaic.mnn import mutual_nearest_neighbors, tissue_support
+from mosaic.neighbors import nearest
+from mosaic.spatial import spatial_neighbors
+from mosaic.threads import n_threads
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,8 @@ import pandas as pd
 
 from mosaic.errors import InputError
 from mosaic.prepare.pairing import compare
-from mosaic.spots import annotation, inspect_slice, no_column, read_columns, spread_column
+from mosaic.prepare.read import inspect_slice, read_columns
+from mosaic.spots import annotation, no_column, spread_column
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
 from mosaic.errors import InputError
-from mosaic.places import astray, pitch
+from mosaic.spatial import astray, pitch
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import pytest
 from scipy.special import logsumexp
 from sklearn.metrics import adjusted_rand_score
 
-from mosaic.analyse import domains
+from mosaic.analyse import domains, mixture, n_domains
 from mosaic.analyse.domains import cluster_domains
 from mosaic.errors import InputError
 
@@ -87,8 +87,8 @@ def test_mixture_ignores_the_axes(groups):
 
 def test_the_seed_decides_where_subsets_are_drawn(monkeypatch, round_groups):
     """With more spots than a start and the comparison take; without groups, so that every start ends elsewhere."""
-    monkeypatch.setattr(domains, "_START_ROWS", 60)
-    monkeypatch.setattr(domains, "_COMPARE_ROWS", 150)
+    monkeypatch.setattr(mixture, "START_ROWS", 60)
+    monkeypatch.setattr(mixture, "COMPARE_ROWS", 150)
     shapeless = np.random.default_rng(5).uniform(size=(400, 3))
     first, again, other = (cluster_domains(shapeless, n_domains=4, seed=seed) for seed in (4, 4, 5))
     np.testing.assert_array_equal(first.labels, again.labels)
@@ -100,9 +100,9 @@ def test_the_seed_decides_where_subsets_are_drawn(monkeypatch, round_groups):
 
 def test_the_start_of_highest_likelihood_wins(monkeypatch, round_groups):
     """Of two starts, one that splits a group in two and one at the truth, the second is kept, in either order."""
-    monkeypatch.setattr(domains, "_exchanged", lambda fit, *_: fit)
+    monkeypatch.setattr(mixture, "_exchanged", lambda fit, *_: fit)
     embedding, truth = round_groups
-    white = domains._whitened(embedding)
+    white = mixture.whitened(embedding)
     bad = np.where(truth == 2, 1, np.where(white[:, 0] > np.median(white[truth == 0, 0]), 0, 2))
 
     def start(labels):
@@ -112,37 +112,37 @@ def test_the_start_of_highest_likelihood_wins(monkeypatch, round_groups):
 
     for order in ((truth, bad), (bad, truth)):
         starts = [start(labels) for labels in order]
-        monkeypatch.setattr(domains, "_STARTS", len(starts))
-        monkeypatch.setattr(domains, "_start_from", lambda *_, starts=starts: starts.pop(0))
-        labels, _ = domains.mixture_domains(embedding, 3, seed=0)
+        monkeypatch.setattr(mixture, "_STARTS", len(starts))
+        monkeypatch.setattr(mixture, "start_from", lambda *_, starts=starts: starts.pop(0))
+        labels, _ = mixture.mixture_domains(embedding, 3, seed=0)
         assert adjusted_rand_score(truth, labels) == 1
 
 
 def test_a_merged_and_a_split_group_are_exchanged(round_groups):
     """EM does not leave the optimum that merges two groups and splits the third; an exchange does."""
     embedding, truth = round_groups
-    white = domains._whitened(embedding)
+    white = mixture.whitened(embedding)
     first = truth == 0
     bad = np.where(
         truth == 2, 1, np.where(first & (white[:, 0] > np.median(white[first, 0])), 0, np.where(first, 2, 1))
     )
-    stuck = domains._fit_mixture(white, domains._start_from(white, bad), 1e-5)
+    stuck = mixture.fit_mixture(white, mixture.start_from(white, bad), 1e-5)
     assert adjusted_rand_score(truth, stuck.predict(white)) < 0.9
-    freed = domains._exchanged(stuck, white, np.random.default_rng(0))
+    freed = mixture._exchanged(stuck, white, np.random.default_rng(0))
     assert adjusted_rand_score(truth, freed.predict(white)) == 1
     # What is best is not exchanged.
-    assert domains._exchanged(freed, white, np.random.default_rng(0)) is freed
+    assert mixture._exchanged(freed, white, np.random.default_rng(0)) is freed
 
 
 def test_domains_that_overlap_count_less_than_their_likelihood(round_groups):
     """Two domains on one place tell nothing apart, which costs log 2; domains far apart cost nothing."""
-    white = domains._whitened(round_groups[0])
-    apart = domains._fit_mixture(white, domains._start_from(white, round_groups[1]), 1e-5)
-    assert domains._classification_likelihood(apart, white) == pytest.approx(apart.score(white), abs=1e-3)
-    halves = domains._fit_mixture(white, domains._start_from(white, np.arange(len(white)) % 2), 1e-5)
+    white = mixture.whitened(round_groups[0])
+    apart = mixture.fit_mixture(white, mixture.start_from(white, round_groups[1]), 1e-5)
+    assert mixture._classification_likelihood(apart, white) == pytest.approx(apart.score(white), abs=1e-3)
+    halves = mixture.fit_mixture(white, mixture.start_from(white, np.arange(len(white)) % 2), 1e-5)
     halves.means_[:] = white.mean(axis=0)
     halves.weights_[:] = 0.5
-    assert domains._classification_likelihood(halves, white) == pytest.approx(halves.score(white) - np.log(2))
+    assert mixture._classification_likelihood(halves, white) == pytest.approx(halves.score(white) - np.log(2))
 
 
 def test_leiden_finds_separate_groups_and_is_seeded(round_groups):
@@ -205,7 +205,7 @@ def test_a_method_that_fails_is_an_error_and_no_other_stands_in(round_groups, mo
         cluster_domains(two_places, n_domains=3)
     with pytest.raises(InputError, match="all spots have the same embedding"):
         cluster_domains(np.ones((40, 2)), n_domains=2)
-    monkeypatch.setattr(domains, "_EM_ITERATIONS", 1)
+    monkeypatch.setattr(mixture, "_EM_ITERATIONS", 1)
     with pytest.raises(InputError, match="EM did not converge in 1 iterations"):
         cluster_domains(round_groups[0], n_domains=3)
 
@@ -225,7 +225,7 @@ def six_groups():
 
 
 def test_the_number_of_domains_is_found(six_groups, caplog):
-    number, curve = domains.choose_n_domains(six_groups, (2, 10))
+    number, curve = n_domains.choose_n_domains(six_groups, (2, 10))
     assert number == 6
     assert curve["n_domains"].tolist() == list(range(2, 11))
     assert curve.loc[curve["chosen"], "n_domains"].tolist() == [6]
@@ -236,20 +236,20 @@ def test_the_number_of_domains_is_found(six_groups, caplog):
 
 @pytest.mark.parametrize("n_domains_range", [(2, 6), (6, 9)])
 def test_a_choice_at_an_end_of_the_range_is_told(six_groups, caplog, n_domains_range):
-    assert domains.choose_n_domains(six_groups, n_domains_range)[0] == 6
+    assert n_domains.choose_n_domains(six_groups, n_domains_range)[0] == 6
     assert f"an end of the range {n_domains_range[0]} to {n_domains_range[1]}, which may be too narrow" in caplog.text
 
 
 def test_a_seed_chooses_by_one_curve(six_groups):
-    first, again, other = (domains.choose_n_domains(six_groups, (4, 7), seed=seed)[1] for seed in (4, 4, 5))
+    first, again, other = (n_domains.choose_n_domains(six_groups, (4, 7), seed=seed)[1] for seed in (4, 4, 5))
     assert first.equals(again)
     assert not first.equals(other)
 
 
 def test_the_number_of_domains_of_many_spots_is_chosen_on_a_sample(six_groups, caplog, monkeypatch):
-    monkeypatch.setattr(domains, "_COMPARE_ROWS", 500)
+    monkeypatch.setattr(n_domains, "COMPARE_ROWS", 500)
     caplog.set_level("INFO")
-    assert domains.choose_n_domains(six_groups, (4, 8))[0] == 6
+    assert n_domains.choose_n_domains(six_groups, (4, 8))[0] == 6
     assert "on a sample of 500 of 1000 spots" in caplog.text
 
 
@@ -263,13 +263,13 @@ def test_the_number_of_domains_of_many_spots_is_chosen_on_a_sample(six_groups, c
 )
 def test_ranges_that_cannot_work_are_errors(six_groups, rows, n_domains_range, message):
     with pytest.raises(InputError, match=message):
-        domains.choose_n_domains(six_groups[:rows], n_domains_range)
+        n_domains.choose_n_domains(six_groups[:rows], n_domains_range)
 
 
 def test_no_number_is_chosen_where_no_mixture_fits(six_groups, monkeypatch):
-    monkeypatch.setattr(domains, "_EM_ITERATIONS", 1)
+    monkeypatch.setattr(mixture, "_EM_ITERATIONS", 1)
     with pytest.raises(InputError, match="no Gaussian mixture of 3 to 5 domains can be fitted"):
-        domains.choose_n_domains(six_groups, (3, 5))
+        n_domains.choose_n_domains(six_groups, (3, 5))
 
 
 @pytest.mark.skipif(not PARITY.exists(), reason="the recorded run of the publication is not here")

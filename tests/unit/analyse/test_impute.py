@@ -9,9 +9,12 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from mosaic import spots
-from mosaic.analyse import impute
+from mosaic import matrices, spots, store
+from mosaic.analyse import impute, imputed, intervals, regression
+from mosaic.analyse.donors import matched_donors, nearest_donors, smooth_latent
+from mosaic.embedding import LATENT, collect_embeddings
 from mosaic.errors import InputError
+from mosaic.figures import maps
 
 
 @pytest.fixture
@@ -33,7 +36,7 @@ def mosaic():
     graphs = {
         name: ad.AnnData(obs=frame, obsm={"spatial": rng.normal(size=(len(frame), 2))}) for name, frame in obs.items()
     }
-    embedding = spots.collect_embeddings(graphs, {"rna": latent("s1", "s2"), "adt": latent("s1")})
+    embedding = collect_embeddings(graphs, {"rna": latent("s1", "s2"), "adt": latent("s1")})
     counts = np.array([[4.0, 0, 1], [0, 8, 1]])[group]
     counts[:10:2, 0] += 2  # 4 and 6 in the first group
     donor = ad.AnnData(sparse.csr_matrix(counts), obs=obs["adt"], var=pd.DataFrame(index=["a", "b", "c"]))
@@ -45,7 +48,7 @@ def test_mean_and_spread_of_the_neighbours(mosaic):
     embedding, donor = mosaic
     done = impute.impute_modality(embedding, "s2", "adt", {"adt": [donor]}, method="nearest", n_neighbors=10)
     assert done.obs_names.tolist() == [f"s2:B{number}" for number in range(20)]
-    mean, spread = (impute.dense(done.layers[name]) for name in ("imputed", "imputed_sd"))
+    mean, spread = (matrices.dense(done.layers[name]) for name in ("imputed", "imputed_sd"))
     np.testing.assert_allclose(mean, np.repeat([[5.0, 0, 1], [0, 8, 1]], 10, axis=0), rtol=1e-6)
     np.testing.assert_allclose(spread, np.repeat([[1.0, 0, 0], [0, 0, 0]], 10, axis=0), atol=1e-3)
 
@@ -58,22 +61,22 @@ def test_a_match_leaves_out_hubs_and_oneself():
     def chosen(weights):
         return [set(row.indices.tolist()) for row in weights]
 
-    assert chosen(impute.nearest_donors(queries, donors, 2)) == [{0, 1}, {0, 2}, {0, 3}, {0, 4}]
-    assert chosen(impute.matched_donors(queries, donors, 2)) == [{1, 5}, {2, 6}, {3, 7}, {4, 8}]
-    among = impute.matched_donors(queries, queries, 2, own=np.arange(4))
+    assert chosen(nearest_donors(queries, donors, 2)) == [{0, 1}, {0, 2}, {0, 3}, {0, 4}]
+    assert chosen(matched_donors(queries, donors, 2)) == [{1, 5}, {2, 6}, {3, 7}, {4, 8}]
+    among = matched_donors(queries, queries, 2, own=np.arange(4))
     assert among.diagonal().sum() == 0
     np.testing.assert_allclose(np.asarray(among.sum(axis=1)), 1)
-    assert impute.matched_donors(queries, donors, 20).getnnz(axis=1).tolist() == [9, 9, 9, 9]
+    assert matched_donors(queries, donors, 20).getnnz(axis=1).tolist() == [9, 9, 9, 9]
 
 
 def test_latent_coordinates_are_averaged_within_a_slice():
     places = np.array([[0.0, 0], [1, 0], [2, 0], [0, 0], [1, 0], [2, 0]])
     obs = pd.DataFrame({"slice": ["a"] * 3 + ["b"] * 3}, index=list("uvwxyz"))
-    adata = ad.AnnData(obs=obs, obsm={spots.LATENT: np.arange(12.0).reshape(6, 2), "spatial": places})
-    np.testing.assert_array_equal(impute.smooth_latent(adata, 0), adata.obsm[spots.LATENT])
-    smooth = impute.smooth_latent(adata, 1)
+    adata = ad.AnnData(obs=obs, obsm={LATENT: np.arange(12.0).reshape(6, 2), "spatial": places})
+    np.testing.assert_array_equal(smooth_latent(adata, 0), adata.obsm[LATENT])
+    smooth = smooth_latent(adata, 1)
     np.testing.assert_allclose(smooth[[0, 2, 3, 5]], [[1, 2], [3, 4], [7, 8], [9, 10]])
-    np.testing.assert_allclose(impute.smooth_latent(adata, 2)[:3], np.tile([2.0, 3], (3, 1)))
+    np.testing.assert_allclose(smooth_latent(adata, 2)[:3], np.tile([2.0, 3], (3, 1)))
 
 
 def test_regression_carries_over_what_the_source_says():
@@ -91,7 +94,7 @@ def test_regression_carries_over_what_the_source_says():
     rows = np.repeat(np.arange(300), 20)
     among = sparse.csr_matrix((np.full(6000, 1 / 20), (rows, rng.integers(300, size=6000))), shape=(300, 300))
     weights = sparse.csr_matrix(np.full((200, 300), 1 / 300))
-    explained, difference, coefficients = impute.regression_shift(
+    explained, difference, coefficients = regression.regression_shift(
         source, counts, np.arange(300), among, queries, weights
     )
     assert explained.tolist() == [0, 1]
@@ -111,12 +114,12 @@ def test_matching_takes_bridge_donors_and_shifts_by_depth(mosaic):
     follows.layers["counts"] = sparse.csr_matrix(np.round(donor.X.toarray() * 20 * depth[:20, None]))
     counts = {"adt": [follows], "rna": [measured[:20], measured[20:]]}
     done = impute.impute_modality(embedding, "s2", "adt", counts, n_neighbors=5, smooth_neighbors=0)
-    values = impute.dense(done.layers["imputed"])
+    values = matrices.dense(done.layers["imputed"])
     assert (values >= 0).all()
     assert values[:10, 0].min() > values[10:, 0].max()
     assert np.corrcoef(values[:, 2], depth[20:])[0, 1] > 0.9
     nearest = impute.impute_modality(embedding, "s2", "adt", counts, method="nearest", n_neighbors=5)
-    assert abs(np.corrcoef(impute.dense(nearest.layers["imputed"])[:, 2], depth[20:])[0, 1]) < 0.6
+    assert abs(np.corrcoef(matrices.dense(nearest.layers["imputed"])[:, 2], depth[20:])[0, 1]) < 0.6
 
 
 def test_without_a_slice_that_measured_both_nothing_is_regressed(mosaic, caplog):
@@ -134,7 +137,7 @@ def test_without_a_slice_that_measured_both_nothing_is_regressed(mosaic, caplog)
     with caplog.at_level("INFO", logger="mosaic"):
         done = impute.impute_modality(apart, "s2", "adt", {"adt": [donor]}, n_neighbors=10, smooth_neighbors=0)
     assert "nothing is regressed" in caplog.text
-    np.testing.assert_allclose(impute.dense(done.layers["imputed"])[:, 1], np.repeat([0.0, 8], 10), atol=1e-5)
+    np.testing.assert_allclose(matrices.dense(done.layers["imputed"])[:, 1], np.repeat([0.0, 8], 10), atol=1e-5)
 
 
 def test_donor_rows_may_come_in_any_order(mosaic):
@@ -143,7 +146,7 @@ def test_donor_rows_may_come_in_any_order(mosaic):
     shuffled = impute.impute_modality(
         embedding, "s2", "adt", {"adt": [donor[::-1].copy()]}, method="nearest", n_neighbors=3
     )
-    np.testing.assert_allclose(impute.dense(done.layers["imputed"]), impute.dense(shuffled.layers["imputed"]))
+    np.testing.assert_allclose(matrices.dense(done.layers["imputed"]), matrices.dense(shuffled.layers["imputed"]))
 
 
 def test_measured_modalities_count_alike(mosaic):
@@ -151,11 +154,11 @@ def test_measured_modalities_count_alike(mosaic):
     # A second measured modality of s2 that places all its spots in the second group pulls half of the weight there.
     extra = ad.AnnData(
         obs=embedding["rna"].obs[20:],
-        obsm={spots.LATENT: np.tile(np.array([0.0, 1], dtype=np.float32), (20, 1)), "spatial": np.zeros((20, 2))},
+        obsm={LATENT: np.tile(np.array([0.0, 1], dtype=np.float32), (20, 1)), "spatial": np.zeros((20, 2))},
     )
     embedding.mod["atac"] = extra
     done = impute.impute_modality(embedding, "s2", "adt", {"adt": [donor]}, method="nearest", n_neighbors=10)
-    np.testing.assert_allclose(impute.dense(done.layers["imputed"])[0], [2.5, 4, 1], rtol=1e-6)
+    np.testing.assert_allclose(matrices.dense(done.layers["imputed"])[0], [2.5, 4, 1], rtol=1e-6)
 
 
 def test_sparse_results_stay_sparse(mosaic):
@@ -178,13 +181,13 @@ def test_block_by_block_on_disk_as_at_once_in_memory(mosaic, tmp_path, monkeypat
     expected = impute.impute_modality(embedding, "s2", "adt", counts, n_neighbors=5)
     assert len(list(impute.prepare(embedding, "s2", "adt", counts, n_neighbors=5).blocks())) == 1
     imputation = impute.prepare(embedding, "s2", "adt", counts, n_neighbors=5)
-    monkeypatch.setattr(impute, "_BLOCK_VALUES", 21)  # seven spots of three features
+    monkeypatch.setattr(impute, "BLOCK_VALUES", 21)  # seven spots of three features
     assert len(list(imputation.blocks())) == 3
-    impute.write_imputed(imputation, tmp_path / "made.h5ad")
-    done = spots.read(tmp_path / "made.h5ad")
-    for name in impute.LAYERS:
+    imputed.write_imputed(imputation, tmp_path / "made.h5ad")
+    done = store.read(tmp_path / "made.h5ad")
+    for name in intervals.LAYERS:
         assert sparse.issparse(done.layers[name]) != as_dense
-        np.testing.assert_array_equal(impute.dense(done.layers[name]), impute.dense(expected.layers[name]))
+        np.testing.assert_array_equal(matrices.dense(done.layers[name]), matrices.dense(expected.layers[name]))
     pd.testing.assert_frame_equal(done.obs, expected.obs, check_dtype=False, check_categorical=False)
     assert done.var_names.tolist() == expected.var_names.tolist()
     np.testing.assert_array_equal(done.obsm["spatial"], expected.obsm["spatial"])
@@ -196,9 +199,9 @@ def test_more_than_the_disk_holds_is_not_begun(mosaic, tmp_path, monkeypatch):
     imputation = impute.prepare(embedding, "s2", "adt", {"adt": [donor]}, method="nearest", n_neighbors=10)
     # Two layers of 20 x 3 values of four bytes.
     assert imputation.n_bytes() == 480
-    monkeypatch.setattr(impute.shutil, "disk_usage", lambda path: SimpleNamespace(free=479))
+    monkeypatch.setattr(imputed.shutil, "disk_usage", lambda path: SimpleNamespace(free=479))
     with pytest.raises(InputError, match=r"20 spots x 3 imputed features take up to .* left\n.*Hint: free the disk"):
-        impute.write_imputed(imputation, tmp_path / "made.h5ad")
+        imputed.write_imputed(imputation, tmp_path / "made.h5ad")
     assert not list(tmp_path.iterdir())
 
 
@@ -220,4 +223,4 @@ def test_a_slice_without_spots(mosaic):
 
 def test_most_variable_by_log_counts(mosaic):
     _, donor = mosaic
-    assert impute.most_variable(donor, 2) == ["b", "a"]
+    assert maps.most_variable(donor, 2) == ["b", "a"]

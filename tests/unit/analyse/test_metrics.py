@@ -10,8 +10,8 @@ import pytest
 from sklearn.metrics import f1_score
 from sklearn.neighbors import NearestNeighbors
 
-from mosaic import spots
 from mosaic.analyse import metrics
+from mosaic.embedding import LATENT, collect_embeddings
 from mosaic.errors import InputError
 
 PARITY = Path(__file__).parents[3] / ".." / "shared" / "reference" / "parity"
@@ -180,7 +180,7 @@ def run():
         name: ad.AnnData(obs=frame, obsm={"spatial": rng.normal(size=(len(frame), 2))}) for name, frame in obs.items()
     }
     latent = {name: unit_rows(rng, len(frame), 4).astype(np.float32) for name, frame in obs.items()}
-    embedding = spots.collect_embeddings(graphs, latent)
+    embedding = collect_embeddings(graphs, latent)
     truth = pd.Series(np.array(["x", "y"])[rng.integers(0, 2, 120)], index=embedding.obs_names)
     return embedding, rng.integers(0, 2, 120), truth
 
@@ -227,7 +227,7 @@ def test_evaluate_scores_each_slice_on_its_own_spots(run):
 
 def test_evaluate_pairs_by_barcode_not_by_row(run):
     embedding, domains, truth = run
-    z = {name: pd.DataFrame(adata.obsm[spots.LATENT], index=adata.obs_names) for name, adata in embedding.mod.items()}
+    z = {name: pd.DataFrame(adata.obsm[LATENT], index=adata.obs_names) for name, adata in embedding.mod.items()}
     both = z["rna"].index.intersection(z["adt"].index)
     table = metrics.evaluate(embedding, domains, truth)
     scope = next(scope for scope in table["scope"] if "~" in scope)
@@ -318,7 +318,7 @@ def test_alignment_has_no_meaning_where_modalities_share_one_latent_space():
     truth = pd.Series(np.repeat(["a", "b"], 20), index=names)
 
     def values(adt):
-        mdata = spots.collect_embeddings(graphs, {"rna": joint, "adt": adt})
+        mdata = collect_embeddings(graphs, {"rna": joint, "adt": adt})
         table = metrics.evaluate(mdata, np.repeat([0, 1], 20), truth).set_index("metric")["value"]
         return table.loc[[metrics.TRAINING_PAIRS, "matching score", "label transfer F1"]]
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from mosaic import spots
+from mosaic import embedding, store
 from mosaic.baselines.task import Task, amid, parse, spread
 from mosaic.errors import InputError
 
@@ -24,6 +24,8 @@ from mosaic.baselines.task import program
 with program(__doc__) as task:
     import os
     import pandas as pd
+    from mosaic import embedding
+    from mosaic import store
     from mosaic import spots
     print("threads", os.environ["OMP_NUM_THREADS"])
     graphs = {name: spots.stack(slices, name) for name, slices in task.slices().items()}
@@ -61,21 +63,21 @@ def test_a_script_reads_and_writes(tmp_path):
     paths = []
     for modality, graph in graphs_of(range(40), range(1, 41)).items():
         paths.append(tmp_path / f"s1.{modality}.h5ad")
-        spots.write(graph, paths[-1])
+        store.write(graph, paths[-1])
     (tmp_path / "fake.py").write_text(FAKE)
     command = [sys.executable, tmp_path / "fake.py", *asked(tmp_path, paths, threads=2)]
     environment = {"PYTHONPATH": str(REPOSITORY / "scripts"), "PATH": ""}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert "threads 2" in (tmp_path / "log.txt").read_text()
-    made = spots.read(tmp_path / "embedding.h5mu")
+    made = store.read(tmp_path / "embedding.h5mu")
     assert list(made.mod) == ["rna", "adt"]
     assert list(made.obs.columns) == ["slice", "barcode", "modalities"]
     assert made.n_obs == 41
     assert np.isfinite(made.obsm["spatial"]).all()
     both = made["rna"].obs_names.intersection(made["adt"].obs_names)
-    assert np.array_equal(*(made[name][both].obsm[spots.LATENT] for name in ("rna", "adt")))
-    assert np.allclose(made[both].obsm[spots.LATENT], made["rna"][both].obsm[spots.LATENT])
+    assert np.array_equal(*(made[name][both].obsm[embedding.LATENT] for name in ("rna", "adt")))
+    assert np.allclose(made[both].obsm[embedding.LATENT], made["rna"][both].obsm[embedding.LATENT])
     assert not list(tmp_path.glob(".*unfinished"))
 
 

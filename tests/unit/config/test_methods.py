@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from mosaic.config import methods
-from mosaic.config.settings import Row, Sheet
+from mosaic.config.design import Row, Sheet
 
 REPOSITORY = Path(__file__).parents[3]
 KINDS = {"rna": "rna", "adt": "protein", "atac": "epigenome", "ready": "features", "rna2": "rna"}

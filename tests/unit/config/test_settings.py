@@ -10,7 +10,8 @@ import pytest
 import yaml
 from hypothesis import strategies as st
 
-from mosaic.config import settings
+from mosaic.config import defaults, settings
+from mosaic.config.schema import read_yaml
 from mosaic.errors import InputError
 
 SCHEMAS = Path(__file__).parents[3] / "workflow" / "schemas"
@@ -51,7 +52,7 @@ def faults(load, *args, **kwargs):
 
 def test_defaults_follow_kind_recipe_and_user(load):
     config, _ = load(modalities={"rna": {"kind": "rna", "n_comps": 20}, "adt": {"kind": "protein"}})
-    assert config["modalities"]["rna"] == settings.KIND_DEFAULTS["rna"] | {"kind": "rna", "n_comps": 20}
+    assert config["modalities"]["rna"] == defaults.KIND_DEFAULTS["rna"] | {"kind": "rna", "n_comps": 20}
     assert config["modalities"]["adt"]["normalization"] == "clr"
     assert config["qc"]["adt"]["min_counts"] == 1
     assert config["train"]["T"] == 0.01
@@ -373,7 +374,7 @@ def test_yaml_that_is_broken_or_says_a_thing_twice(tmp_path, text, where, proble
     if text is not None:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(InputError) as caught:
-        settings.read_yaml(path)
+        read_yaml(path)
     found = str(caught.value)
     assert where in found
     assert problem in found
@@ -386,7 +387,7 @@ def test_yaml_that_is_sound(tmp_path, monkeypatch):
     path = tmp_path / "config.yaml"
     # The same names in different places, an anchor that is used twice, and one key laid over a merged one.
     path.write_text("a: &a {b: 1, c: &c [1]}\nd: {<<: *a, b: 2}\ne: *a\n1: x\n'1': y\n")
-    assert settings.read_yaml(path) == {
+    assert read_yaml(path) == {
         "a": {"b": 1, "c": [1]},
         "d": {"b": 2, "c": [1]},
         "e": {"b": 1, "c": [1]},
@@ -394,11 +395,11 @@ def test_yaml_that_is_sound(tmp_path, monkeypatch):
         "1": "y",
     }
     path.write_text('{\n\t"a": 1}')
-    assert settings.read_yaml(path) == {"a": 1}
+    assert read_yaml(path) == {"a": 1}
     path.write_text("&a {b: *a}")
-    assert settings.read_yaml("config.yaml").keys() == {"b"}
+    assert read_yaml("config.yaml").keys() == {"b"}
     path.write_text("# nothing\n")
-    assert settings.read_yaml(path) is None
+    assert read_yaml(path) is None
 
 
 def test_command_line_gives_numbers_where_the_schema_wants_them():

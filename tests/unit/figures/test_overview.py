@@ -61,6 +61,7 @@ def write(tmp_path):
     shared = {
         "spots": [{"slice": "s1", "first": "rna", "second": "adt", "shared": 1050, "smaller": 1100, "apart": 0.0}],
         "features": [{"modality": "rna", "shared": 600, "smallest": 15000}],
+        "few_below": 0.8,
         "warnings": [f"slice s1: {HOSTILE}"],
     }
     same = {"Python": "3.11.9", "torch": "1.0", "left-pad": "1"}

@@ -7,8 +7,10 @@ import pytest
 from scipy import sparse
 from scipy.spatial.distance import cdist
 
+from mosaic import mnn
 from mosaic.errors import InputError
-from mosaic.integrate import graph
+from mosaic.integrate import graph, propagation
+from mosaic.spatial import spatial_neighbors
 
 
 def stacked(places, slices):
@@ -23,7 +25,7 @@ def rng():
 
 def test_neighbours_are_the_nearest(rng):
     places = rng.normal(size=(200, 2))
-    adjacency = graph.spatial_neighbors(places, 7).toarray()
+    adjacency = spatial_neighbors(places, 7).toarray()
     distance = cdist(places, places)
     np.fill_diagonal(distance, np.inf)
     expected = np.zeros_like(distance)
@@ -33,7 +35,7 @@ def test_neighbours_are_the_nearest(rng):
 
 def test_ties_take_nearest_without_direction_and_whatever_the_order(rng):
     places = np.array([(x, y) for x in range(20) for y in range(20)], dtype=float)
-    adjacency = graph.spatial_neighbors(places, 10).tocoo()
+    adjacency = spatial_neighbors(places, 10).tocoo()
     step = np.linalg.norm(places[adjacency.row] - places[adjacency.col], axis=1)
     inner = ((places > 1) & (places < 18)).all(axis=1)
     for spot in np.flatnonzero(inner)[:20]:
@@ -43,13 +45,13 @@ def test_ties_take_nearest_without_direction_and_whatever_the_order(rng):
     way = (places[adjacency.col] - places[adjacency.row])[far]
     share = np.array([(way == side).all(axis=1).mean() for side in ([0, 2], [0, -2], [2, 0], [-2, 0])])
     assert share.min() > 0.2
-    scaled = graph.spatial_neighbors(places * 137.3 + 1e4, 10)
+    scaled = spatial_neighbors(places * 137.3 + 1e4, 10)
     assert (scaled != adjacency.tocsr()).nnz == 0
 
 
 def test_coincident_spots_are_neighbours_not_lost():
     places = np.vstack([np.zeros((40, 2)), np.arange(1, 11)[:, None] * np.ones(2)])
-    adjacency = graph.spatial_neighbors(places, 5)
+    adjacency = spatial_neighbors(places, 5)
     assert (adjacency.getnnz(axis=1) == 5).all()
     assert adjacency.diagonal().sum() == 0
     assert adjacency[:40, 40:].nnz == 0
@@ -57,11 +59,11 @@ def test_coincident_spots_are_neighbours_not_lost():
 
 def test_radius_counts_in_pitches_and_isolates_loudly():
     places = np.array([(x, y) for x in range(6) for y in range(6)], dtype=float) * 250
-    adjacency = graph.spatial_neighbors(places, 10, radius=1.0)
+    adjacency = spatial_neighbors(places, 10, radius=1.0)
     assert adjacency.getnnz(axis=1).max() == 4
     lonely = np.vstack([places, [[9000, 9000]]])
     with pytest.raises(InputError, match="leaves 1 of 37 spots without a spatial neighbour"):
-        graph.spatial_neighbors(lonely, 4, radius=2.0)
+        spatial_neighbors(lonely, 4, radius=2.0)
 
 
 def test_mutual_neighbours_by_brute_force(rng):
@@ -70,7 +72,7 @@ def test_mutual_neighbours_by_brute_force(rng):
     distance = cdist(*unit, metric="cityblock")
     forth = distance <= np.sort(distance, axis=1)[:, [3]]
     back = distance <= np.sort(distance, axis=0)[[3], :]
-    np.testing.assert_array_equal(graph.mutual_nearest_neighbors(first, second, 4), np.argwhere(forth & back))
+    np.testing.assert_array_equal(mnn.mutual_nearest_neighbors(first, second, 4), np.argwhere(forth & back))
 
 
 def test_no_spatial_edge_joins_slices_and_expression_edges_only_the_linked(rng):
@@ -83,7 +85,7 @@ def test_no_spatial_edge_joins_slices_and_expression_edges_only_the_linked(rng):
     links = mutual.tocoo()
     assert {*zip(slices[links.row], slices[links.col], strict=True)} == {("s1", "s3"), ("s3", "s1")}
     assert (mutual != mutual.T).nnz == 0
-    pairs = graph.mutual_nearest_neighbors(features[:30], features[60:], 5)
+    pairs = mnn.mutual_nearest_neighbors(features[:30], features[60:], 5)
     assert links.nnz == 2 * len(pairs)
     assert links.data.mean() == pytest.approx(1)
 
@@ -100,12 +102,12 @@ def test_operator_and_hops_written_out():
     mutual = sparse.csr_matrix(np.array([[0, 0, 1], [0, 0, 0], [1, 0, 0]], dtype=np.float32))
     A = np.array([[1, 1, 0.8], [0, 1, 0], [0.8, 1, 1]])
     S = A / np.sqrt(np.outer(A.sum(axis=1), A.sum(axis=1)))
-    operator = graph.propagation_operator(spatial, mutual, w_g=0.8, symmetric=False)
+    operator = propagation.propagation_operator(spatial, mutual, w_g=0.8, symmetric=False)
     np.testing.assert_allclose(operator.toarray(), S.T, rtol=1e-6)
     X = np.array([[1.0, 2], [3, 4], [5, 6]])
-    H = graph.hops(X, operator, 2)
+    H = propagation.hops(X, operator, 2)
     np.testing.assert_allclose(H, np.hstack([X, S.T @ X, S.T @ S.T @ X]), rtol=1e-5)
-    undirected = graph.propagation_operator(spatial, mutual, w_g=0.8, symmetric=True).toarray()
+    undirected = propagation.propagation_operator(spatial, mutual, w_g=0.8, symmetric=True).toarray()
     np.testing.assert_allclose(undirected, undirected.T)
 
 
@@ -121,14 +123,14 @@ def test_knns_and_radius_may_differ_between_slices(rng):
 
 def test_a_larger_slice_looks_for_fewer_in_a_smaller_one(rng):
     large, small = rng.normal(size=(100, 5)), rng.normal(size=(40, 5))
-    alike = graph.mutual_nearest_neighbors(large, small, 10)
-    scaled = graph.mutual_nearest_neighbors(large, small, 10, auto_threshold=0.8)
+    alike = mnn.mutual_nearest_neighbors(large, small, 10)
+    scaled = mnn.mutual_nearest_neighbors(large, small, 10, auto_threshold=0.8)
     assert len(scaled) < len(alike)
     # Each spot of the larger slice has 10 * 40 / 100 at most; which slice comes first is no matter.
     assert np.bincount(scaled[:, 0]).max() == 4
-    back = graph.mutual_nearest_neighbors(small, large, 10, auto_threshold=0.8)
+    back = mnn.mutual_nearest_neighbors(small, large, 10, auto_threshold=0.8)
     assert {tuple(pair) for pair in back[:, ::-1]} == {tuple(pair) for pair in scaled}
-    np.testing.assert_array_equal(graph.mutual_nearest_neighbors(large, small, 10, auto_threshold=0.3), alike)
+    np.testing.assert_array_equal(mnn.mutual_nearest_neighbors(large, small, 10, auto_threshold=0.3), alike)
 
 
 def test_pairs_that_cross_the_tissue_are_outliers(rng):
@@ -157,7 +159,7 @@ def test_smoothed_input_stands_beside_the_features(rng):
     A = plain.obsp["spatial_connectivities"].toarray() + np.eye(60)
     S = A / np.sqrt(np.outer(A.sum(axis=1), A.sum(axis=1)))
     np.testing.assert_allclose(smoothed.X, np.hstack([features, S.T @ features, S.T @ S.T @ features]), atol=1e-5)
-    found = graph.mutual_nearest_neighbors(smoothed.X[:30], smoothed.X[30:], 10)
+    found = mnn.mutual_nearest_neighbors(smoothed.X[:30], smoothed.X[30:], 10)
     assert smoothed.obsp["mutual_nearest_neighbors"].nnz == 2 * len(found)
     assert plain.obsp["mutual_nearest_neighbors"].nnz != 2 * len(found)
 
@@ -179,7 +181,7 @@ def test_the_second_search_sees_means_over_the_tissue_and_leaves_the_features(rn
     means = around @ features / around.sum(axis=1, keepdims=True)
     expected = np.zeros((60, 60))
     for searched in (features, means):
-        pairs = graph.mutual_nearest_neighbors(searched[:30], searched[30:], 3)
+        pairs = mnn.mutual_nearest_neighbors(searched[:30], searched[30:], 3)
         expected[pairs[:, 0], pairs[:, 1] + 30] = 1
     np.testing.assert_array_equal(made.obsp["mutual_nearest_neighbors"].toarray(), np.maximum(expected, expected.T))
 
@@ -192,8 +194,8 @@ def test_support_of_a_pair_by_counting(rng):
     counted = [sum(joined[0][i, k] and joined[1][j, n] for k, n in pairs) for i, j in pairs]
     assert max(counted) > 1
     for block in (7, 1000):
-        np.testing.assert_array_equal(graph.tissue_support(pairs, *near, block=block), counted)
-    assert graph.tissue_support(pairs[:0], *near).shape == (0,)
+        np.testing.assert_array_equal(mnn.tissue_support(pairs, *near, block=block), counted)
+    assert mnn.tissue_support(pairs[:0], *near).shape == (0,)
 
 
 def test_pairs_beside_others_weigh_more_than_chance_pairs(rng):

@@ -9,9 +9,10 @@ import pytest
 import torch
 from chain import small_graph
 
-from mosaic import spots
+from mosaic import embedding
 from mosaic.errors import InputError
-from mosaic.integrate import batches, training
+from mosaic.integrate import batches, checkpoint, propagation, training
+from mosaic.integrate.model import embed, load_model, new_encoders, save_model
 
 SETTINGS = {"K": 2, "w_g": 0.8, "symmetric": True, "n_hidden": 16, "n_latent": 4, "dropout": 0.2}
 
@@ -58,10 +59,10 @@ def test_every_design_trains_on_the_losses_it_has(designs, contrastive, queries)
     _, published = run(graphs, reconstruct="queries")
     assert (published["contrastive"] > 0).all() == contrastive
     assert (published["reconstruction"] > 0).all() == queries
-    mdata = training.embed(graphs, encoders, SETTINGS)
+    mdata = embed(graphs, encoders, SETTINGS)
     assert mdata.n_obs == 60 * len({name for slices in designs.values() for name in slices})
     for name in graphs:
-        np.testing.assert_allclose(np.linalg.norm(mdata[name].obsm[spots.LATENT], axis=1), 1, rtol=1e-5)
+        np.testing.assert_allclose(np.linalg.norm(mdata[name].obsm[embedding.LATENT], axis=1), 1, rtol=1e-5)
 
 
 def test_batches_train_to_the_same_task(mosaic_graphs):
@@ -105,10 +106,10 @@ def test_batch_norm_of_batches_is_the_same_in_inference(mosaic_graphs):
 
 def test_reconstruction_is_the_mean_over_slices(mosaic_graphs):
     """By hand, from one forward pass."""
-    encoders = training.new_encoders(mosaic_graphs, seed=0, n_hidden=16, n_latent=4, dropout=0)
+    encoders = new_encoders(mosaic_graphs, seed=0, n_hidden=16, n_latent=4, dropout=0)
     errors = {}
     for name, adata in mosaic_graphs.items():
-        H = torch.as_tensor(batches.encoder_input(adata, K=2, w_g=0.8, symmetric=True))
+        H = torch.as_tensor(propagation.encoder_input(adata, K=2, w_g=0.8, symmetric=True))
         squares = (encoders[name](H)[1].detach().numpy() - adata.X) ** 2
         for slice_name in adata.obs["slice"].unique():
             errors[name, slice_name] = squares[adata.obs["slice"] == slice_name].mean()
@@ -130,19 +131,19 @@ def test_graph_reconstruction_enters_with_its_share(mosaic_graphs):
 def model(mosaic_graphs, tmp_path):
     encoders, _ = run(mosaic_graphs, n_epochs=1)
     path = tmp_path / "model.safetensors"
-    training.save_model(encoders, SETTINGS | {"seed": 0}, mosaic_graphs, path)
+    save_model(encoders, SETTINGS | {"seed": 0}, mosaic_graphs, path)
     return path, encoders
 
 
 def test_model_survives_the_disk_with_its_settings(mosaic_graphs, model):
     path, encoders = model
-    loaded, settings = training.load_model(path, mosaic_graphs)
+    loaded, settings = load_model(path, mosaic_graphs)
     assert settings == SETTINGS | {"seed": 0}
-    before = training.embed(mosaic_graphs, encoders, SETTINGS).obsm[spots.LATENT]
-    np.testing.assert_array_equal(training.embed(mosaic_graphs, loaded, settings).obsm[spots.LATENT], before)
+    before = embed(mosaic_graphs, encoders, SETTINGS).obsm[embedding.LATENT]
+    np.testing.assert_array_equal(embed(mosaic_graphs, loaded, settings).obsm[embedding.LATENT], before)
     path.write_bytes(b"half")
     with pytest.raises(InputError, match="can't be read as a model"):
-        training.load_model(path, mosaic_graphs)
+        load_model(path, mosaic_graphs)
 
 
 def test_a_flipped_bit_of_a_model_is_told(mosaic_graphs, model):
@@ -158,7 +159,7 @@ def test_a_flipped_bit_of_a_model_is_told(mosaic_graphs, model):
         if whole[place : place + 1] == b" " and place >= n_header - 8:
             continue  # padding, which says nothing
         with pytest.raises(InputError, match=r"can't be read as a model(.|\n)*Hint: delete this file"):
-            training.load_model(path, mosaic_graphs)
+            load_model(path, mosaic_graphs)
 
 
 def test_a_model_of_another_graph_is_refused(mosaic_graphs, model):
@@ -178,19 +179,19 @@ def test_a_model_of_another_graph_is_refused(mosaic_graphs, model):
 
     for change in (other_feature, other_edge):
         with pytest.raises(InputError, match=r"was trained on another graph of adt than"):
-            training.load_model(path, changed(change))
+            load_model(path, changed(change))
     swapped = dict(zip(mosaic_graphs, reversed(mosaic_graphs.values()), strict=True))
     with pytest.raises(InputError, match=r"was trained on another graph of rna, adt than"):
-        training.load_model(path, swapped)
+        load_model(path, swapped)
     with pytest.raises(InputError, match=r"was trained on rna, adt, not on rna\n.*Hint: delete this file"):
-        training.load_model(path, {"rna": mosaic_graphs["rna"]})
+        load_model(path, {"rna": mosaic_graphs["rna"]})
 
 
 def test_coordinates_that_are_not_finite_are_an_error(mosaic_graphs):
-    encoders = training.new_encoders(mosaic_graphs, seed=0)
+    encoders = new_encoders(mosaic_graphs, seed=0)
     encoders["adt"].eval().fc2.weight.data[0, 0] = torch.nan
     with pytest.raises(InputError, match=r"modality adt: .* not finite"):
-        training.embed({"adt": mosaic_graphs["adt"]}, encoders, SETTINGS)
+        embed({"adt": mosaic_graphs["adt"]}, encoders, SETTINGS)
 
 
 def test_a_design_that_nothing_aligns_is_an_error():
@@ -217,13 +218,13 @@ def test_a_stopped_training_ends_with_the_same_bits(mosaic_graphs, tmp_path, mon
     for settings in ({}, {"full_batch_max": 10, "batch_size": 25}):
         expected, history = run(mosaic_graphs, n_epochs=12, **settings)
 
-        def stopped(state, history, write=training._State.write):
+        def stopped(state, history, write=checkpoint.State.write):
             write(state, history)
             if len(history) == 8:
                 raise KeyboardInterrupt
 
         with monkeypatch.context() as patched:
-            patched.setattr(training._State, "write", stopped)
+            patched.setattr(checkpoint.State, "write", stopped)
             with pytest.raises(KeyboardInterrupt):
                 run(mosaic_graphs, n_epochs=12, checkpoint=file, checkpoint_every=4, **settings)
         torch.rand(5)  # whatever else drew random numbers
@@ -271,7 +272,7 @@ def test_identity_covers_every_setting(mosaic_graphs, monkeypatch):
 
 def test_defaults_are_those_of_what_takes_them():
     defaults = {setting.name: setting.default for setting in fields(training.TrainingSettings)}
-    for taker in (batches.Batches, training.new_encoders, training.losses_of):
+    for taker in (batches.Batches, new_encoders, training.losses_of):
         for name, parameter in inspect.signature(taker).parameters.items():
             if name in defaults and name != "seed" and parameter.default is not parameter.empty:
                 assert parameter.default == defaults[name], f"{name} of {taker.__name__}"

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mosaic import spots
+from mosaic import spots, store
 from mosaic.errors import InputError
-from mosaic.prepare import inputs
+from mosaic.prepare import inputs, read
 
 KINDS = {"rna": "rna", "adt": "protein"}
 
@@ -56,8 +56,8 @@ def test_columns_of_all_files_with_missing_where_one_lacks_them(sheet, tmp_path,
     assert "obs['domain'] says of 1 of 4 spots that they have no true domain ('nan' in 1)" in caplog.text
     assert "obs['domain'] differs between the modalities of 1 spots" in caplog.text
     assert "obs['batch'] is numbers and text in some files: all of it becomes text" in caplog.text
-    spots.write(ad.AnnData(obs=made), tmp_path / "annotations.h5ad")
-    pd.testing.assert_frame_equal(spots.read(tmp_path / "annotations.h5ad").obs, made)
+    store.write(ad.AnnData(obs=made), tmp_path / "annotations.h5ad")
+    pd.testing.assert_frame_equal(store.read(tmp_path / "annotations.h5ad").obs, made)
     md.MuData({"rna": ad.AnnData(obs=made)}).write_h5mu(tmp_path / "all.h5mu")
     assert md.read_h5mu(tmp_path / "all.h5mu")["rna"].obs["damaged"].dtype == "boolean"
     truth = spots.truth(tmp_path / "annotations.h5ad", made.index[[2, 7]], "domain")
@@ -111,7 +111,7 @@ def test_all_faults_of_all_files_in_the_words_of_the_rules(sheet, tmp_path):
     assert text.startswith("5 faults in the files of the sheet:\n  1. ")
     for slice_name, modality, path in rows:
         with pytest.raises(InputError) as alone:
-            spots.read_slice(path, slice_name, KINDS[modality])
+            read.read_slice(path, slice_name, KINDS[modality])
         assert str(alone.value) in text
     assert "s1.rna.h5ad: X holds values that are no whole numbers" in text
     with pytest.raises(InputError, match="1 fault in the files of the sheet"):

@@ -5,15 +5,14 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from mosaic import spots
 from mosaic.errors import InputError
-from mosaic.prepare import normalize
+from mosaic.prepare import normalize, read
 
 
 @pytest.fixture
 def adata(raw_slice, tmp_path):
     raw_slice().write_h5ad(tmp_path / "raw.h5ad")
-    return spots.read_slice(tmp_path / "raw.h5ad", "s1", "rna")
+    return read.read_slice(tmp_path / "raw.h5ad", "s1", "rna")
 
 
 def values(adata):

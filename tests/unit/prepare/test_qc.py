@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from mosaic import spots
 from mosaic.errors import InputError
-from mosaic.prepare import qc
+from mosaic.prepare import qc, read
 
 
 @pytest.fixture
@@ -23,7 +22,7 @@ def checked(raw_slice, tmp_path):
     raw.var_names = ["MT-1", "mt-2", *[f"g{number}" for number in range(8)]]
     raw.obs["in_tissue"] = [1, 1, 0, *[1] * 17]
     raw.write_h5ad(tmp_path / "raw.h5ad")
-    return spots.read_slice(tmp_path / "raw.h5ad", "s1", "rna")
+    return read.read_slice(tmp_path / "raw.h5ad", "s1", "rna")
 
 
 def test_each_spot_falls_for_its_own_reason(checked):

@@ -7,7 +7,7 @@ from sklearn.decomposition import PCA
 
 from mosaic import mixing, spots
 from mosaic.errors import InputError
-from mosaic.prepare import normalize, reduce
+from mosaic.prepare import normalize, read, reduce
 
 PLAIN = {
     "kind": "rna",
@@ -29,7 +29,7 @@ def slices(raw_slice, tmp_path):
         if number:
             raw.X = sparse.csr_matrix(raw.X.toarray() * np.repeat([1, 2], 10).astype(np.float32))
         raw.write_h5ad(tmp_path / f"{name}.h5ad")
-        made.append(normalize.normalize_slice(spots.read_slice(tmp_path / f"{name}.h5ad", name, "rna"), "log"))
+        made.append(normalize.normalize_slice(read.read_slice(tmp_path / f"{name}.h5ad", name, "rna"), "log"))
     return made
 
 

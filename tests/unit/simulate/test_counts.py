@@ -18,7 +18,8 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.neighbors import radius_neighbors_graph
 
 from mosaic.errors import InputError
-from mosaic.simulate.counts import check_design, expected_profiles, read_design, simulate_mosaic
+from mosaic.simulate.counts import expected_profiles, simulate_mosaic
+from mosaic.simulate.design import check_design, read_design
 
 DEMO = Path(__file__).parents[3] / "resources" / "demo.yaml"
 SEED = 1234

@@ -1,0 +1,94 @@
+"""Donors: spots with a modality that are most like a spot without it."""
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from scipy import sparse
+from sklearn.preprocessing import normalize
+
+from mosaic.embedding import LATENT
+from mosaic.matrices import equal_weights
+from mosaic.neighbors import Metric, nearest
+from mosaic.spatial import spatial_neighbors
+from mosaic.spots import slice_names
+
+# The correction for hubs looks at so many times the neighbours that it returns.
+_CANDIDATES = 4
+
+
+def nearest_donors(
+    queries: np.ndarray, donors: np.ndarray, n_neighbors: int, *, metric: Metric = "euclidean"
+) -> sparse.csr_matrix:
+    """Equal weights on each query's nearest donors.
+
+    Parameters
+    ----------
+    queries, donors
+        Latent coordinates (spots x n_latent).
+    n_neighbors
+        Neighbours per query; all donors where there are fewer.
+    metric
+        See ``neighbors.nearest``.
+
+    Returns
+    -------
+    Weights (queries x donors) with rows that sum to 1.
+    """
+    return equal_weights(nearest(queries, donors, n_neighbors, metric)[1], len(donors))
+
+
+def matched_donors(
+    queries: np.ndarray, donors: np.ndarray, n_neighbors: int, *, own: np.ndarray | None = None
+) -> sparse.csr_matrix:
+    """Equal weights on each query's nearest donors, corrected for hubs.
+
+    In many dimensions some donors, the hubs, are near to every query, and means over the same few donors look alike.
+    A donor's own mean squared distance to its nearest queries is therefore subtracted from twice the squared distance
+    (cross-domain similarity local scaling; Conneau et al., ICLR 2018).
+
+    Parameters
+    ----------
+    queries, donors, n_neighbors
+        As for ``nearest_donors``.
+    own
+        Where the queries are themselves among the donors: their row numbers there. None is then its own donor.
+
+    Returns
+    -------
+    As ``nearest_donors``.
+    """
+    n_neighbors = min(n_neighbors, len(donors) - (own is not None))
+    n_candidates = min(_CANDIDATES * n_neighbors, len(donors))
+    distance, candidate = nearest(queries, donors, n_candidates)
+    hubness = (nearest(donors, queries, n_neighbors)[0] ** 2).mean(axis=1)
+    score = 2 * distance**2 - hubness[candidate]
+    if own is not None:
+        score[candidate == own[:, None]] = np.inf
+    chosen = np.take_along_axis(candidate, np.argsort(score, axis=1, kind="stable")[:, :n_neighbors], axis=1)
+    return equal_weights(chosen, len(donors))
+
+
+def smooth_latent(adata: ad.AnnData, n_neighbors: int) -> np.ndarray:
+    """Mean latent coordinates of each spot and its nearest spots on the tissue, slice by slice.
+
+    Parameters
+    ----------
+    adata
+        Spots of one modality, with ``obsm["X_latent"]``, ``obsm["spatial"]`` and ``obs["slice"]``.
+    n_neighbors
+        Neighbours of a spot; 0 leaves all as it is.
+    """
+    latent = np.array(adata.obsm[LATENT], dtype=np.float64)
+    slices = adata.obs["slice"].to_numpy(dtype=str)
+    for name in slice_names(adata.obs) if n_neighbors else ():
+        rows = np.flatnonzero(slices == name)
+        if len(rows) > 1:
+            around = spatial_neighbors(np.asarray(adata.obsm["spatial"])[rows], n_neighbors)
+            around += sparse.eye_array(len(rows), dtype=np.float32)
+            latent[rows] = normalize(around, norm="l1") @ latent[rows]
+    return latent
+
+
+def smoothed_latent(adata: ad.AnnData, names: pd.Index, n_neighbors: int) -> np.ndarray:
+    """Smoothed latent coordinates of some spots, smoothed among all spots of their slices."""
+    return smooth_latent(adata, n_neighbors)[adata.obs_names.get_indexer(names)]

@@ -1,0 +1,94 @@
+"""How counts differ between a donor and a spot, by regression on the modalities that both have."""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+from sklearn.decomposition import TruncatedSVD
+from sklearn.linear_model import RidgeCV
+from sklearn.preprocessing import StandardScaler
+
+from mosaic.matrices import BLOCK_VALUES
+
+# The regression sees the source modality through at most so many components ...
+_COMPONENTS = 50
+
+# ... and shifts a feature only where, left out in turn, it explains more than this share of what matching leaves.
+_LEAST_GAIN = 0.05
+
+_PENALTIES = np.logspace(0, 6, 13)
+
+
+class Shift(NamedTuple):
+    """What to add to the features that a regression explains: ``difference @ coefficients``.
+
+    Attributes
+    ----------
+    features
+        Their numbers (explained features).
+    difference
+        How the queries' source counts differ from those of their donors (queries x components).
+    coefficients
+        Components x explained features.
+    """
+
+    features: np.ndarray
+    difference: np.ndarray
+    coefficients: np.ndarray
+
+
+def regression_shift(
+    source: sparse.csr_matrix,
+    counts: sparse.csr_matrix,
+    fitted: np.ndarray,
+    among: sparse.csr_matrix,
+    queries: sparse.csr_matrix,
+    weights: sparse.csr_matrix,
+) -> Shift:
+    """What a query's own source modality says beyond its donors: the regression of a bias-corrected matching.
+
+    After Abadie & Imbens (JBES 2011): what matching leaves unexplained in each donor, when it is matched to the other
+    donors, is regressed (ridge, penalty per feature by leave-one-out) on how the donor's source counts differ from
+    those of its matches; the fit is applied to how a query's source counts differ from those of its donors. These
+    differences are centred over the queries, so that a batch effect between slices shifts nothing. Depth is the
+    foremost thing that is carried over so.
+
+    Parameters
+    ----------
+    source, counts
+        The donors' counts of the source modality (donors x source features) and of the one imputed (donors x
+        features).
+    fitted
+        Numbers of the donors that the regression is fitted on.
+    among
+        Weights of their matches among the other donors (fitted x donors).
+    queries
+        Counts of the source modality (queries x source features).
+    weights
+        Of each query's donors (queries x donors).
+    """
+    scaler = StandardScaler(with_mean=False).fit(source)
+    source, queries = scaler.transform(source), scaler.transform(queries)
+    if min(source.shape) > _COMPONENTS:
+        components = TruncatedSVD(_COMPONENTS, random_state=0).fit(source)
+        source, queries = components.transform(source), components.transform(queries)
+    else:
+        source, queries = source.toarray(), queries.toarray()
+    difference = source[fitted] - among @ source
+    wanted = queries - weights @ source
+    wanted -= wanted.mean(axis=0)
+    explained, coefficients = [np.empty(0, dtype=int)], [np.empty((wanted.shape[1], 0))]
+    width = max(1, BLOCK_VALUES // len(difference))
+    for start in range(0, counts.shape[1], width):
+        block = counts[:, start : start + width]
+        rest = (block[fitted] - among @ block).toarray()
+        varies = np.flatnonzero(rest.var(axis=0) > 0)
+        if not varies.size:
+            continue
+        rest = rest[:, varies]
+        fit = RidgeCV(_PENALTIES, alpha_per_target=True).fit(difference, rest)
+        gain = 1 + np.atleast_1d(fit.best_score_) / rest.var(axis=0)
+        chosen = gain > _LEAST_GAIN
+        explained.append(start + varies[chosen])
+        coefficients.append(fit.coef_.reshape(rest.shape[1], -1)[chosen].T)
+    return Shift(np.concatenate(explained), wanted, np.hstack(coefficients))

@@ -1,0 +1,73 @@
+"""Defaults that depend on a modality's kind or on the recipe."""
+
+# Defaults of a modality by its kind.
+KIND_DEFAULTS = {
+    "rna": {
+        "normalization": "log",
+        "feature_selection": "seurat",
+        "n_top_features": 2000,
+        "scale": False,
+        "reduction": "pca",
+        "n_comps": 50,
+        "batch_correction": "auto",
+    },
+    "protein": {
+        "normalization": "clr",
+        "feature_selection": "all",
+        "n_top_features": None,
+        "scale": False,
+        "reduction": "pca",
+        "n_comps": 50,
+        "batch_correction": "auto",
+    },
+    "epigenome": {
+        "normalization": "tfidf",
+        "feature_selection": "prevalence",
+        "n_top_features": 50_000,
+        "scale": False,
+        "reduction": "lsi",
+        "n_comps": 50,
+        "drop_first": "before_zscore",
+        "batch_correction": "auto",
+    },
+    "features": {
+        "normalization": "none",
+        "feature_selection": "all",
+        "n_top_features": None,
+        "scale": False,
+        "reduction": "none",
+        "n_comps": 50,
+        "batch_correction": "none",
+    },
+}
+
+# What recipe `published` puts in place of this workflow's defaults: those above, by kind, and the schema's, by section.
+# docs/method.md says what each choice is worth.
+PUBLISHED_HARMONY = {"harmony": {"lamb": 1.0, "max_iter": 10}}
+
+PUBLISHED_KINDS = {
+    "rna": {"n_top_features": 5000, "batch_correction": PUBLISHED_HARMONY},
+    "protein": {"batch_correction": PUBLISHED_HARMONY},
+    "epigenome": {
+        "feature_selection": "seurat_v3",
+        "drop_first": "after_zscore",
+        "batch_correction": PUBLISHED_HARMONY,
+    },
+}
+
+PUBLISHED = {
+    "graph": {"symmetric": False, "weigh_pairs": False},
+    "train": {"reconstruct": "queries"},
+    "impute": {"method": "nearest", "n_neighbors": 10},
+}
+
+# Keys of `graph` that act when features travel over the graph; the others act when it is built.
+PROPAGATION = ("K", "w_g", "symmetric")
+
+# What makes sense together, by kind.
+ALLOWED = {
+    "rna": {"normalization": {"log", "none"}, "reduction": {"pca", "lsi"}},
+    "protein": {"normalization": {"clr", "log", "none"}, "reduction": {"pca"}},
+    "epigenome": {"normalization": {"tfidf"}, "reduction": {"lsi"}},
+    "features": {"normalization": {"none"}, "reduction": {"none"}, "feature_selection": {"all"}},
+}

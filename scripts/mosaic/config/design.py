@@ -1,0 +1,121 @@
+"""The design of the experiment: which slice measured which modality."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import combinations
+from typing import NamedTuple
+
+from mosaic.errors import InputError
+
+
+class Row(NamedTuple):
+    """One modality of one slice."""
+
+    slice: str
+    modality: str
+    path: str
+
+
+class Sheet(tuple[Row, ...]):
+    """The rows of a sheet, and what they say of the design.
+
+    Parameters
+    ----------
+    rows
+        Of the sheet.
+    columns
+        The sheet's further columns: per name the text of each slice that has one.
+    """
+
+    columns: dict[str, dict[str, str]]
+
+    def __new__(cls, rows: Iterable[Row] = (), columns: Mapping[str, Mapping[str, str]] | None = None):
+        """The rows, with what the further columns say beside them."""
+        sheet = super().__new__(cls, rows)
+        sheet.columns = {name: dict(values) for name, values in (columns or {}).items()}
+        return sheet
+
+    @property
+    def slices(self) -> list[str]:
+        """Slices in the order of the sheet."""
+        return list(dict.fromkeys(row.slice for row in self))
+
+    @property
+    def modalities(self) -> list[str]:
+        """Modalities in the order of the sheet."""
+        return list(dict.fromkeys(row.modality for row in self))
+
+    def slices_of(self, modality: str) -> list[str]:
+        """Slices that measured a modality."""
+        return [name for name in self.slices if any(row[:2] == (name, modality) for row in self)]
+
+    def modalities_of(self, slice_name: str) -> list[str]:
+        """Modalities that a slice measured."""
+        return [name for name in self.modalities if any(row[:2] == (slice_name, name) for row in self)]
+
+    @property
+    def bridges(self) -> list[str]:
+        """Slices with two modalities or more."""
+        return [name for name in self.slices if len(self.modalities_of(name)) > 1]
+
+    @property
+    def missing(self) -> list[tuple[str, str]]:
+        """Pairs (slice, modality) that were not measured."""
+        return [(s, m) for s in self.slices for m in self.modalities if m not in self.modalities_of(s)]
+
+    def linked(self, modality: str) -> list[tuple[str, str]]:
+        """Pairs of slices to link by expression: those with a bridge slice in them, or all where there is no bridge."""
+        pairs = list(combinations(self.slices_of(modality), 2))
+        bridged = [pair for pair in pairs if set(pair) & set(self.bridges)]
+        return bridged if set(self.slices_of(modality)) & set(self.bridges) else pairs
+
+    def without(self, slice_name: str, modality: str) -> "Sheet":
+        """The design without one modality of one slice."""
+        return Sheet(row for row in self if row[:2] != (slice_name, modality))
+
+    def folds(self, n_stripes: int) -> list[tuple[str, str, int]]:
+        """What the self-check hides in turn: slice, modality, and 0 for the whole slice or a stripe's number from 1.
+
+        The whole of it where the other slices still join all modalities and one of them measured what it is imputed
+        from.
+        """
+        found = []
+        for slice_name in self.bridges:
+            for modality in self.modalities_of(slice_name):
+                rest = self.without(slice_name, modality)
+                sources = set(rest.modalities_of(slice_name))
+                bridged = any(sources & set(rest.modalities_of(name)) for name in rest.slices_of(modality))
+                whole = bridged and not list(design_faults(rest, ""))
+                found += [(slice_name, modality, part) for part in ([0] if whole else range(1, n_stripes + 1))]
+        return found
+
+    def path(self, slice_name: str, modality: str) -> str:
+        """The file of one modality of one slice; raises InputError if it did not measure the modality."""
+        for row in self:
+            if row[:2] == (slice_name, modality):
+                return row.path
+        hint = f"it measured {', '.join(self.modalities_of(slice_name))}"
+        raise InputError(f"slice {slice_name} did not measure {modality}", where="the sheet", hint=hint)
+
+
+def design_faults(sheet: Sheet, path: str) -> Iterator[InputError]:
+    """Faults of a design: modalities that no chain of bridge slices joins can't be aligned.
+
+    Parameters
+    ----------
+    sheet
+        The design.
+    path
+        Where it is written, for messages.
+    """
+    groups = [{name} for name in sheet.modalities]
+    for bridge in sheet.bridges:
+        joined = set(sheet.modalities_of(bridge))
+        groups = [group for group in groups if not group & joined] + [
+            joined.union(*(group for group in groups if group & joined))
+        ]
+    for first, second in combinations(groups, 2):
+        yield InputError(
+            f"no chain of bridge slices joins {' and '.join(sorted(first))} to {' and '.join(sorted(second))}",
+            where=path,
+            hint="add a slice that measured one of each, or run them separately",
+        )

@@ -1,0 +1,81 @@
+"""Mutual nearest neighbours between slices, and which of them the tissue supports."""
+
+import numpy as np
+from scipy import sparse
+from sklearn.preprocessing import normalize
+
+from mosaic.neighbors import nearest
+
+
+def mutual_nearest_neighbors(
+    first: np.ndarray, second: np.ndarray, n_neighbors: int, *, auto_threshold: float | None = None
+) -> np.ndarray:
+    """Pairs of spots of two slices that are each among the other's nearest (Haghverdi et al., Nature Biotech. 2018).
+
+    By Manhattan distance between L2-normalised rows; ``neighbors.nearest`` says up to where the search is exact.
+
+    Parameters
+    ----------
+    first, second
+        Features of the two slices (spots x d).
+    n_neighbors
+        Size of the neighbourhoods.
+    auto_threshold
+        Where the smaller slice has less than this share of the larger one's spots, spots of the larger look for that
+        share of ``n_neighbors`` alone (``inter_auto_knn`` of the publication). None: the same number for both.
+
+    Returns
+    -------
+    Array (pairs x 2) of row numbers in ``first`` and ``second``, sorted.
+    """
+    sizes = {"forth": n_neighbors, "back": n_neighbors}
+    ratio = min(len(first), len(second)) / max(len(first), len(second))
+    if auto_threshold is not None and ratio < auto_threshold:
+        sizes["forth" if len(first) > len(second) else "back"] = max(1, int(n_neighbors * ratio))
+    first, second = normalize(first), normalize(second)
+
+    _, forth = nearest(first, second, sizes["forth"], "manhattan")
+    # Only what some spot of the first slice has found can be mutual.
+    wanted = np.unique(forth)
+    _, back = nearest(second[wanted], first, sizes["back"], "manhattan")
+    shape = (len(first), len(second))
+    edges = [_pattern(np.arange(len(first)), forth, shape), _pattern(wanted, back, shape[::-1]).T]
+    mutual = edges[0].multiply(edges[1]).tocoo()
+    pairs = np.column_stack([mutual.row, mutual.col]).astype(np.int64)
+    return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+
+
+def _pattern(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> sparse.csr_matrix:
+    """Ones where ``rows`` have ``columns`` (rows x any)."""
+    places = np.repeat(rows, columns.shape[1]), columns.ravel()
+    return sparse.csr_matrix((np.ones(columns.size, dtype=np.float32), places), shape=shape)
+
+
+def tissue_support(
+    pairs: np.ndarray, first: sparse.csr_matrix, second: sparse.csr_matrix, *, block: int = 50_000
+) -> np.ndarray:
+    """How many of the other pairs join the two neighbourhoods of each pair.
+
+    What two tissues share they share in patches, so a right pair has others beside it, and a chance pair has none: by
+    the same count, matches between two photographs are told apart (Bian et al., CVPR 2017). The slices need no common
+    frame.
+
+    Parameters
+    ----------
+    pairs
+        Row numbers in the two slices (pairs x 2), each pair once.
+    first, second
+        Spatial adjacency of the two slices (spots x spots), symmetric and of ones.
+    block
+        Pairs counted at a time.
+
+    Returns
+    -------
+    For each pair, the number of pairs between a spatial neighbour of its first spot and one of its second.
+    """
+    one, other = pairs.T
+    matrix = sparse.csr_matrix((np.ones(len(pairs), dtype=np.float32), (one, other)), (first.shape[0], second.shape[0]))
+    reached = first @ matrix  # pairs between the neighbours of a spot and each spot of the second slice
+    blocks = [slice(start, start + block) for start in range(0, len(pairs), block)]
+    counts = [reached[one[rows]].multiply(second[other[rows]]).sum(axis=1) for rows in blocks]
+    return np.concatenate([np.asarray(count).ravel() for count in counts] or [np.empty(0)])

@@ -1,0 +1,184 @@
+"""Tissue of a simulated slice: its outline and its domains."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+from scipy.cluster.vq import ClusterError, kmeans2
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import KDTree
+
+from mosaic.errors import InputError
+
+WAVES = 64  # plane waves in a random field: enough that none of them is seen
+
+LAYOUT_ATTEMPTS = 200  # layouts drawn before the design is called impossible
+
+POWER_ROUNDS = 300  # in which the cells of a layout take the sizes asked for
+
+LAYOUT_SWEEPS = 2  # of Lloyd's algorithm: evens the patches out without making honeycomb of them
+
+
+class Tissue(NamedTuple):
+    """One slice before anything is counted: n spots of the grid, d domains."""
+
+    in_tissue: np.ndarray  # (n,) bool
+    domain: np.ndarray  # (n,) index of the domain, -1 beside the tissue
+    mixture: np.ndarray  # (n, d) share of each domain's cells in a spot
+    low_counts: np.ndarray  # (n,) bool
+    high_mito: np.ndarray  # (n,) bool
+
+
+def stream(seed: int, *names: str) -> np.random.Generator:
+    """Return the random numbers of one thing in the mosaic, told by its names.
+
+    What ``SeedSequence.spawn`` does, with the names in place of a running number: so nothing that is added to a design,
+    and no change of order, touches the numbers of the rest.
+    """
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=tuple("\0".join(names).encode())))
+
+
+def hexagonal_grid(grid: Mapping) -> np.ndarray:
+    """Coordinates (n, 2) of a hexagonal grid, in distances between neighbours; odd rows are half a step aside."""
+    row, column = np.divmod(np.arange(grid["rows"] * grid["columns"]), grid["columns"])
+    return np.column_stack([column + 0.5 * (row % 2), row * np.sqrt(3) / 2])
+
+
+def make_tissue(design: Mapping, spots: np.ndarray, slice_name: str, seed: int) -> Tissue:
+    """Lay one slice out: outline, domains, what is in each spot, and which spots are bad."""
+    rng = stream(seed, "slice", slice_name)
+    neighbours = KDTree(spots).query_pairs(1.1, output_type="ndarray")
+    places = spots / spots.max(axis=0).min()  # in widths of the capture area's shorter side
+    in_tissue = _outline(design.get("tissue"), places, neighbours, rng)
+
+    n_domains = len(design["domains"])
+    composition = design.get("composition", {}).get(slice_name)
+    shares = None
+    if composition is not None:
+        shares = np.array([composition.get(name, 1) for name in design["domains"]], dtype=float)
+        shares /= shares.sum()
+    domain = np.full(len(spots), -1)
+    number = np.cumsum(in_tissue) - 1  # of a tissue spot among tissue spots
+    inside = number[neighbours[in_tissue[neighbours].all(axis=1)]]
+    domain[in_tissue] = _domains(design, shares, places[in_tissue], inside, rng, where=f"slice {slice_name}")
+
+    mixture = np.full((len(spots), n_domains), np.nan)
+    mixture[in_tissue] = np.eye(n_domains)[domain[in_tissue]]
+    if mixing := design.get("mixing"):
+        strays = np.full(n_domains, 1 / n_domains) if shares is None else shares
+        mean = (1 - mixing["share"]) * mixture[in_tissue] + mixing["share"] * strays
+        cells = rng.standard_gamma(mixing["concentration"] * mean)  # Dirichlet, once divided by their sum
+        mixture[in_tissue] = cells / cells.sum(axis=1, keepdims=True)
+    mixture[~in_tissue] = mixture[in_tissue].mean(axis=0)  # what leaks out of all of the tissue
+
+    bad = design.get("bad_spots", {})
+    n_low, n_mito = (bad.get(key, {}).get("n", 0) for key in ("low_counts", "high_mito"))
+    if n_low + n_mito > in_tissue.sum():
+        problem = f"{n_low + n_mito} bad spots asked for, {in_tissue.sum()} spots in tissue"
+        raise InputError(problem, where=f"slice {slice_name}", hint="lower bad_spots or enlarge the grid")
+    picked = rng.choice(np.flatnonzero(in_tissue), size=n_low + n_mito, replace=False)
+    low_counts, high_mito = (np.isin(np.arange(len(spots)), part) for part in (picked[:n_low], picked[n_low:]))
+    return Tissue(in_tissue, domain, mixture, low_counts, high_mito)
+
+
+def _outline(
+    tissue: Mapping | None, places: np.ndarray, neighbours: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Which spots (n, bool) lie under tissue: an ellipse with a rough edge, in one piece."""
+    if tissue is None:
+        return np.ones(len(places), dtype=bool)
+    from_centre = np.linalg.norm(2 * places / places.max(axis=0) - 1, axis=1)  # 1 at the middle of each side
+    score = from_centre + tissue["roughness"] * _smooth_field(places, tissue["scale"], rng)
+    covered = score <= np.quantile(score, tissue["share"])
+    piece = _pieces(covered, neighbours)
+    return covered & (piece == np.bincount(piece[covered]).argmax())
+
+
+def _domains(
+    design: Mapping,
+    shares: np.ndarray | None,
+    places: np.ndarray,
+    neighbours: np.ndarray,
+    rng: np.random.Generator,
+    where: str,
+) -> np.ndarray:
+    """Domain index of every tissue spot (n,): warped Voronoi cells, each in one piece, no domain too small.
+
+    ``shares`` of the domains (d,), 0 for one that is absent, are met by moving the cells' borders; None leaves the
+    sizes to chance.
+    """
+    layout = design.get("layout", {"warp": 0.0, "scale": 1.0, "min_share": 0.0})
+    patches = np.repeat(np.arange(len(design["domains"])), list(design["domains"].values()))
+    smallest = max(1, layout["min_share"] * len(places))
+    if shares is not None:
+        patches = patches[shares[patches] > 0]
+        # The shares are asked for, so that a small domain is meant to be small.
+        smallest = max(1, 0.5 * shares[shares > 0].min() * len(places))
+    for _ in range(LAYOUT_ATTEMPTS if len(patches) <= len(places) else 0):
+        warped = places + layout["warp"] * np.column_stack([_smooth_field(places, layout["scale"], rng) for _ in "xy"])
+        sites = rng.choice(warped, size=len(patches), replace=False)
+        try:
+            _, cell = kmeans2(warped, sites, iter=LAYOUT_SWEEPS, minit="matrix", missing="raise")
+        except ClusterError:  # a cell became empty
+            continue
+        named = rng.permutation(patches)
+        if shares is not None:
+            sizes = (shares / np.maximum(np.bincount(patches, minlength=len(shares)), 1))[named]
+            cell = _cells_of_size(warped, cell, sizes)
+        cell = _without_fragments(cell, places, neighbours)
+        domain = named[cell]
+        in_one_piece = _pieces(cell, neighbours).max() + 1 == len(patches)
+        present = np.bincount(domain, minlength=len(design["domains"]))
+        if in_one_piece and (present if shares is None else present[shares > 0]).min() >= smallest:
+            return domain
+    problem = (
+        f"{len(patches)} patches with at least {smallest:.0f} spots a domain do not fit on {len(places)} tissue spots"
+    )
+    raise InputError(
+        problem, where=where, hint="lower layout.min_share, layout.warp or the patches, or enlarge the grid"
+    )
+
+
+def _cells_of_size(places: np.ndarray, cell: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Cells about the same centres (n,) that hold the given shares (cells,) of the places (n, 2).
+
+    A power diagram: each centre's squared distances get an offset of its own, raised where the cell is too large
+    (Aurenhammer, Hoffmann and Aronov, Algorithmica 1998).
+    """
+    centres = np.array([places[cell == number].mean(axis=0) for number in range(len(sizes))])
+    squared = ((places[:, None] - centres) ** 2).sum(axis=2)
+    offset, step = np.zeros(len(sizes)), squared.mean()
+    for number in range(1, POWER_ROUNDS + 1):
+        cell = (squared + offset).argmin(axis=1)
+        offset += step / np.sqrt(number) * (np.bincount(cell, minlength=len(sizes)) / len(places) - sizes)
+    return cell
+
+
+def _smooth_field(places: np.ndarray, scale: float, rng: np.random.Generator) -> np.ndarray:
+    """Gaussian random field (n,) of variance 1 whose correlation falls off over the length ``scale``.
+
+    A sum of random plane waves (random Fourier features: Rahimi and Recht, NeurIPS 2007), so it costs n, not n^2.
+    """
+    along_x, along_y = rng.normal(scale=1 / scale, size=(2, WAVES))
+    phases = rng.uniform(0, 2 * np.pi, size=WAVES)
+    return np.cos(places[:, :1] * along_x + places[:, 1:] * along_y + phases).sum(axis=1) * np.sqrt(2 / WAVES)
+
+
+def _pieces(label: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
+    """Number (n,) of the connected piece each spot is in, where only neighbours with equal labels connect."""
+    first, second = neighbours[label[neighbours[:, 0]] == label[neighbours[:, 1]]].T
+    graph = sparse.coo_matrix((np.ones(len(first)), (first, second)), shape=(len(label), len(label)))
+    return connected_components(graph, directed=False)[1]
+
+
+def _without_fragments(cell: np.ndarray, places: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
+    """Keep each cell's largest piece and give the spots of its other pieces to the nearest cell."""
+    piece = _pieces(cell, neighbours)
+    size = np.bincount(piece)
+    cell_of_piece = np.zeros(len(size), dtype=cell.dtype)
+    cell_of_piece[piece] = cell
+    largest = [np.flatnonzero(cell_of_piece == c)[size[cell_of_piece == c].argmax()] for c in np.unique(cell)]
+    kept = np.isin(piece, largest)
+    _, nearest = KDTree(places[kept]).query(places)
+    return cell[kept][nearest]

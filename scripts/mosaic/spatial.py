@@ -1,0 +1,131 @@
+"""Spots on the tissue: who are neighbours, how dense they lie, and which lie nowhere near the tissue."""
+
+import numpy as np
+from scipy import sparse
+from scipy.spatial import KDTree
+
+from mosaic.errors import InputError
+from mosaic.threads import n_threads
+
+# A spot so many times farther from the middle than the others are is no part of any tissue; and this share of the spots
+# are the others. A picture of both would show the tissue on a hundredth of its area.
+_FAR = 20
+_OTHERS = 0.95
+
+
+def pitch(coordinates: np.ndarray) -> float:
+    """Median distance from a spot to the nearest one at another place, in the unit of the coordinates.
+
+    Parameters
+    ----------
+    coordinates
+        Spots x 2.
+
+    Returns
+    -------
+    1 where all spots lie on one place.
+    """
+    if len(coordinates) < 2:
+        return 1.0
+    distances = KDTree(coordinates).query(coordinates, k=2)[0][:, 1]
+    distances = distances[distances > 0]
+    return float(np.median(distances)) if distances.size else 1.0
+
+
+def astray(coordinates: np.ndarray) -> np.ndarray:
+    """Which spots lie so far from all others that a picture with them would show nothing else.
+
+    Parameters
+    ----------
+    coordinates
+        Spots x 2.
+
+    Returns
+    -------
+    bool (spots). Never more than a twentieth of the spots, but one where there are fewer than twenty.
+    """
+    reach = np.abs(coordinates - np.median(coordinates, axis=0)).max(axis=1)
+    return reach > _FAR * max(np.quantile(reach, _OTHERS, method="lower"), np.finfo(float).tiny)
+
+
+def spatial_neighbors(coordinates: np.ndarray, n_neighbors: int, radius: float | None = None) -> sparse.csr_matrix:
+    """Join each spot of a slice to its nearest spots.
+
+    Among equally distant candidates, of which a grid has many, a fixed hash of the pair decides: the same on every
+    machine, with no preferred direction, and the same from both ends of an edge.
+
+    Parameters
+    ----------
+    coordinates
+        Spots x 2, in any unit.
+    n_neighbors
+        Neighbours per spot; fewer in a slice of fewer spots.
+    radius
+        Leave out neighbours farther than this many times the slice's median nearest-neighbour distance.
+
+    Returns
+    -------
+    Directed adjacency (spots x spots) of ones, row i holding the neighbours of spot i, without self loops.
+
+    Raises
+    ------
+    InputError
+        If the slice has one spot only, or the radius leaves a spot without neighbours.
+    """
+    n_spots = len(coordinates)
+    if n_spots < 2:
+        raise InputError("a slice with one spot has no spatial neighbours", hint="loosen qc, or leave this slice out")
+    n_neighbors = min(n_neighbors, n_spots - 1)
+    tree = KDTree(coordinates)
+    rows = np.arange(n_spots)
+    pitch = None
+    sources, targets, lengths = [], [], []
+    # On square and hexagonal grids this reaches past the ties of the tenth neighbour.
+    depth = n_neighbors + 4
+    while rows.size:
+        depth = min(depth, n_spots)
+        distance, candidate = tree.query(coordinates[rows], k=depth, workers=n_threads())
+        distance[candidate == rows[:, None]] = np.inf
+        if pitch is None:
+            pitch = float(np.median(distance.min(axis=1)))
+        # Distances that differ by rounding alone are ties.
+        step = np.round(distance / ((pitch or 1.0) * 1e-5))
+        order = np.lexsort((_pair_hash(rows[:, None], candidate), step))
+        step = np.take_along_axis(step, order, axis=1)
+        # A row is settled when the ties of its last neighbour end before the candidates do. Coincident spots may
+        # push a spot out of its own list of candidates, hence the sort that looks at the last finite step.
+        last = np.where(np.isfinite(step), step, -1).max(axis=1)
+        settled = (step[:, n_neighbors - 1] < last) | (depth == n_spots)
+        chosen = order[settled, :n_neighbors]
+        sources.append(np.repeat(rows[settled], n_neighbors))
+        targets.append(np.take_along_axis(candidate[settled], chosen, axis=1).ravel())
+        lengths.append(np.take_along_axis(distance[settled], chosen, axis=1).ravel())
+        rows = rows[~settled]
+        depth *= 4
+    source, target, length = (np.concatenate(parts) for parts in (sources, targets, lengths))
+    if radius is not None:
+        if pitch == 0:
+            raise InputError(
+                "more than half of the spots share their place with another, so radius has no unit",
+                hint="set radius to null, or give each spot its own coordinates",
+            )
+        near = length <= radius * pitch * (1 + 1e-5)
+        source, target = source[near], target[near]
+        isolated = n_spots - len(np.unique(np.concatenate([source, target])))
+        if isolated:
+            raise InputError(
+                f"radius {radius:g} (x {pitch:g}, the median distance to the nearest spot) leaves {isolated} of "
+                f"{n_spots} spots without a spatial neighbour",
+                hint="raise graph.radius, or set it to null",
+            )
+    adjacency = sparse.csr_matrix((np.ones(len(source), dtype=np.float32), (source, target)), shape=(n_spots, n_spots))
+    adjacency.sort_indices()
+    return adjacency
+
+
+def _pair_hash(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """A well-mixed number per unordered pair (the finaliser of MurmurHash3)."""
+    value = np.minimum(first, second).astype(np.uint64) << np.uint64(32) | np.maximum(first, second).astype(np.uint64)
+    for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
+        value = (value ^ (value >> np.uint64(33))) * np.uint64(factor)
+    return value ^ (value >> np.uint64(33))

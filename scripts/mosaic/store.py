@@ -1,0 +1,93 @@
+"""The workflow's own files: AnnData, MuData and tables, read and written."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import anndata as ad
+import h5py
+import mudata as md
+import pandas as pd
+
+from mosaic.errors import InputError
+from mosaic.files import whole_file
+
+# What MuData 0.4 will do anyway: a MuData's obs is what was put there, not a copy of its modalities' obs.
+md.set_options(pull_on_update=False)
+
+
+def read(path: str | Path, *, layers: bool = True) -> ad.AnnData | md.MuData:
+    """Read a file that a rule wrote: ``.h5ad`` as AnnData, ``.h5mu`` as MuData.
+
+    Parameters
+    ----------
+    path
+        The file.
+    layers
+        Whether to read the layers of an AnnData.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged.
+    """
+    try:
+        if Path(path).suffix == ".h5mu":
+            return md.read_h5mu(path)
+        if layers:
+            return ad.read_h5ad(path)
+        with h5py.File(path) as file:
+            return ad.AnnData(**{key: ad.io.read_elem(file[key]) for key in file if key != "layers"})
+    except (OSError, KeyError, ValueError) as error:
+        raise InputError(
+            f"is damaged ({type(error).__name__}: {error})",
+            where=str(path),
+            hint="delete this file and run again: the workflow makes it anew",
+        ) from error
+
+
+def read_slices(paths: Sequence[str | Path]) -> dict[str, list[ad.AnnData]]:
+    """Read files that rules named ``{slice}.{modality}.h5ad``, as lists per modality."""
+    slices = {}
+    for path in map(Path, paths):
+        slices.setdefault(path.name.split(".")[1], []).append(read(path))
+    return slices
+
+
+def read_table(path: str | Path, spots: pd.Index | None = None, *, index: str = "spot") -> pd.DataFrame:
+    """Read a TSV that a rule wrote, with whole numbers and words as they are, and names as text whatever they are.
+
+    Parameters
+    ----------
+    path
+        The table.
+    spots
+        The spots wanted, in this order; None: all that are there.
+    index
+        The column of the names.
+
+    Raises
+    ------
+    InputError
+        If the table is damaged or lacks one of the spots.
+    """
+    hint = "delete this file and run again: the workflow makes it anew"
+    try:
+        table = pd.read_csv(path, sep="\t", index_col=index, dtype={index: str}, keep_default_na=False, na_values=[""])
+    except ValueError as error:
+        raise InputError(f"is damaged ({error})", where=str(path), hint=hint) from error
+    table.index = table.index.fillna("")  # a name may be empty
+    if spots is None:
+        return table
+    lacking = spots[~spots.isin(table.index)]
+    if len(lacking):
+        raise InputError(f"is damaged: it lacks {len(lacking)} of {len(spots)} spots", where=str(path), hint=hint)
+    return table.loc[spots]
+
+
+def write(data: ad.AnnData | md.MuData, path: str | Path) -> None:
+    """Write ``.h5ad`` or ``.h5mu`` atomically."""
+    with whole_file(path) as unfinished:
+        if isinstance(data, md.MuData):
+            data.write_h5mu(unfinished, compression="lzf")
+        else:
+            data.write_h5ad(unfinished, compression="lzf")
