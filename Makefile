@@ -24,9 +24,10 @@ lint: $(VENV)/.test-ready
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	PYTHONPATH=scripts $(BIN)/lint-imports --no-cache
 	$(BIN)/snakemake --lint
 	@# Of this workflow alone, as the peers' environments may not be there.
-	$(BIN)/snakemake -s workflow/benchmark.smk --configfile config/benchmark.yaml --config 'methods=[spamosaic]' --lint
+	$(BIN)/snakemake -s workflow/benchmark/Snakefile --configfile config/benchmark.yaml --config 'methods=[spamosaic]' --lint
 
 # Each file in envs/ as an environment of its own, in which the tests of what its scripts reach pass. Needs no $(VENV).
 envs:
@@ -43,7 +44,7 @@ $(PEERS:%=$(VENV)-%): $(VENV)-%: $(VENV)-%/.ready
 
 # Data sets x methods x seeds x metrics: docs/benchmark.md. With DATA=folder also the published data sets that lie there.
 benchmark: $(VENV)/.run-ready peers
-	$(SNAKEMAKE) -s workflow/benchmark.smk --configfile config/benchmark.yaml $(if $(DATA),--config data=$(DATA))
+	$(SNAKEMAKE) -s workflow/benchmark/Snakefile --configfile config/benchmark.yaml $(if $(DATA),--config data=$(DATA))
 	@echo
 	@echo "The tables: results/benchmark/scores.tsv, summary.tsv, summary.md; the figures: overview.svg, time.svg"
 

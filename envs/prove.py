@@ -24,7 +24,7 @@ from mosaic.imports import reached
 REPOSITORY = Path(__file__).parents[1]
 RULES = sorted((REPOSITORY / "workflow" / "rules").glob("*.smk"))
 # What `make envs` proves: the peers' environments are heavy, and their pins are their own.
-OWN_RULES = [path for path in RULES if path.name != "methods.smk"]
+OWN_RULES = [path for path in RULES if path.name != "baselines.smk"]
 
 
 def peer_scripts_by_env() -> dict[Path, list[Path]]:

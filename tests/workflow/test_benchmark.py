@@ -9,7 +9,7 @@ import yaml
 from running import REPOSITORY, jobs_per_rule
 from snakemake.exceptions import WorkflowError
 
-SNAKEFILE = REPOSITORY / "workflow" / "benchmark.smk"
+SNAKEFILE = REPOSITORY / "workflow" / "benchmark" / "Snakefile"
 CONFIG = REPOSITORY / "config" / "benchmark.yaml"
 TINY = {
     "data": None,

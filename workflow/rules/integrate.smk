@@ -1,5 +1,5 @@
 # From features to one latent space. Needs <results>/reduced; makes <results>/graph and, for the method spamosaic and
-# each seed, a model and embedding.h5mu. methods.smk has the rule that writes the same file with any other method.
+# each seed, a model and embedding.h5mu. baselines.smk has the rule that writes the same file with any other method.
 
 
 rule build_graph:

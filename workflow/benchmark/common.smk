@@ -1,4 +1,4 @@
-# What the benchmark's rules share: its config, checked, and helpers; workflow/benchmark.smk includes it, and nothing else.
+# What the benchmark's rules share: its config, checked, and helpers; workflow/benchmark/Snakefile includes it, and nothing else.
 import sys
 from pathlib import Path
 
