@@ -188,13 +188,13 @@ def no_column(column: str, known: Iterable[str]) -> InputError:
     )
 
 
-def truth(path: str | Path | None, spots: pd.Index, column: str | None) -> pd.Series | None:
+def truth(path: str | Path, spots: pd.Index, column: str | None) -> pd.Series | None:
     """The true domains of a run's spots.
 
     Parameters
     ----------
     path
-        What rule ``annotate`` wrote.
+        What rule ``annotate`` wrote; not read where there is no column.
     spots
         Names of the spots wanted.
     column

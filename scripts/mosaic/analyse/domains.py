@@ -83,7 +83,7 @@ def cluster_domains(
         labels, probability = leiden_domains(embedding, resolution, seed), None
         _check_n_found(len(np.unique(labels)), len(labels), resolution)
     elif method in ("mixture", "kmeans"):
-        _check_n_domains(n_domains, len(embedding))
+        n_domains = _checked_n_domains(n_domains, len(embedding))
         if resolution is not None:
             logger.warning("resolution = %s is not used: only Leiden has one", resolution)
         if method == "mixture":
@@ -134,7 +134,7 @@ def checked_embedding(embedding: np.ndarray) -> np.ndarray:
     return embedding
 
 
-def _check_n_domains(n_domains: int | None, n_spots: int) -> None:
+def _checked_n_domains(n_domains: int | None, n_spots: int) -> int:
     if n_domains is None or n_domains < 1:
         raise InputError(
             f"the number of domains must be 1 or more, but it is {n_domains}",
@@ -147,6 +147,7 @@ def _check_n_domains(n_domains: int | None, n_spots: int) -> None:
             where="cluster: n_domains",
             hint="ask for fewer domains",
         )
+    return n_domains
 
 
 def _by_decreasing_size(labels: np.ndarray) -> np.ndarray:

@@ -94,7 +94,7 @@ def _repeated_keys(node: yaml.Node, where: str, seen: set[yaml.Node], above: str
         for number, inner in enumerate(node.value):
             yield from _repeated_keys(inner, where, seen, f"{above}{number}.")
     elif isinstance(node, yaml.MappingNode):
-        lines = {}
+        lines: dict[tuple[str, str], int] = {}
         for key, inner in node.value:
             name = key.value if isinstance(key, yaml.ScalarNode) else "?"
             line = key.start_mark.line + 1

@@ -161,7 +161,7 @@ class Batches:
         largest = max(len(next(iter(group.rows.values()))) for group in self._groups)
         self.n_steps = -(-largest // batch_size) if largest > full_batch_max else 1
         self.n_bridges, self.n_reconstructed = len(pairs), len(self._reconstructed)
-        self._around = None
+        self._around: dict[str, sparse.csr_matrix] = {}
         if with_edges:
             self._around = {
                 name: sparse.csr_matrix(graph.obsp["spatial_connectivities"] + sparse.eye_array(graph.n_obs))
@@ -174,11 +174,11 @@ class Batches:
         needed = sum(graph.n_obs * graph.n_vars * (propagation["K"] + 1) * 4 for graph in graphs.values())
         fits = needed <= _SHARE_OF_MEMORY * psutil.virtual_memory().available
         # The files are gone with this object.
-        self._folder = None if fits else tempfile.TemporaryDirectory()
-        if not fits:
-            logger.info("features of %.1f GB are read from %s, as memory is short", needed / 1e9, self._folder.name)
-        inputs = {
-            name: encoder_input(graph, **propagation, on_disk=None if fits else f"{self._folder.name}/{name}.npy")
+        self._folder = folder = None if fits else tempfile.TemporaryDirectory()
+        if folder:
+            logger.info("features of %.1f GB are read from %s, as memory is short", needed / 1e9, folder.name)
+        inputs: dict[str, np.ndarray | torch.Tensor] = {
+            name: encoder_input(graph, **propagation, on_disk=f"{folder.name}/{name}.npy" if folder else None)
             for name, graph in graphs.items()
         }
         if self.device.type == "cuda" and needed <= _SHARE_OF_MEMORY * torch.cuda.mem_get_info(self.device)[0]:
@@ -211,7 +211,9 @@ class Batches:
 
     def _batch(self, chunks: Sequence[np.ndarray]) -> Batch:
         whole = self.n_steps == 1
-        rows, contrasted, members = {name: [] for name in self._inputs}, [], {}
+        rows: dict[str, list[np.ndarray]] = {name: [] for name in self._inputs}
+        members: dict[tuple[str, str], list[tuple[np.ndarray, np.ndarray]]] = {}
+        contrasted = []
 
         def place(name: str, own: np.ndarray) -> np.ndarray:
             """Let rows of a modality join the step, and tell their places."""

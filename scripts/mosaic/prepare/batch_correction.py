@@ -17,7 +17,7 @@ what chance gives: spots that look alike after a right correction lie in patches
 import logging
 from collections.abc import Callable, Mapping
 from itertools import combinations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import harmonypy
 import numpy as np
@@ -70,7 +70,7 @@ class Correction(NamedTuple):
 
     features: np.ndarray
     loadings: np.ndarray | None
-    record: dict[str, str | float | int]
+    record: dict[str, Any]
 
 
 class _Tiles(NamedTuple):
@@ -276,7 +276,7 @@ def spot_moves(features: np.ndarray, tiles: _Tiles) -> np.ndarray:
     moves = np.zeros_like(features)
     for _ in range(_SPOT_ROUNDS):
         smooth = _smoothed(features + moves, tiles)
-        ends = {number: [] for number in range(len(tiles.adjacency))}
+        ends: dict[int, list[tuple[np.ndarray, ...]]] = {number: [] for number in range(len(tiles.adjacency))}
         for one, other in combinations(ends, 2):
             pairs, support = _pairs(smooth, tiles, one, other)
             pairs, support = pairs[support > 0], support[support > 0]
@@ -330,20 +330,22 @@ def correct(
     what
         Their name, for the log.
     """
-    options = {}
+    options: Mapping = {}
     if isinstance(method, Mapping):
-        method, options = "harmony", dict(method["harmony"] or {})
+        options = method["harmony"] or {}
+        method = "harmony"
+    record: dict[str, Any] = {"method": "harmony"}
     if method == "none":
         mixed = _ilisi(features, slices, seed)
         apart = bool(mixed < _APART)
         record = {"method": "none", "ilisi_before": mixed, "ilisi_after": mixed, "moved": 0.0, "apart": apart}
         return Correction(np.asarray(features, dtype=np.float32), None, record)
-    corrected, loadings, before = None, None, features
-    record = {"method": "harmony"}
-    tiles = None if method == "harmony" else _tiles(slices, coordinates)
+    corrected, before = features, features
+    loadings: np.ndarray | None = None
     if method != "pair_shift":
         corrected, record["rounds"] = harmony(features, slices, seed=seed, **options)
     if method != "harmony":
+        tiles = _tiles(slices, coordinates)
         own, own_loadings = within() if within else (features, None)
         try:
             means = tiles.mean(own)
@@ -407,7 +409,8 @@ def _ilisi(features: np.ndarray, slices: np.ndarray, seed: int) -> float:
 
 def _tiles(slices: np.ndarray, coordinates: np.ndarray) -> _Tiles:
     """Each spot a tile of its own in small slices; compact tiles of about as many spots in large ones."""
-    of_spot, owner, adjacency = np.empty(len(slices), dtype=int), [], []
+    of_spot, adjacency = np.empty(len(slices), dtype=int), []
+    owner: list[int] = []
     for number, name in enumerate(dict.fromkeys(slices)):
         rows = np.flatnonzero(slices == name)
         tile = _leaves(coordinates[rows], _MOST_TILES)

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import anndata as ad
 import h5py
@@ -257,7 +257,9 @@ def _needed_parts(file: h5py.File, where: str, *, counted: bool, most: int | Non
         problem = f'obsm["spatial"] has shape {places["spatial"].shape}, but there are {len(obs)} spots in obs'
         raise InputError(problem, where=where, hint="it must be numbers, spots x 2")
     coordinates = {key: ad.io.read_elem(places[key]) if key == "spatial" else np.zeros((len(obs), 1)) for key in known}
-    rows, columns, matrix = slice(None), slice(None), None
+    rows: np.ndarray | slice = slice(None)
+    columns: np.ndarray | slice = slice(None)
+    matrix = None
     if stored is not None:
         _check_matrix(stored, (len(obs), len(var)), place, where)
         if not counted:  # dense as it is, and as float32
@@ -302,7 +304,7 @@ def _checked(
     if 0 in source.shape:
         return None, [InputError(f"is empty ({source.n_obs} spots x {source.n_vars} features)", where=where)]
 
-    def made(make: Callable, *args: object, **options: object) -> object:
+    def made(make: Callable, *args: Any, **options: Any) -> Any:
         try:
             return make(*args, **options)
         except InputError as fault:
