@@ -54,11 +54,13 @@ TESTED_WITH = {
     "analyse/export.py": None,  # tests/test_designs.py
     "check/folds.py": None,  # tests/test_selfcheck.py
     "figures/charts.py": "figures/test_style.py",
-    "figures/maps.py": "figures/test_style.py",
     "figures/tables.py": "figures/test_style.py",
     "baselines/published.py": None,  # tests/workflow/test_peer_runs.py, where the published package is installed
     "api.py": None,  # tests/test_api.py
 }
+# What tests need beyond their rooms, installed once all that the scripts import was imported: tests of
+# training build the graphs to train on.
+FOR_TESTS = {"train": ("faiss-cpu", "numba", "scikit-learn")}
 OWN_RULES = [path for path in RULES if path.name != "baselines.smk"]
 
 
@@ -111,6 +113,8 @@ def prove(env: Path, scripts: list[Path], folder: Path) -> None:
     install(folder, f"pytest=={tester}")
     imported, tests = needed(scripts)
     _python(folder, "-c", f"import {', '.join(sorted(imported))}")
+    lock = pins((REPOSITORY / "requirements.lock").read_text())
+    install(folder, *(f"{name}=={lock[name]}" for name in FOR_TESTS.get(env.stem, ())))
     _python(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", *map(str, tests))
 
 
