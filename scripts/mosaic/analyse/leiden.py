@@ -1,9 +1,9 @@
 """Domains by the Leiden algorithm on the latent space's neighbours."""
 
 import logging
-import random
 
 import igraph
+import leidenalg
 import numpy as np
 from scipy import sparse
 
@@ -25,7 +25,7 @@ def leiden_domains(embedding: np.ndarray, resolution: float, seed: int) -> np.nd
 
     Two spots are joined by the Jaccard index of their 15 nearest neighbours, themselves included, where one is among
     the neighbours of the other (PhenoGraph; Levine et al., Cell 2015). Communities maximise modularity (Traag, Waltman
-    and van Eck, Scientific Reports 2019), by igraph.
+    and van Eck, Scientific Reports 2019), by leidenalg.
 
     Raises
     ------
@@ -43,12 +43,14 @@ def leiden_domains(embedding: np.ndarray, resolution: float, seed: int) -> np.nd
     shared.data /= 2 * (n_neighbors + 1) - shared.data
     edges = sparse.triu(shared, k=1).tocoo()
     graph = igraph.Graph(len(embedding), np.column_stack([edges.row, edges.col]), edge_attrs={"weight": edges.data})
-    # igraph draws from one generator of the whole process: lend it a seeded one.
-    igraph.set_random_number_generator(random.Random(seed))
-    try:
-        communities = graph.community_leiden("modularity", weights="weight", resolution=resolution, n_iterations=-1)
-    finally:
-        igraph.set_random_number_generator(random)
+    communities = leidenalg.find_partition(
+        graph,
+        leidenalg.RBConfigurationVertexPartition,
+        weights="weight",
+        resolution_parameter=resolution,
+        n_iterations=-1,
+        seed=seed,
+    )
     return np.asarray(communities.membership)
 
 

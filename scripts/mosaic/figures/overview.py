@@ -14,7 +14,7 @@ from mosaic.figures.style import LIGHTS
 _WORST_FIRST = ("fail", "warn", "not checked", "pass")
 # Of the packages that steps loaded, those shown.
 _PACKAGES = ("mosaic", "Python", "snakemake", "torch", "scanpy", "anndata", "mudata", "scikit-learn", "harmonypy")
-_PACKAGES += ("faiss-cpu", "igraph", "numba", "numpy", "scipy", "pandas")
+_PACKAGES += ("faiss-cpu", "igraph", "leidenalg", "numba", "numpy", "scipy", "pandas")
 _PACKAGES += ("spamosaic", "mofapy2", "scvi-tools", "scmomat")
 
 # What to look for in each of the figures that matter, and what a bad one looks like.

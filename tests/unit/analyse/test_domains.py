@@ -1,8 +1,10 @@
 """Domains of embeddings whose groups are known by construction, and of the recorded embedding of the publication."""
 
+import random
 import re
 from pathlib import Path
 
+import igraph
 import numpy as np
 import pytest
 from scipy.special import logsumexp
@@ -152,6 +154,18 @@ def test_leiden_finds_separate_groups_and_is_seeded(round_groups):
     fine = [cluster_domains(embedding, "leiden", resolution=2.0, seed=1).labels for _ in range(2)]
     assert fine[0].max() > 2
     np.testing.assert_array_equal(*fine)
+
+
+def test_leiden_leaves_the_generator_of_igraph_alone(round_groups):
+    own = random.Random(3)
+    igraph.set_random_number_generator(own)
+    try:
+        cluster_domains(round_groups[0], "leiden", resolution=0.05)
+        before = own.getstate()
+        igraph.Graph.Erdos_Renyi(n=20, p=0.5)
+        assert own.getstate() != before
+    finally:
+        igraph.set_random_number_generator(random)
 
 
 def test_leiden_that_finds_too_many_says_to_lower_the_resolution(caplog):
