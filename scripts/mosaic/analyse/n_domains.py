@@ -29,7 +29,7 @@ def choose_n_domains(
     other spots, and the silhouette (Rousseeuw, Journal of Computational and Applied Mathematics 1987) says how well
     its domains are set apart in the embedding. Chosen is the largest number whose mean is within one standard error
     of the best (the rule of Breiman et al., Classification and Regression Trees, 1984): where numbers can't be told
-    apart, one domain too many costs less than one too few. docs/method.md compares it with other criteria.
+    apart, one domain too many costs less than one too few. docs/measurements.md compares it with other criteria.
 
     Parameters
     ----------

@@ -42,7 +42,7 @@ KIND_DEFAULTS = {
 }
 
 # What recipe `published` puts in place of this workflow's defaults: those above, by kind, and the schema's, by section.
-# docs/method.md says what each choice is worth.
+# docs/measurements.md says what each choice is worth.
 PUBLISHED_HARMONY = {"harmony": {"lamb": 1.0, "max_iter": 10}}
 
 PUBLISHED_KINDS = {
