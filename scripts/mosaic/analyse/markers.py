@@ -26,7 +26,7 @@ class Markers(NamedTuple):
     table
         Per ``slice`` and ``domain`` the first 50 features by ``auroc``: the probability that a spot of the domain has
         more of the feature than another of the slice, which unlike a p-value does not depend on the size of the domain;
-        ``score``, the z-score of Wilcoxon's rank sum (not corrected for ties, hence conservative), and its ``pval_adj``
+        ``score``, the z-score of Wilcoxon's rank sum (uncorrected for ties, hence conservative), and ``pval_adj``
         (Benjamini and Hochberg); ``difference`` of the means on the normalised (logarithmic) scale; the proportions of
         spots with a count, ``share_inside`` and ``share_outside``. The p-values treat the domains as given, but they come
         from the same counts: use them as a ranking, not as a test.
