@@ -28,8 +28,8 @@ class Markers(NamedTuple):
         more of the feature than another of the slice, which unlike a p-value does not depend on the size of the domain;
         ``score``, the z-score of Wilcoxon's rank sum (uncorrected for ties, hence conservative), and ``pval_adj``
         (Benjamini and Hochberg); ``difference`` of the means on the normalised (logarithmic) scale; the proportions of
-        spots with a count, ``share_inside`` and ``share_outside``. The p-values treat the domains as given, but they come
-        from the same counts: use them as a ranking, not as a test.
+        spots with a count, ``share_inside`` and ``share_outside``. The p-values treat the domains as given, but these
+        come from the same counts: use them as a ranking, not as a test.
     profile
         Per ``domain`` and ``feature``, for the best markers of all domains: ``mean`` normalised value and ``share`` of
         spots with a count, each the mean over the slices; ``marker_of`` is the domain that the feature marks: the one
