@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 PEERS := published mofa scvi scmomat
 
-.PHONY: demo test lint envs package peers benchmark speed clean
+.PHONY: demo test test-slow lint envs package peers benchmark speed clean
 
 # Snakemake 9.27 warns of a coroutine of its own when a report is made of jobs whose memory depends on their input.
 demo: $(VENV)/.run-ready
@@ -18,7 +18,11 @@ demo: $(VENV)/.run-ready
 	@echo "The result: results/integrated.h5mu (open it with mudata.read_h5mu; its modalities are for scanpy)"
 
 test: $(VENV)/.test-ready
-	$(BIN)/python -m pytest -n $(CORES) --dist loadfile
+	$(BIN)/python -m pytest -n $(CORES) --dist loadfile -m "not slow"
+
+# What takes minutes by nature: whole runs, killed runs, a cluster, the published data. It waits as much as it computes.
+test-slow: $(VENV)/.test-ready
+	$(BIN)/python -m pytest -n $$(( $(CORES) + 1 )) --dist loadfile -m slow
 
 lint: $(VENV)/.test-ready
 	$(BIN)/snakefmt --check Snakefile workflow
