@@ -1,4 +1,4 @@
-"""Divide the tissue into domains."""
+"""Cluster the latent space into spatial domains."""
 
 from mosaic.logs import job
 

@@ -1,4 +1,4 @@
-"""Say how far to believe the run."""
+"""Run the checks of a method and seed."""
 
 from mosaic.logs import job
 
