@@ -16,6 +16,7 @@ SCRIPTS = ROOT / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 from mosaic.config import defaults, methods, schema, settings
+from mosaic.config.clusterers import CLUSTERERS
 from mosaic.errors import InputError
 from mosaic.imports import reached
 
@@ -71,8 +72,8 @@ wildcard_constraints:
     part=r"\d+",
 
 
-# Whether spots know how sure they are of their domain: by the vote of several seeds, or by the mixture's posterior.
-CONFIDENT = len(config["seeds"]) > 1 or config["cluster"]["method"] == "mixture"
+# Whether spots know how sure they are of their domain: by the vote of several seeds, or by the clustering's posterior.
+CONFIDENT = len(config["seeds"]) > 1 or CLUSTERERS[config["cluster"]["method"]].probability
 # The run that the report's first page shows.
 FIRST_RUN = f"<results>/{config['methods'][0]}/seed-{config['seeds'][0]}"
 # What `training.fit` takes.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from mosaic.config.clusterers import CLUSTERERS, NEEDS, going_by
 from mosaic.config.defaults import ALLOWED, KIND_DEFAULTS, PUBLISHED, PUBLISHED_KINDS
 from mosaic.config.design import Row, Sheet, design_faults
 from mosaic.config.methods import PEERS, cannot
@@ -274,21 +275,17 @@ def _config_faults(config: Mapping, sheet: Sheet) -> Iterator[InputError]:
                 problem, hint = "is no text, as names of slices are", f"write it in quotes: '{name}'"
             yield InputError(problem, where=key_of("graph", "intra_knns", name), hint=hint)
     cluster = config["cluster"]
-    wanted = "resolution" if cluster["method"] == "leiden" else "n_domains"
-    if cluster[wanted] is None:
-        yield InputError(
-            f"is missing, and {cluster['method']} needs it",
-            where=key_of("cluster", wanted),
-            hint="the number of domains you expect, or auto"
-            if wanted == "n_domains"
-            else "1.0 is a start; more gives more domains",
-        )
-    if cluster["n_domains"] == "auto" and cluster["method"] == "leiden":
-        yield InputError(
-            "auto is for mixture and kmeans; leiden finds the number of domains from the resolution",
-            where=key_of("cluster", "n_domains"),
-            hint="leave it out",
-        )
+    wanted = CLUSTERERS[cluster["method"]].needs
+    for name, begin in NEEDS.items():
+        if name == wanted and cluster[name] is None:
+            problem = f"is missing, and {cluster['method']} needs it"
+            yield InputError(problem, where=key_of("cluster", name), hint=begin)
+        if name != wanted and cluster[name] is not None:
+            yield InputError(
+                f"{cluster[name]} is for {going_by(name)}; {cluster['method']} goes by {wanted}",
+                where=key_of("cluster", name),
+                hint="leave it out, or set it to null",
+            )
     low, high = cluster["n_domains_range"]
     if low >= high:
         yield InputError(
