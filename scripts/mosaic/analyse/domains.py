@@ -186,7 +186,7 @@ def _by_decreasing_size(labels: np.ndarray) -> np.ndarray:
     return rank[group]
 
 
-# By the names in CLUSTERERS. Each takes the embedding, for one that looks at the tissue coordinates and slices, then the
+# By the names in CLUSTERERS. Each takes the embedding, coordinates and slices where it looks at the tissue, then the
 # number of domains or the resolution, and the seed; and gives labels, and probabilities where CLUSTERERS says so.
 FUNCTIONS: dict[str, Callable[..., np.ndarray | tuple[np.ndarray, np.ndarray]]] = {
     "mixture": mixture_domains,

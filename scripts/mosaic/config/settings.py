@@ -12,6 +12,7 @@ from mosaic.config.clusterers import CLUSTERERS, NEEDS, going_by
 from mosaic.config.defaults import ALLOWED, KIND_DEFAULTS, PUBLISHED, PUBLISHED_KINDS
 from mosaic.config.design import Row, Sheet, design_faults
 from mosaic.config.methods import PEERS, cannot
+from mosaic.config.readers import READERS, known
 from mosaic.config.schema import (
     _Validator,
     hint_of,
@@ -174,9 +175,9 @@ def _read_sheet(
                 problem = f"{plain_name(row.path)} is the same file as in line {first}"
                 problem += f", {plain_name(spelled)}" if spelled != row.path else ""
                 faults.append(InputError(problem, where=where, hint="each modality of each slice has its own file"))
-        if row.path and made is not None and row.path not in made and not os.path.isfile(row.path):
+        if row.path and made is not None and row.path not in made and not _may_be_read(row.path):
             problem = f"{plain_name(row.path)} is {'a folder' if os.path.isdir(row.path) else 'not there'}"
-            hint = f"give the path of an h5ad file, relative to {Path.cwd()}"
+            hint = f"give the path of {known()}, relative to {Path.cwd()}"
             faults.append(InputError(problem, where=where, hint=hint))
         for name, told in further.items():
             if values[name]:
@@ -206,6 +207,11 @@ def _header_faults(columns: list[str], schema: Mapping, where: str) -> Iterator[
                 where=where,
                 hint=hint_of(schema["propertyNames"]),
             )
+
+
+def _may_be_read(path: str) -> bool:
+    """Whether a file is there, or a folder where a reader takes one; what it holds is seen when it is read."""
+    return os.path.isfile(path) or (os.path.isdir(path) and any(reader.folder for reader in READERS.values()))
 
 
 def _file(path: str) -> str:

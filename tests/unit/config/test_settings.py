@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from mosaic.config import defaults, settings
 from mosaic.config.clusterers import CLUSTERERS
+from mosaic.config.readers import READERS, Reader
 from mosaic.config.schema import read_yaml
 from mosaic.errors import InputError
 
@@ -606,3 +607,13 @@ def test_schema_names_the_ways_to_find_domains():
     for name, clusterer in CLUSTERERS.items():
         assert name in cluster["method"]["description"]
         assert name in cluster[clusterer.needs]["description"]
+
+
+def test_a_path_may_be_a_folder_where_a_reader_takes_one(load, tmp_path, monkeypatch):
+    (tmp_path / "s1").mkdir()
+    sheet = "slice\tmodality\tpath\ns1\trna\ts1\n"
+    assert "s1 is a folder\n    Hint: give the path of an h5ad file" in faults(load, text=sheet)
+    monkeypatch.setitem(READERS, "folder", Reader("an instrument's folder", lambda path: True, folder=True))
+    assert load(text=sheet)[1].path("s1", "rna") == "s1"
+    gone = sheet.replace("\ts1\n", "\ts2\n")
+    assert "Hint: give the path of an h5ad file or an instrument's folder" in faults(load, text=gone)
