@@ -94,7 +94,6 @@ def test_no_env_script_or_module_is_left_over():
         # Of the workflow itself: common.smk reads these; and of notebooks.
         REPOSITORY / "scripts" / "mosaic" / f"{name}.py"
         for name in (
-            "config/defaults",
             "config/design",
             "config/methods",
             "config/settings",

@@ -16,6 +16,7 @@ SCRIPTS = ROOT / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 from mosaic.config import defaults, methods, schema, settings
+from mosaic.config.clusterers import CLUSTERERS
 from mosaic.errors import InputError
 from mosaic.imports import reached
 
@@ -69,8 +70,8 @@ wildcard_constraints:
     part=r"\d+",
 
 
-# Whether domains have a confidence: from the vote of several seeds, or from the posterior of the mixture.
-CONFIDENT = len(config["seeds"]) > 1 or config["cluster"]["method"] == "mixture"
+# Whether domains have a confidence: from the vote of several seeds, or from the posterior of the clustering.
+CONFIDENT = len(config["seeds"]) > 1 or CLUSTERERS[config["cluster"]["method"]].probability
 # The run on the first page of the report.
 FIRST_RUN = f"<results>/{config['methods'][0]}/seed-{config['seeds'][0]}"
 # Arguments of `training.fit`.

@@ -1,7 +1,5 @@
 """Domains by the Leiden algorithm on the latent space's neighbours."""
 
-import logging
-
 import igraph
 import leidenalg
 import numpy as np
@@ -10,14 +8,7 @@ from scipy import sparse
 from mosaic.errors import InputError
 from mosaic.neighbors import nearest
 
-logger = logging.getLogger(__name__)
-
 _LEIDEN_NEIGHBORS = 15
-
-# Colours can be told apart up to the first; above the second, domains are crumbs that no figure or marker can show.
-_MANY_DOMAINS = 30
-
-_MOST_DOMAINS = 100
 
 
 def leiden_domains(embedding: np.ndarray, resolution: float, seed: int) -> np.ndarray:
@@ -52,19 +43,3 @@ def leiden_domains(embedding: np.ndarray, resolution: float, seed: int) -> np.nd
         seed=seed,
     )
     return np.asarray(communities.membership)
-
-
-def _check_n_found(n_found: int, n_spots: int, resolution: float) -> None:
-    """Whether Leiden found so few domains that they can be looked at."""
-    text = f"Leiden found {n_found} domains in {n_spots} spots with resolution {resolution:g}"
-    if n_found > _MOST_DOMAINS:
-        raise InputError(
-            f"{text}; {_MOST_DOMAINS} are the most that figures and markers can show",
-            where="cluster: resolution",
-            hint=f"lower resolution, for example to {resolution / 10:g}; if it stays so at low values, the latent "
-            "space has no structure: look at the curves of training",
-        )
-    if n_found > _MANY_DOMAINS:
-        logger.warning(
-            "%s: colours can be told apart up to %d; a lower resolution gives fewer domains", text, _MANY_DOMAINS
-        )
