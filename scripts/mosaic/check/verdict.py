@@ -45,6 +45,19 @@ class Check(NamedTuple):
 # docs/interpreting.md lists the values measured on good and on bad data; the thresholds lie between them.
 CHECKS = (
     Check(
+        "features agree",
+        "Spearman correlation of the features' means between a slice and the others, of the slice that agrees least",
+        0.3,
+        0.2,
+        {
+            "pass": "Features are high and low alike in all slices.",
+            "warn": "Features of a slice hardly agree with the others: compare annotation and panel of its files.",
+            "fail": "Features of a slice are others than those of the other slices, whatever the result looks like. "
+            "Do the feature names mean the same in all files: is one sorted otherwise, or of another annotation?",
+            "not checked": "The run has one slice, or no modality has 100 features.",
+        },
+    ),
+    Check(
         "slices mix",
         "iLISI, 0 to 1: how evenly slices mix among nearest spots",
         0.25,
@@ -112,6 +125,7 @@ def verdicts(
     foscttm: Sequence[pd.DataFrame],
     folds: Sequence[pd.DataFrame] = (),
     calls: pd.DataFrame | None = None,
+    agreement: Mapping[str, Mapping[str, float]] | None = None,
 ) -> pd.DataFrame:
     """Run every check.
 
@@ -125,6 +139,8 @@ def verdicts(
         As ``folds.summarise`` returns them, for each modality; empty if nothing was hidden.
     calls
         As ``confidence.called_by`` returns them.
+    agreement
+        Per modality what ``reduce.feature_agreement`` returns.
 
     Returns
     -------
@@ -137,7 +153,9 @@ def verdicts(
     left_out = [row for table in folds for row in table[table["way"] == "left out"].itertuples()]
     calls = pd.DataFrame(columns=CALLS) if calls is None else calls
     taken = taken_for_others(calls, domains) if len(calls) else calls
+    agreed = {(name, key): value for key, own in (agreement or {}).items() for name, value in own.items()}
     values = (
+        min(agreed.values(), default=np.nan),
         float(ilisi.iloc[0]) if len(ilisi) else np.nan,
         float(np.mean(unseen)) if unseen else np.nan,
         # The worst modality decides.
@@ -149,6 +167,8 @@ def verdicts(
         status = check.status(value)
         signs = ("≥", "<") if check.good > check.bad else ("≤", ">")
         advice = check.advice[status]
+        if check.name == "features agree" and status in ("warn", "fail"):
+            advice += f" Which: {', '.join(f'{key} of {name}' for (name, key), r in agreed.items() if r < check.good)}."
         if check.name == "slices mix" and (alone := domains_alone(domains)):
             named = ", ".join(f"{domain} in {name}" for domain, name in alone.items())
             advice += f" Domains that live in one slice only: {named}."
