@@ -13,7 +13,7 @@ with job(snakemake.log[0], threads=snakemake.params.threads):
     torch.set_num_threads(snakemake.params.threads)
     graphs = dict(zip(snakemake.params.modalities, [store.read(path) for path in snakemake.input.graphs], strict=True))
     seed = int(snakemake.wildcards.seed)
-    # Undeclared, so that Snakemake leaves it where it is when the job is killed.
+    # Not a declared output: Snakemake would delete it when the job is killed.
     checkpoint = Path(snakemake.output.model).with_name("checkpoint.safetensors")
     encoders, history = training.fit(graphs, seed=seed, checkpoint=checkpoint, **snakemake.params.settings)
     files.write_table(history, snakemake.output.history, index=False)

@@ -7,7 +7,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
-from prove import OWN_RULES, RULES, peer_scripts_by_env, pins, scripts_by_env
+from prove import OWN_RULES, RULES, TESTED_WITH, peer_scripts_by_env, pins, room_tests, scripts_by_env
 
 from mosaic.imports import reached
 
@@ -94,15 +94,31 @@ def test_no_env_script_or_module_is_left_over():
         # Of the workflow itself: common.smk reads these; and of notebooks.
         REPOSITORY / "scripts" / "mosaic" / f"{name}.py"
         for name in (
-            "config/__init__",
-            "config/defaults",
             "config/design",
             "config/methods",
-            "config/schema",
             "config/settings",
             "api",
         )
     }
+
+
+def test_every_room_of_the_library_has_tests_or_says_where_they_are():
+    library = REPOSITORY / "scripts" / "mosaic"
+    rooms = {path.relative_to(library) for path in library.rglob("*.py")} - {
+        path.relative_to(library) for path in library.rglob("__init__.py")
+    }
+    assert set(map(Path, TESTED_WITH)) <= rooms
+    for room in rooms:
+        tests = room_tests(room)
+        assert tests is None or tests.is_file(), f"{room} has no {tests}, and is not in TESTED_WITH of envs/prove.py"
+        alone = room.with_name(f"test_{room.name}")
+        assert str(room) not in TESTED_WITH or not (REPOSITORY / "tests" / "unit" / alone).exists(), f"{alone} exists"
+
+
+def test_an_edit_of_the_reader_makes_stale_what_reads_users_files_alone():
+    scripts = (REPOSITORY / "scripts").glob("*.py")
+    readers = {path.stem for path in scripts if any("prepare/read.py" in module for module in reached(path)[0])}
+    assert readers == {"annotate", "check", "qc"}
 
 
 def test_no_script_hides_an_installed_package():

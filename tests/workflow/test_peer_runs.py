@@ -89,6 +89,7 @@ def test_all_that_is_wrong_is_told_at_once(checkout):
         assert words in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", methods.PEERS)
 def test_run(checkout, method):
     peer = methods.PEERS[method]

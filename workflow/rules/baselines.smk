@@ -1,10 +1,10 @@
-# Peers: from counts to embedding.h5mu with methods of others. Needs <results>/qc and, for some, normalized and reduced;
-# included where the config lists one. Each runs with a Python of its own: that of its environment in envs/, or the one
+# From counts to embedding.h5mu with baseline methods. Reads <results>/qc and, for some methods, normalized and reduced;
+# included if the config lists one. Each method runs in a separate Python: that of its environment in envs/, or the one
 # that the config names under `interpreters`.
 
 
 rule embed_peer:
-    """Embed every spot with a method of others."""
+    """Embed all spots with a baseline method."""
     input:
         slices=peer_slices,
         reduced=peer_reduced,
@@ -30,7 +30,7 @@ rule embed_peer:
     params:
         python=peer_python,
         settings=peer_settings,
-        # Part of the result, so the config's and not what Snakemake happens to give.
+        # The number of threads affects the result: take it from the config, not from Snakemake.
         threads=config["train"]["threads"],
     message:
         "Embedding the spots with {wildcards.method}, seed {wildcards.seed}"

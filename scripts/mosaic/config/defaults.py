@@ -43,8 +43,8 @@ KIND_DEFAULTS: dict[str, dict[str, Any]] = {
     },
 }
 
-# What recipe `published` puts in place of this workflow's defaults: those above, by kind, and the schema's, by section.
-# docs/method.md says what each choice is worth.
+# Values that recipe `published` overrides: the defaults above, by kind, and those of the schema, by section.
+# docs/measurements.md says what each choice is worth.
 PUBLISHED_HARMONY = {"harmony": {"lamb": 1.0, "max_iter": 10}}
 
 PUBLISHED_KINDS: dict[str, dict[str, Any]] = {
@@ -63,10 +63,10 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "impute": {"method": "nearest", "n_neighbors": 10},
 }
 
-# Keys of `graph` that act when features travel over the graph; the others act when it is built.
+# Keys of `graph` for the propagation of features; the others are for building the graph.
 PROPAGATION = ("K", "w_g", "symmetric")
 
-# What makes sense together, by kind.
+# Valid combinations, by kind.
 ALLOWED = {
     "rna": {"normalization": {"log", "none"}, "reduction": {"pca", "lsi"}},
     "protein": {"normalization": {"clr", "log", "none"}, "reduction": {"pca"}},

@@ -1,7 +1,7 @@
-"""The peers: other methods that a run may integrate with, and the designs that each can do.
+"""Registry of the baseline methods, and the designs that each supports.
 
 Each has a script, ``scripts/embed_{script}.py``, and an environment, ``envs/{env}.yaml``; docs/adding_a_method.md has
-the contract. What peers cannot do was found by trying the versions that their environments pin.
+the contract. Unsupported designs were found by testing the versions that the environments pin.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 class Peer(NamedTuple):
-    """A method of others.
+    """A third-party integration method.
 
     Attributes
     ----------
     label
         Its name in figures.
     citation
-        Where it was published.
+        Its publication.
     script, env
         Names of its script and of its environment.
     slices
@@ -27,7 +27,7 @@ class Peer(NamedTuple):
     reduced
         Whether it reads ``<results>/reduced``.
     settings
-        Sections of the config that it follows, beside the modalities.
+        Sections of the config that it uses, beside the modalities.
     """
 
     label: str
@@ -40,7 +40,7 @@ class Peer(NamedTuple):
 
     @property
     def separate(self) -> bool:
-        """Whether its environment can't be the one that runs Snakemake."""
+        """Whether it needs another environment than the one that runs Snakemake."""
         return self.env not in WITH_SNAKEMAKE
 
 
@@ -92,12 +92,12 @@ PEERS = {
 
 
 def label(method: str) -> str:
-    """A method's name for figures."""
+    """Name of a method in figures."""
     return PEERS[method].label if method in PEERS else "this workflow"
 
 
 def cannot(method: str, sheet: "Sheet", kinds: Mapping[str, str]) -> str | None:
-    """Why a method can't integrate a design, in one sentence; None where it can.
+    """The reason, in one sentence, why a method does not support a design; None if it does.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def cannot(method: str, sheet: "Sheet", kinds: Mapping[str, str]) -> str | None:
 
 
 def shared(sheet: "Sheet") -> list[str]:
-    """Modalities that every slice measured."""
+    """Modalities that every slice has."""
     return [name for name in sheet.modalities if sheet.slices_of(name) == sheet.slices]
 
 

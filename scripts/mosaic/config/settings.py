@@ -9,9 +9,11 @@ from typing import Any
 
 import yaml
 
+from mosaic.config.clusterers import CLUSTERERS, NEEDS, going_by
 from mosaic.config.defaults import ALLOWED, KIND_DEFAULTS, PUBLISHED, PUBLISHED_KINDS
 from mosaic.config.design import Row, Sheet, design_faults
 from mosaic.config.methods import PEERS, cannot
+from mosaic.config.readers import READERS, known
 from mosaic.config.schema import (
     _Validator,
     hint_of,
@@ -177,9 +179,9 @@ def _read_sheet(
                 problem = f"{plain_name(row.path)} is the same file as in line {first}"
                 problem += f", {plain_name(spelled)}" if spelled != row.path else ""
                 faults.append(InputError(problem, where=where, hint="each modality of each slice has its own file"))
-        if row.path and made is not None and row.path not in made and not os.path.isfile(row.path):
+        if row.path and made is not None and row.path not in made and not _may_be_read(row.path):
             problem = f"{plain_name(row.path)} is {'a folder' if os.path.isdir(row.path) else 'not there'}"
-            hint = f"give the path of an h5ad file, relative to {Path.cwd()}"
+            hint = f"give the path of {known()}, relative to {Path.cwd()}"
             faults.append(InputError(problem, where=where, hint=hint))
         for name, told in further.items():
             if values[name]:
@@ -209,6 +211,11 @@ def _header_faults(columns: list[str], schema: Mapping, where: str) -> Iterator[
                 where=where,
                 hint=hint_of(schema["propertyNames"]),
             )
+
+
+def _may_be_read(path: str) -> bool:
+    """Whether a file is there, or a folder where a reader takes one; what it holds is seen when it is read."""
+    return os.path.isfile(path) or (os.path.isdir(path) and any(reader.folder for reader in READERS.values()))
 
 
 def _file(path: str) -> str:
@@ -278,21 +285,17 @@ def _config_faults(config: Mapping, sheet: Sheet) -> Iterator[InputError]:
                 problem, hint = "is no text, as names of slices are", f"write it in quotes: '{name}'"
             yield InputError(problem, where=key_of("graph", "intra_knns", name), hint=hint)
     cluster = config["cluster"]
-    wanted = "resolution" if cluster["method"] == "leiden" else "n_domains"
-    if cluster[wanted] is None:
-        yield InputError(
-            f"is missing, and {cluster['method']} needs it",
-            where=key_of("cluster", wanted),
-            hint="the number of domains you expect, or auto"
-            if wanted == "n_domains"
-            else "1.0 is a start; more gives more domains",
-        )
-    if cluster["n_domains"] == "auto" and cluster["method"] == "leiden":
-        yield InputError(
-            "auto is for mixture and kmeans; leiden finds the number of domains from the resolution",
-            where=key_of("cluster", "n_domains"),
-            hint="leave it out",
-        )
+    wanted = CLUSTERERS[cluster["method"]].needs
+    for name, begin in NEEDS.items():
+        if name == wanted and cluster[name] is None:
+            problem = f"is missing, and {cluster['method']} needs it"
+            yield InputError(problem, where=key_of("cluster", name), hint=begin)
+        if name != wanted and cluster[name] is not None:
+            yield InputError(
+                f"{cluster[name]} is for {going_by(name)}; {cluster['method']} goes by {wanted}",
+                where=key_of("cluster", name),
+                hint="leave it out, or set it to null",
+            )
     low, high = cluster["n_domains_range"]
     if low >= high:
         yield InputError(

@@ -1,4 +1,4 @@
-"""Figures of numbers: quality control, training, the choice of the number of domains, and the self-check."""
+"""Charts: quality control, training, the choice of the number of domains, and held-out validation."""
 
 from collections.abc import Mapping, Sequence
 from typing import cast
@@ -53,7 +53,7 @@ def qc_distributions(
     *,
     colours: Mapping[str, str] | None = None,
 ) -> Figure:
-    """What quality control saw: the spread of each metric in each slice, the thresholds, and the spots dropped.
+    """Quality control: the distribution of each metric in each slice, the thresholds, and the dropped spots.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def qc_distributions(
         ``n_features`` (both drawn on a logarithmic axis) and ``mito_percent``. A metric that is absent or NaN
         throughout gets no panel; with no metric at all, the numbers of spots are drawn.
     thresholds
-        Slice to metric to (lower, upper) in the metric's own unit, None for no bound.
+        Slice to metric to (lower, upper) in the unit of the metric; None: no bound.
     colours
         Colour of each slice: ``palette`` of all the run's slices, so that a slice looks the same in the figures of
         every modality. Default: the palette of the slices in ``metrics``.
@@ -74,7 +74,7 @@ def qc_distributions(
     Raises
     ------
     InputError
-        If there is no spot, or a slice has no colour.
+        If the table is empty, or a slice has no colour.
     """
     if metrics.empty:
         raise InputError("no spot to draw")
@@ -165,16 +165,16 @@ def _qc_panel(
 
 
 def _density(values: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """Gaussian kernel density; a single spike where all values are equal."""
+    """Gaussian kernel density; a single spike if all values are equal."""
     if np.all(values == values[0]):
         return (grid == values[0]).astype(float)
     return GaussianKDE(values).evaluate(grid)
 
 
 def _log_axis(axes: Axes) -> None:
-    """Scale x by log1p, with ticks at round numbers, sparse enough to be read."""
+    """Scale x by log1p, with legible ticks at round numbers."""
     low, high = axes.dataLim.intervalx
-    # Room for spots without any count, which lie on zero.
+    # Leave room for spots without counts, at zero.
     low, high = low * 0.9 if low > 1 else -0.3, max(high, 1) * 1.1
     axes.set_xscale("function", functions=(lambda x: np.log1p(np.maximum(x, -0.5)), np.expm1))
     axes.set_xlim(low, high)
@@ -200,19 +200,19 @@ def _log_axis(axes: Axes) -> None:
 
 @mpl.rc_context(STYLE)
 def domain_composition(composition: pd.DataFrame, colours: Mapping[str, str]) -> Figure:
-    """What share of each slice lies in each domain, a bar per slice.
+    """Proportion of each slice in each domain, one bar per slice.
 
     Parameters
     ----------
     composition
-        Shares (domains x slices), as ``verdict.composition`` gives them.
+        Proportions (domains x slices), as ``verdict.composition`` returns them.
     colours
         Colour of each domain.
 
     Raises
     ------
     InputError
-        If there is no domain or no slice.
+        If the table has no domain or no slice.
     """
     if composition.empty:
         raise InputError("no domain to draw")
@@ -239,20 +239,20 @@ def domain_composition(composition: pd.DataFrame, colours: Mapping[str, str]) ->
 
 @mpl.rc_context(STYLE)
 def marker_dots(profile: pd.DataFrame, colours: Mapping[str, str]) -> Figure:
-    """Features that mark the domains: a row per feature, a column per domain.
+    """Marker features of the domains: a row per feature, a column per domain.
 
     Parameters
     ----------
     profile
-        As ``markers.rank_markers`` gives it. A dot's area is the share of the domain's spots with a count, its colour
-        the mean, scaled from the feature's lowest domain to its highest.
+        As ``markers.rank_markers`` returns it. The area of a dot is the proportion of the domain's spots with a count,
+        its colour the mean, scaled from the feature's lowest domain to its highest.
     colours
         Colour of each domain.
 
     Raises
     ------
     InputError
-        If there is no feature.
+        If the profile is empty.
     """
     if profile.empty:
         raise InputError("no feature marks a domain")
@@ -288,7 +288,7 @@ def marker_dots(profile: pd.DataFrame, colours: Mapping[str, str]) -> Figure:
     axes.set(yticklabels=names, xticks=[])
     axes.tick_params(axis="y", length=0)
     for place, domain in enumerate(domains):
-        # The domain's own colour, so that a column is found on the tissue.
+        # The colour of the domain, to find it on the tissue.
         axes.add_patch(mpl.patches.Rectangle((place - 0.5, -0.5), 1, -0.45, color=colours[domain], lw=0, clip_on=False))
         axes.text(place, -1.25, fit(domain, cell), ha="center", va="bottom", size=SMALL - 1)
     marked = profile.drop_duplicates("feature")["marker_of"].to_numpy()
@@ -311,7 +311,7 @@ def marker_dots(profile: pd.DataFrame, colours: Mapping[str, str]) -> Figure:
 
 @mpl.rc_context(STYLE)
 def n_domains_curve(curve: pd.DataFrame) -> Figure:
-    """The curve by which the number of domains was chosen, with the choice in orange.
+    """The silhouette curve that chose the number of domains, with the choice in orange.
 
     Parameters
     ----------
@@ -342,7 +342,7 @@ def n_domains_curve(curve: pd.DataFrame) -> Figure:
 
 @mpl.rc_context(STYLE)
 def training_curves(history: Mapping[int | str, pd.DataFrame]) -> Figure:
-    """Losses over the epochs, a line per seed.
+    """Losses over the epochs, one line per seed.
 
     Parameters
     ----------
@@ -371,7 +371,7 @@ def training_curves(history: Mapping[int | str, pd.DataFrame]) -> Figure:
         for seed in colours:
             if part in history[seed]:
                 table = history[seed]
-                # A single epoch is a point, which a line would not show.
+                # A single epoch needs a marker: a line would not show it.
                 axes.plot(table["epoch"], table[part], color=colours[seed], lw=1, marker="." if len(table) == 1 else "")
         axes.set(title=titles[part], xlabel="epoch")
         axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5, integer=True))
@@ -382,12 +382,12 @@ def training_curves(history: Mapping[int | str, pd.DataFrame]) -> Figure:
 
 @mpl.rc_context(STYLE)
 def imputation_check(features: pd.DataFrame, coverage: pd.DataFrame) -> Figure:
-    """Held-out scores of each feature beside the baseline, and how well intervals hold what they promise.
+    """Held-out scores of each feature against the baseline, and the coverage of intervals.
 
     Parameters
     ----------
     features, coverage
-        As ``selfcheck.summarise`` gives them; where every fold was left out, the figure says so.
+        As ``folds.summarise`` returns them; if every fold was skipped, the figure says so.
     """
     if features.empty:
         figure = Figure(figsize=(4.2, 2 * MARGIN + 2 * LINE))
@@ -421,7 +421,7 @@ def imputation_check(features: pd.DataFrame, coverage: pd.DataFrame) -> Figure:
         axes.plot(mean.index, mean, color=COLOURS[0], marker="o", ms=3.5, lw=1.2, label="mean of folds")
         low = min(coverage["nominal"].min(), coverage["actual"].min()) - 0.05
         axes.plot([low, 1], [low, 1], color="grey", lw=0.6, zorder=0)
-        axes.set(xlim=(low, 1), ylim=(low, 1), title="intervals", xlabel="promised share of counts inside")
-        axes.set_ylabel("share inside, in folds that set no bounds")
+        axes.set(xlim=(low, 1), ylim=(low, 1), title="intervals", xlabel="nominal coverage")
+        axes.set_ylabel("observed coverage, other folds")
         axes.legend(loc="upper left", borderaxespad=0)
     return figure

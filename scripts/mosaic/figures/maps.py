@@ -1,4 +1,4 @@
-"""Figures of spots: layouts of features and of the latent space, and slices on tissue with domains and counts."""
+"""Maps of spots: UMAPs of features and of the latent space, and tissue maps of domains and counts."""
 
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -38,7 +38,7 @@ from mosaic.figures.style import (
 
 
 def _umaps(panels: Sequence[tuple[str, np.ndarray, np.ndarray, Mapping[str, str], str | None]]) -> Figure:
-    """UMAPs in a row; a panel is title, coordinates, labels, colours, and the title of its legend or None for none."""
+    """UMAPs in a row; a panel is title, coordinates, labels, colours, and the title of its legend or None."""
     side, foot, figure = 2.6, 0.2, Figure()
     page = MARGIN
     places: list[tuple[float, Legend | None, float, float]] = []
@@ -60,7 +60,7 @@ def _umaps(panels: Sequence[tuple[str, np.ndarray, np.ndarray, Mapping[str, str]
         size = np.clip(9000 / len(coords), 0.4, 9)
         x, y = coords[order].T
         axes.scatter(x, y, c=colour_each(labels, colours)[order], s=size, linewidths=0, rasterized=True)
-        # One scale for both axes: distances are what a UMAP is read for.
+        # One scale for both axes, so that distances are comparable.
         centre = (coords.max(axis=0) + coords.min(axis=0)) / 2
         reach = max(np.ptp(coords, axis=0).max() * 0.52, 1e-6)
         axes.set(xlim=centre[0] + np.array((-reach, reach)), ylim=centre[1] + np.array((-reach, reach)))
@@ -90,18 +90,18 @@ def features_umap(
     before
         UMAP coordinates (spots x 2) of the features before batch correction.
     after
-        The same after it; None where there was none: then there is one panel, and it says so.
+        The same after it; None: no batch correction, and one panel that says so.
     slices
         Slice of each spot.
     correction
-        What it did, as ``batch_correction.Correction.record``.
+        Record of the correction (``batch_correction.Correction.record``).
     colours
         Colour of each slice, from ``palette`` of all the run's slices. Default: the palette of ``slices``.
 
     Raises
     ------
     InputError
-        If coordinates and labels do not belong together, or a slice has no colour.
+        If coordinates and labels do not match, or a slice has no colour.
     """
     before, slices = checked(before, slices)
     colours = colours or palette(slices)
@@ -126,7 +126,7 @@ def latent_umap(
     slice_colours: Mapping[str, str] | None = None,
     domain_colours: Mapping[str, str] | None = None,
 ) -> Figure:
-    """UMAP of the latent space, coloured by slice, by measured modalities and by domain.
+    """UMAP of the latent space, coloured by slice, by modalities and by domain.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def latent_umap(
     Raises
     ------
     InputError
-        If coordinates and labels do not belong together, or a label has no colour.
+        If coordinates and labels do not match, or a label has no colour.
     """
     coords, slices, modalities, domains = checked(coords, slices, modalities, domains)
     return _umaps(
@@ -161,7 +161,7 @@ class _Grid:
     coords
         Slice to coordinates (spots x 2).
     lanes
-        How often each row comes, one below the other.
+        Number of times that each row is repeated, one below the other.
     um_per_unit
         Micrometres in a unit of the coordinates, for scale bars; None: unknown.
     """
@@ -176,14 +176,14 @@ class _Grid:
         self.tissues = {name: Tissue(coords[name], self.cell, 1.6 * self.cell, um_per_unit) for name in self.names}
         self.rows = [self.names[start : start + self.columns] for start in range(0, len(coords), self.columns)]
         self.heights = [max(self.tissues[name].height for name in row) for row in self.rows]
-        # A scale bar needs a line of its own below the tissue.
+        # A scale bar needs a line below the tissue.
         self.foot = 0 if um_per_unit is None else LINE
         lane = [height + self.foot for height in self.heights]
         self.width = self.columns * (self.cell + GAP)
         self.height = sum(lanes * each + 1.5 * LINE + GAP + (lanes - 1) * GAP / 2 for each in lane) - GAP
 
     def places(self, left: float, top: float) -> Iterator[tuple[str, int, float, float, float]]:
-        """Of each slice and lane: name, lane, left and top of the cell, and its height, in inches."""
+        """For each slice and lane: name, lane, left and top of the cell, and its height, in inches."""
         for row, height in zip(self.rows, self.heights, strict=True):
             top += 1.5 * LINE
             for lane in range(self.lanes):
@@ -212,12 +212,12 @@ def domains_on_tissue(
     *,
     um_per_unit: float | None = None,
 ) -> Figure:
-    """Domains of all slices side by side on tissue, above the truth where there is one.
+    """Domains of all slices side by side on tissue, above the true domains if known.
 
     Parameters
     ----------
     coords
-        Slice to coordinates (spots x 2), in any unit; y grows downwards. Each slice is drawn to its own scale.
+        Slice to coordinates (spots x 2), in any unit; y points down. Scales differ between slices.
     domains
         Slice to domain of each spot.
     truth
@@ -229,7 +229,7 @@ def domains_on_tissue(
     Raises
     ------
     InputError
-        If there is no slice, or coordinates and labels do not belong together.
+        If no slice is given, or coordinates and labels do not belong together.
     """
     names = sorted(coords, key=natural)
     coords = {name: checked(coords[name])[0] for name in names}
@@ -281,7 +281,7 @@ def confidence_on_tissue(
     *,
     um_per_unit: float | None = None,
 ) -> Figure:
-    """How sure each spot is of its domain, on the tissue of every slice.
+    """Confidence of each spot's domain, on the tissue of every slice.
 
     Parameters
     ----------
@@ -290,12 +290,12 @@ def confidence_on_tissue(
     values
         Slice to the confidence of each spot, 0 to 1.
     label
-        What it is, for the colour bar.
+        Label of the colour bar.
 
     Raises
     ------
     InputError
-        If there is no slice.
+        If no slice is given.
     """
     grid = _Grid({name: checked(own)[0] for name, own in coords.items()}, 1, um_per_unit)
     bar = 2.2
@@ -324,7 +324,7 @@ def imputed_on_tissue(
     notes: Sequence[str] | None = None,
     um_per_unit: float | None = None,
 ) -> Figure:
-    """Imputed counts on the slice that lacks a modality, beside counts measured on a slice that has it.
+    """Imputed counts of the slice that lacks a modality, beside measured counts of a slice that has it.
 
     Parameters
     ----------
@@ -339,7 +339,7 @@ def imputed_on_tissue(
     slice_names
         Names of the imputed and of the measured slice.
     notes
-        A line below the name of each feature, such as how well it was imputed where it was hidden; None: no lines.
+        A line below the name of each feature, such as its held-out score; None: no lines.
     um_per_unit
         As for ``domains_on_tissue``.
 
@@ -350,7 +350,7 @@ def imputed_on_tissue(
     Raises
     ------
     InputError
-        If there is no feature or the shapes do not agree.
+        If no feature is given or the shapes do not agree.
     """
     pair = [(checked(coords)[0], np.asarray(imputed)), (checked(measured_coords)[0], np.asarray(measured))]
     for spots, counts in pair:
@@ -369,7 +369,7 @@ def imputed_on_tissue(
         top = MARGIN + number // columns * block[1]
         pooled = np.concatenate([counts[:, number] for _, counts in pair]).astype(float)
         low, high = np.percentile(pooled, [1, 99])
-        if high <= low:  # a feature seen in fewer than one spot in a hundred
+        if high <= low:  # a feature with counts in less than 1 % of the spots
             low, high = pooled.min(), max(pooled.max(), pooled.min() + 1)
         middle = left + cell + GAP / 2
         text_at(
@@ -413,9 +413,9 @@ def most_variable(measured: ad.AnnData, n_features: int = 4) -> list[str]:
     Parameters
     ----------
     measured
-        Spots x features with ``layers["counts"]`` (kind ``features``: X, whose own variance is taken).
+        Spots x features with ``layers["counts"]`` (kind ``features``: X, without log1p).
     n_features
-        How many to name.
+        Number of features.
     """
     counts = measured.layers.get("counts")
     values = sparse.csr_matrix(measured.X) if counts is None else counts.log1p()
@@ -424,7 +424,7 @@ def most_variable(measured: ad.AnnData, n_features: int = 4) -> list[str]:
 
 
 def held_out_notes(imputed: ad.AnnData, names: Sequence[str]) -> list[str] | None:
-    """How well features were imputed where they were hidden, in words; None where nothing was hidden.
+    """Held-out score of each feature as text; None without held-out validation.
 
     Parameters
     ----------

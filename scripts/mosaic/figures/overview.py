@@ -16,7 +16,7 @@ _WORST_FIRST = ("fail", "warn", "not checked", "pass")
 # Of the packages that steps loaded, those shown.
 _PACKAGES = (
     *("mosaic", "Python", "snakemake", "torch", "scanpy", "anndata", "mudata", "scikit-learn", "harmonypy"),
-    *("faiss-cpu", "igraph", "numba", "numpy", "scipy", "pandas"),
+    *("faiss-cpu", "igraph", "leidenalg", "numba", "numpy", "scipy", "pandas"),
     *("spamosaic", "mofapy2", "scvi-tools", "scmomat"),
 )
 

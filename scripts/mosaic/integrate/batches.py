@@ -1,7 +1,9 @@
 """What each step of training sees: all spots at once, or shuffled batches of every slice, gathered ahead."""
 
 import logging
+import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
@@ -173,12 +175,13 @@ class Batches:
         """What the encoders read: on the device, or where it does not fit there, in memory or in a file."""
         needed = sum(graph.n_obs * graph.n_vars * (propagation["K"] + 1) * 4 for graph in graphs.values())
         fits = needed <= _SHARE_OF_MEMORY * psutil.virtual_memory().available
-        # The files are gone with this object.
-        self._folder = folder = None if fits else tempfile.TemporaryDirectory()
+        folder = None if fits else tempfile.mkdtemp()
         if folder:
-            logger.info("features of %.1f GB are read from %s, as memory is short", needed / 1e9, folder.name)
+            logger.info("features of %.1f GB are read from %s, as memory is short", needed / 1e9, folder)
+            # The files are gone with this object.
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         inputs: dict[str, np.ndarray | torch.Tensor] = {
-            name: encoder_input(graph, **propagation, on_disk=f"{folder.name}/{name}.npy" if folder else None)
+            name: encoder_input(graph, **propagation, on_disk=f"{folder}/{name}.npy" if folder else None)
             for name, graph in graphs.items()
         }
         if self.device.type == "cuda" and needed <= _SHARE_OF_MEMORY * torch.cuda.mem_get_info(self.device)[0]:

@@ -74,7 +74,7 @@ class TrainingSettings:
         Of Adam.
     n_epochs
         None: 100 where an epoch is one step, as published; in batches, as many as make 200 steps. What counts is the
-        number of steps: docs/method.md has the measurement.
+        number of steps: docs/measurements.md has the table.
     T, w_rec_g
         See ``losses_of``.
     w_g, symmetric, reconstruct, full_batch_max, batch_size

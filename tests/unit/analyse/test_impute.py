@@ -14,7 +14,6 @@ from mosaic.analyse import impute, imputed, intervals, regression
 from mosaic.analyse.donors import matched_donors, nearest_donors, smooth_latent
 from mosaic.embedding import LATENT, collect_embeddings
 from mosaic.errors import InputError
-from mosaic.figures import maps
 
 
 @pytest.fixture
@@ -219,8 +218,3 @@ def test_a_slice_without_spots(mosaic):
     embedding, donor = mosaic
     with pytest.raises(InputError, match="slice s9: has no spots"):
         impute.impute_modality(embedding, "s9", "adt", {"adt": [donor]})
-
-
-def test_most_variable_by_log_counts(mosaic):
-    _, donor = mosaic
-    assert maps.most_variable(donor, 2) == ["b", "a"]
