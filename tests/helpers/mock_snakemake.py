@@ -1,6 +1,6 @@
 """One job of a finished run, in this process, where a debugger can stop in its script.
 
-    python -m pdb tests/helpers/mock_snakemake.py cluster method=spamosaic seed=1234
+    .venv/bin/python tests/helpers/mock_snakemake.py cluster method=spamosaic seed=1234
 
 Runs in the folder of the run, with its config or that of ``--configfile``, and writes the job's outputs anew. What the
 job says goes to the terminal instead of its log, and it leaves no record of versions.
