@@ -2,13 +2,14 @@
 
 from mosaic.logs import job
 
-with job(snakemake.log[0], threads=snakemake.params.threads):
+with job(snakemake.log[0], threads=snakemake.params.train["threads"]):
     import torch
 
     from mosaic import store
     from mosaic.check import folds
 
-    torch.set_num_threads(snakemake.params.threads)
+    train_settings = dict(snakemake.params.train)
+    torch.set_num_threads(train_settings.pop("threads"))
     names, parts = snakemake.params.modalities, snakemake.wildcards
     fold = folds.try_fold(
         dict(zip(names, map(store.read, snakemake.input.reduced), strict=True)),
@@ -18,7 +19,7 @@ with job(snakemake.log[0], threads=snakemake.params.threads):
         linked=snakemake.params.linked,
         n_stripes=snakemake.params.n_stripes,
         graph_settings=snakemake.params.graph,
-        train_settings=snakemake.params.train,
+        train_settings=train_settings | {"encoder": snakemake.params.encoder},
         impute_settings=snakemake.params.impute,
         seed=snakemake.params.seed,
     )

@@ -29,7 +29,7 @@ EASY = {
     },
 }
 KINDS = {"rna": "rna", "adt": "protein"}
-TRAIN = {"T": 0.1, "n_epochs": 30, "device": "cpu", "K": 2, "w_g": 0.8, "symmetric": True}
+TRAIN = {"T": 0.1, "n_epochs": 30, "device": "cpu"}
 FOLD = {
     "n_stripes": 3,
     "graph_settings": {},

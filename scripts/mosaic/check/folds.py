@@ -180,7 +180,7 @@ def run_fold(
     linked = [pair for pair in linked if set(pair) <= set(remaining[modality])]
     seen_graphs = {**graphs, modality: build_graph(kept, kept.obsm["X_corrected"], linked, **graph_settings)}
     encoders, _ = training.fit(seen_graphs, seed=seed, **train_settings)
-    mdata = model.embed(seen_graphs, encoders, train_settings)
+    mdata = model.embed(seen_graphs, encoders)
     imputation = impute.prepare(mdata, slice_name, modality, counts, spots=spots, **impute_settings)
 
     measured = stack(counts[modality], modality)[spots]
@@ -189,7 +189,7 @@ def run_fold(
     near = _unintegrated(reduced, sources, spots, imputation.donors, impute_settings["n_neighbors"])
     scored = _score(matrices.values_of(measured), imputation, mean, near)
     scored.uns |= {"slice": slice_name, "modality": modality, "part": part}
-    latent = model.embed_modality(graphs[modality], encoders[modality], train_settings)
+    latent = model.embed_modality(graphs[modality], encoders[modality])
     latent = pd.DataFrame(latent, index=graphs[modality].obs_names)
     scored.uns["foscttm"] = {
         f"{slice_name}:{source}~{modality}": _unseen_foscttm(mdata[source], latent, slice_name, spots)

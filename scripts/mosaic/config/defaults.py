@@ -56,13 +56,10 @@ PUBLISHED_KINDS = {
 }
 
 PUBLISHED = {
-    "graph": {"symmetric": False, "weigh_pairs": False},
+    "graph": {"symmetric": False, "weight_mnn": False},
     "train": {"reconstruct": "queries"},
     "impute": {"method": "nearest", "n_neighbors": 10},
 }
-
-# Keys of `graph` that act when features travel over the graph; the others act when it is built.
-PROPAGATION = ("K", "w_g", "symmetric")
 
 # What makes sense together, by kind.
 ALLOWED = {
