@@ -122,7 +122,8 @@ def run_ours(slices: dict, clock: Clock, n_epochs: int) -> None:
         counts,
         {"rna": embedding["rna"].obsm[LATENT][:n_spots], "adt": embedding["adt"].obsm[LATENT]},
     )
-    clock("imputation", impute.impute_modality, whole, "s2", "rna", {key: [adata] for key, adata in counts.items()})
+    measured = {key: ad.AnnData(adata.X, obs=adata.obs) for key, adata in counts.items()}
+    clock("imputation", impute.impute_modality, whole, "s2", "rna", measured)
 
 
 def run_published(slices: dict, clock: Clock, n_epochs: int) -> None:

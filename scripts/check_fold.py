@@ -5,7 +5,7 @@ from mosaic.logs import job
 with job(snakemake.log[0], threads=snakemake.params.train["threads"]):
     import torch
 
-    from mosaic import store
+    from mosaic import spots, store
     from mosaic.check import folds
 
     train_settings = dict(snakemake.params.train)
@@ -14,7 +14,7 @@ with job(snakemake.log[0], threads=snakemake.params.train["threads"]):
     fold = folds.try_fold(
         dict(zip(names, map(store.read, snakemake.input.reduced), strict=True)),
         dict(zip(names, map(store.read, snakemake.input.graphs), strict=True)),
-        store.read_slices(snakemake.input.counts),
+        spots.read_stacked(snakemake.input.counts),
         (parts.slice, parts.modality, int(parts.part)),
         linked=snakemake.params.linked,
         n_stripes=snakemake.params.n_stripes,

@@ -46,7 +46,7 @@ class Recording(NamedTuple):
     loss_cl: np.ndarray  # of 100 epochs without dropout
     loss_rec: np.ndarray
     embeddings: dict[str, np.ndarray]  # per modality all rows, as they were imputed from
-    counts: dict[str, list[ad.AnnData]]
+    counts: dict[str, ad.AnnData]
     imputed: dict[str, np.ndarray]
 
 
@@ -113,7 +113,10 @@ def corner() -> Recording:
         loss_cl=kept["loss_cl"],
         loss_rec=kept["loss_rec"],
         embeddings={k: np.vstack([kept[f"{k}|{name}|emb"] for name in slices]) for k, slices in SLICES.items()},
-        counts={k: [_counts(kept[f"{k}|{name}|counts"], k, name) for name in slices] for k, slices in SLICES.items()},
+        counts={
+            k: spots.stack([_counts(kept[f"{k}|{name}|counts"], k, name) for name in slices], k)
+            for k, slices in SLICES.items()
+        },
         imputed={k: kept[f"{k}|{name}|imputed"] for k, name in MISSING.items()},
     )
 
@@ -158,7 +161,9 @@ def whole(data: Path) -> Recording:
         loss_rec=nodrop["nodrop_loss_rec"],
         embeddings={k: np.vstack([final[f"{k}_{name}"] for name in slices]) for k, slices in SLICES.items()},
         counts={
-            k: [_counts(ad.read_h5ad(data / f"{name}_{k}.h5ad").to_df().to_numpy(), k, name) for name in slices]
+            k: spots.stack(
+                [_counts(ad.read_h5ad(data / f"{name}_{k}.h5ad").to_df().to_numpy(), k, name) for name in slices], k
+            )
             for k, slices in SLICES.items()
         },
         imputed={k: final[f"{k}_imputed_{name}"] for k, name in MISSING.items()},
@@ -313,7 +318,7 @@ def test_imputed_counts_up_to_the_published_search(recorded):
     for k, name in MISSING.items():
         done = impute.impute_modality(mdata, name, k, recorded.counts, method="nearest", n_neighbors=10)
         ours, published = matrices.dense(done.layers["imputed"]), recorded.imputed[k]
-        donors = np.vstack([adata.layers["counts"].toarray() for adata in recorded.counts[k]])
+        donors = recorded.counts[k].layers["counts"].toarray()
         source = next(other for other in SLICES if other != k)
         queries = recorded.embeddings[source][len(published) :]
         sample = np.arange(0, len(published), max(1, len(published) // 150))

@@ -28,7 +28,7 @@ from mosaic.prepare.pairing import compare, tell
 from mosaic.prepare.read import count_matrix, feature_matrix
 from mosaic.prepare.reduce import reduce_modality
 from mosaic.spatial import pitch
-from mosaic.spots import stack
+from mosaic.spots import shared_features, stack
 
 _ONE_EACH = "one entry per slice, None where a slice lacks the modality"
 
@@ -417,7 +417,7 @@ class SpaMosaic:
         self._check_same(modBatch_dict)
         latent, counts = {}, {}
         for modality, adatas in modBatch_dict.items():
-            latent[modality], counts[modality] = [], []
+            latent[modality], measured = [], []
             for number, (name, adata) in enumerate(zip(self.slices, adatas, strict=True)):
                 if adata is None:
                     continue
@@ -428,7 +428,8 @@ class SpaMosaic:
                     raise InputError(f"layers[{layer_key!r}] is missing", where=where, hint=hint)
                 latent[modality].append(adata.obsm[emb_key])
                 layers = {"counts": sparse.csr_matrix(adata.layers[layer_key])}
-                counts[modality].append(ad.AnnData(obs=_obs(adata, name), var=adata.var[[]], layers=layers))
+                measured.append(ad.AnnData(obs=_obs(adata, name), var=adata.var[[]], layers=layers))
+            counts[modality] = stack(measured, modality)
         embedding = collect_embeddings(self.graphs, {name: np.vstack(parts) for name, parts in latent.items()})
         options = {"method": method, "n_neighbors": imp_knn, "smooth_neighbors": smooth_neighbors}
         return {
@@ -489,8 +490,7 @@ def _preprocess(
     for adata in present:
         adata.obsm[key] = features[start : start + adata.n_obs]
         start += adata.n_obs
-    shared = stack(slices, kind).var_names
-    return reduced.var_names.to_numpy(), shared.get_indexer(reduced.var_names)
+    return reduced.var_names.to_numpy(), shared_features(slices).get_indexer(reduced.var_names)
 
 
 def _slice_names(modBatch_dict: Mapping[str, Slices], batch_key: str) -> list[str]:

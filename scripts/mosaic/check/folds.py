@@ -28,7 +28,6 @@ from mosaic.errors import InputError, printable
 from mosaic.integrate import model, training
 from mosaic.integrate.graph import build_graph
 from mosaic.neighbors import nearest
-from mosaic.spots import stack
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +95,7 @@ class Fold(NamedTuple):
 def try_fold(
     reduced: Mapping[str, ad.AnnData],
     graphs: Mapping[str, ad.AnnData],
-    counts: Mapping[str, Sequence[ad.AnnData]],
+    counts: Mapping[str, ad.AnnData],
     fold: tuple[str, str, int],
     **settings: object,
 ) -> Fold:
@@ -121,7 +120,7 @@ def try_fold(
 def run_fold(
     reduced: Mapping[str, ad.AnnData],
     graphs: Mapping[str, ad.AnnData],
-    counts: Mapping[str, Sequence[ad.AnnData]],
+    counts: Mapping[str, ad.AnnData],
     fold: tuple[str, str, int],
     *,
     linked: Sequence[tuple[str, str]],
@@ -183,7 +182,7 @@ def run_fold(
     mdata = model.embed(seen_graphs, encoders)
     imputation = impute.prepare(mdata, slice_name, modality, counts, spots=spots, **impute_settings)
 
-    measured = stack(counts[modality], modality)[spots]
+    measured = counts[modality][spots]
     donors = imputation.values
     mean = np.asarray(donors.mean(axis=0)).ravel()
     near = _unintegrated(reduced, sources, spots, imputation.donors, impute_settings["n_neighbors"])
