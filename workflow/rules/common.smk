@@ -15,7 +15,7 @@ ROOT = Path(workflow.current_basedir).parents[1]
 SCRIPTS = ROOT / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from mosaic.config import defaults, methods, schema, settings
+from mosaic.config import methods, schema, settings
 from mosaic.config.clusterers import CLUSTERERS
 from mosaic.errors import InputError
 from mosaic.imports import reached
@@ -45,6 +45,8 @@ if BY_DEFAULT:
 try:
     if not AS_MODULE:
         update_config(config, settings.from_command_line(workflow.config_settings.config, CONFIG_SCHEMA))
+    for old, new in settings.renamed_keys(config).items():
+        logger.warning(f"Config key {old} is now {new}: write that, the next release no longer knows the old name.")
     complete, SHEET = settings.load(config, CONFIG_SCHEMA, SHEET_SCHEMA, made=DEMO_FILES, with_conda=WITH_CONDA)
 except InputError as error:
     raise WorkflowError(str(error))
@@ -74,9 +76,6 @@ wildcard_constraints:
 CONFIDENT = len(config["seeds"]) > 1 or CLUSTERERS[config["cluster"]["method"]].probability
 # The run on the first page of the report.
 FIRST_RUN = f"<results>/{config['methods'][0]}/seed-{config['seeds'][0]}"
-# Arguments of `training.fit`.
-TRAINING = {key: value for key, value in config["train"].items() if key != "threads"}
-TRAINING |= {key: config["graph"][key] for key in defaults.PROPAGATION}
 
 
 def library(script):

@@ -1,5 +1,6 @@
 """The configuration and the sheet of slices: checked as a whole, completed with defaults, asked about the design."""
 
+import copy
 import csv
 import difflib
 import os
@@ -29,6 +30,55 @@ from mosaic.errors import InputError
 # Columns that the workflow itself has in `obs`, beside `result_columns`; anndata keeps an index as `_index`.
 OWN_COLUMNS = ("slice", "barcode", "in_tissue", "modalities", "mosaic_domain", "_index")
 
+# Keys whose place or name has changed: the old one is taken for one release more, with a warning. Both in full, with a
+# dot between section and key.
+RENAMED = {
+    "graph.K": "encoder.K",
+    "train.n_hidden": "encoder.n_hidden",
+    "train.n_latent": "encoder.n_latent",
+    "train.dropout": "encoder.dropout",
+    "graph.smooth_search": "graph.mnn_on_smoothed",
+    "graph.weigh_pairs": "graph.weight_mnn",
+}
+
+
+def renamed_keys(config: Mapping) -> dict[str, str]:
+    """Old names of keys that a config gives, with the new ones."""
+    return {old: new for old, new in RENAMED.items() if _has(config, old)}
+
+
+def with_new_names(config: Mapping) -> tuple[Mapping, list[InputError]]:
+    """A config with the values of old names under the new ones; and a fault for each key that is given by both."""
+    found = renamed_keys(config)
+    faults = [
+        InputError(f"is now {new}, and both are given", where=key_of(old), hint=f"keep {new} alone")
+        for old, new in found.items()
+        if _has(config, new)
+    ]
+    changed = copy.deepcopy(dict(config)) if found else config
+    for old, new in found.items():
+        (section, key), (new_section, new_key) = old.split("."), new.split(".")
+        value = changed[section].pop(key)
+        # A section that is no mapping is a fault of its own.
+        if isinstance(changed.setdefault(new_section, {}), dict):
+            changed[new_section].setdefault(new_key, value)
+    return changed, faults
+
+
+def _has(config: Mapping, dotted: str) -> bool:
+    section, key = dotted.split(".")
+    return isinstance(config.get(section), Mapping) and key in config[section]
+
+
+def _with_old_names(schema: Mapping) -> Mapping:
+    """A schema that knows the old names, too."""
+    schema = copy.deepcopy(schema)
+    sections = schema["properties"]
+    for old, new in RENAMED.items():
+        (section, key), (new_section, new_key) = old.split("."), new.split(".")
+        sections[section]["properties"][key] = sections[new_section]["properties"][new_key]
+    return schema
+
 
 def from_command_line(given: Mapping, schema: Mapping) -> dict:
     """What ``--config key=value`` gives, as a config file would give it.
@@ -44,7 +94,7 @@ def from_command_line(given: Mapping, schema: Mapping) -> dict:
         JSON Schema of the config.
     """
     read = with_nulls(given)
-    for error in innermost(_Validator(schema).iter_errors(read)):
+    for error in innermost(_Validator(_with_old_names(schema)).iter_errors(read)):
         if error.validator == "type" and isinstance(error.instance, str):
             try:
                 value = yaml.safe_load(error.instance)
@@ -72,7 +122,7 @@ def load(
     Parameters
     ----------
     config
-        As the user wrote it.
+        As the user wrote it; old names of keys are taken, see ``RENAMED``.
     config_schema, sheet_schema
         JSON Schemas (2020-12) of the config and of a row of the sheet.
     made
@@ -89,7 +139,8 @@ def load(
     InputError
         That lists all faults of both, each with its file, key or line, and a hint.
     """
-    faults = list(schema_faults(config, config_schema))
+    config, faults = with_new_names(config)
+    faults += schema_faults(config, config_schema)
     sheet_path = config.get("slices", config_schema["properties"]["slices"]["default"])
     modalities = config.get("modalities") if isinstance(config.get("modalities"), Mapping) else {}
     sheet = Sheet()
