@@ -4,9 +4,9 @@ CORES ?= 2
 VENV ?= .venv
 BIN := $(VENV)/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
-PEERS := published mofa scvi scmomat
+BASELINES := published mofa scvi scmomat
 
-.PHONY: demo test lint envs package peers benchmark speed clean
+.PHONY: demo test lint envs package baselines benchmark speed clean
 
 # Snakemake 9.27 warns of a coroutine of its own when a report is made of jobs whose memory depends on their input.
 demo: $(VENV)/.run-ready
@@ -26,7 +26,7 @@ lint: $(VENV)/.test-ready
 	$(BIN)/ruff format --check .
 	PYTHONPATH=scripts $(BIN)/lint-imports --no-cache
 	$(BIN)/snakemake --lint
-	@# Of this workflow alone, as the peers' environments may not be there.
+	@# Of this workflow alone, as the baselines' environments may not be there.
 	$(BIN)/snakemake -s workflow/benchmark/Snakefile --configfile config/benchmark.yaml --config 'methods=[spamosaic]' --lint
 
 # Each file in envs/ as an environment of its own, in which the tests of what its scripts reach pass. Needs no $(VENV).
@@ -37,13 +37,13 @@ envs:
 package:
 	$(PYTHON) envs/prove_package.py $(VENV)-package
 
-# The environments of the peers, methods of others that the config may list: config/README.md, "Peers".
-peers: $(PEERS:%=$(VENV)-%)
+# The environments of the baselines, methods of others that the config may list: config/README.md, "Baselines".
+baselines: $(BASELINES:%=$(VENV)-%)
 
-$(PEERS:%=$(VENV)-%): $(VENV)-%: $(VENV)-%/.ready
+$(BASELINES:%=$(VENV)-%): $(VENV)-%: $(VENV)-%/.ready
 
 # Data sets x methods x seeds x metrics: docs/benchmark.md. With DATA=folder also the published data sets that lie there.
-benchmark: $(VENV)/.run-ready peers
+benchmark: $(VENV)/.run-ready baselines
 	$(SNAKEMAKE) -s workflow/benchmark/Snakefile --configfile config/benchmark.yaml $(if $(DATA),--config data=$(DATA))
 	@echo
 	@echo "The tables: results/benchmark/scores.tsv, summary.tsv, summary.md; the figures: overview.svg, time.svg"
@@ -54,7 +54,7 @@ speed: $(VENV)/.run-ready $(VENV)-published/.ready
 	  --published $(VENV)-published/bin/python $(if $(QUICK),--quick)
 
 clean:
-	rm -rf $(VENV) $(VENV)-package $(PEERS:%=$(VENV)-%) .snakemake results data
+	rm -rf $(VENV) $(VENV)-package $(BASELINES:%=$(VENV)-%) .snakemake results data
 
 # torch comes first and alone: a later package would pull a build of its own choice.
 $(VENV)/.run-ready: requirements.lock

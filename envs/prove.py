@@ -18,22 +18,22 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 from make_venv import install, make, pins
 
-from mosaic.config.methods import PEERS
+from mosaic.config.methods import BASELINES
 from mosaic.imports import reached
 
 REPOSITORY = Path(__file__).parents[1]
 RULES = sorted((REPOSITORY / "workflow" / "rules").glob("*.smk"))
-# What `make envs` proves: the peers' environments are heavy, and their pins are their own.
+# What `make envs` proves: the baselines' environments are heavy, and their pins are their own.
 OWN_RULES = [path for path in RULES if path.name != "baselines.smk"]
 
 
-def peer_scripts_by_env() -> dict[Path, list[Path]]:
-    """Of the peers that need an environment of their own."""
+def baseline_scripts_by_env() -> dict[Path, list[Path]]:
+    """Of the baselines that need an environment of their own."""
     by_env = {}
-    for peer in PEERS.values():
-        if peer.separate:
-            path = REPOSITORY / "envs" / f"{peer.env}.yaml"
-            by_env.setdefault(path, []).append(REPOSITORY / "scripts" / f"embed_{peer.script}.py")
+    for baseline in BASELINES.values():
+        if baseline.separate:
+            path = REPOSITORY / "envs" / f"{baseline.env}.yaml"
+            by_env.setdefault(path, []).append(REPOSITORY / "scripts" / f"embed_{baseline.script}.py")
     return by_env
 
 
@@ -44,9 +44,10 @@ def scripts_by_env() -> dict[Path, list[Path]]:
         for rule in re.split(r"^rule ", path.read_text(), flags=re.MULTILINE)[1:]:
             env, script = (re.search(rf'{key}:\s*"([^"]+)"', rule).group(1) for key in ("conda", "script"))
             by_env.setdefault((path.parent / env).resolve(), []).append((path.parent / script).resolve())
-    for peer in PEERS.values():
-        if not peer.separate:
-            by_env[REPOSITORY / "envs" / f"{peer.env}.yaml"].append(REPOSITORY / "scripts" / f"embed_{peer.script}.py")
+    for baseline in BASELINES.values():
+        if not baseline.separate:
+            path = REPOSITORY / "envs" / f"{baseline.env}.yaml"
+            by_env[path].append(REPOSITORY / "scripts" / f"embed_{baseline.script}.py")
     return by_env
 
 

@@ -57,7 +57,7 @@ config.update(complete)
 
 
 # Methods of others that the config lists.
-PEERS = [name for name in config["methods"] if name in methods.PEERS]
+BASELINES = [name for name in config["methods"] if name in methods.BASELINES]
 # What the self-check hides, in turn: it is about this workflow's own method.
 CHECKS_ITSELF = config["checks"]["imputation"] and "spamosaic" in config["methods"]
 FOLDS = SHEET.folds(config["checks"]["n_folds"]) if CHECKS_ITSELF else []
@@ -176,32 +176,32 @@ def check_results(table):
     return lambda wildcards: collect(pattern, modality=CHECKED if wildcards.method == "spamosaic" else [])
 
 
-def peer_slices(wildcards):
-    """The files of each slice that a peer reads."""
-    folder = methods.PEERS[wildcards.method].slices
+def baseline_slices(wildcards):
+    """The files of each slice that a baseline reads."""
+    folder = methods.BASELINES[wildcards.method].slices
     return measured(f"<results>/{folder}/{{slice}}.{{modality}}.h5ad") if folder else []
 
 
-def peer_reduced(wildcards):
-    """What `reduce` made of each modality, in the order of the config, for a peer that reads it."""
-    wanted = methods.PEERS[wildcards.method].reduced
+def baseline_reduced(wildcards):
+    """What `reduce` made of each modality, in the order of the config, for a baseline that reads it."""
+    wanted = methods.BASELINES[wildcards.method].reduced
     return collect("<results>/reduced/{modality}.h5ad", modality=SHEET.modalities) if wanted else []
 
 
-def peer_script(wildcards):
-    """The script of a peer."""
-    return SCRIPTS / f"embed_{methods.PEERS[wildcards.method].script}.py"
+def baseline_script(wildcards):
+    """The script of a baseline."""
+    return SCRIPTS / f"embed_{methods.BASELINES[wildcards.method].script}.py"
 
 
-def peer_settings(wildcards):
-    """What a peer follows of the config, as JSON."""
-    sections = ("modalities", *methods.PEERS[wildcards.method].settings)
+def baseline_settings(wildcards):
+    """What a baseline follows of the config, as JSON."""
+    sections = ("modalities", *methods.BASELINES[wildcards.method].settings)
     return json.dumps({key: config[key] for key in sections} | {"device": config["train"]["device"]})
 
 
-def peer_python(wildcards):
-    """The Python that runs a peer's script."""
-    ready = "python" if WITH_CONDA or methods.PEERS[wildcards.method].separate else sys.executable
+def baseline_python(wildcards):
+    """The Python that runs a baseline's script."""
+    ready = "python" if WITH_CONDA or methods.BASELINES[wildcards.method].separate else sys.executable
     return config["interpreters"].get(wildcards.method, ready)
 
 
@@ -262,7 +262,7 @@ def recorded_versions():
         *collect("reduce/{modality}", modality=SHEET.modalities),
         *(collect("build_graph/{modality}", modality=SHEET.modalities) if ours else []),
         *(collect("{rule}/seed-{seed}", rule=["train", "embed"], seed=config["seeds"]) if ours else []),
-        *collect(f"embed_peer/{run}", method=PEERS, seed=config["seeds"]),
+        *collect(f"embed_baseline/{run}", method=BASELINES, seed=config["seeds"]),
         *(f"check_fold/{slice}.{modality}.{part}" for slice, modality, part in FOLDS),
         *collect(
             [f"cluster/{run}", *missing(f"impute/{run}.{{slice}}.{{modality}}"), f"evaluate/{run}"],

@@ -1,6 +1,6 @@
-"""What the scripts of the peers share: their command line, reading slices, and writing embedding.h5mu.
+"""What the scripts of the baselines share: their command line, reading slices, and writing embedding.h5mu.
 
-A peer's script runs with an interpreter of its own, so Snakemake's ``script:`` is not at its hand. Import nothing heavy
+A baseline's script runs with an interpreter of its own, so it can't use Snakemake's ``script:``. Import nothing heavy
 before ``program`` has set the threads.
 """
 
@@ -29,11 +29,13 @@ _MOST_LACKING = 0.1
 
 
 def parse(arguments: Sequence[str] | None = None, description: str | None = None) -> argparse.Namespace:
-    """The command line of every peer's script; None: this process's own arguments."""
+    """The command line of every baseline's script; None: this process's own arguments."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--slices", nargs="*", default=[], help="files named {slice}.{modality}.h5ad")
     parser.add_argument("--reduced", nargs="*", default=[], help="files named {modality}.h5ad")
-    parser.add_argument("--settings", type=json.loads, required=True, help="JSON: modalities and what the peer follows")
+    parser.add_argument(
+        "--settings", type=json.loads, required=True, help="JSON: modalities and what the method follows"
+    )
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--log", required=True)
@@ -42,7 +44,7 @@ def parse(arguments: Sequence[str] | None = None, description: str | None = None
 
 
 class Task:
-    """What a peer's script was asked to do.
+    """What a baseline's script was asked to do.
 
     Parameters
     ----------
@@ -114,7 +116,7 @@ class Task:
 
 @contextmanager
 def program(description: str | None) -> Iterator[Task]:
-    """A peer's script: its command line, its log, its threads, and the seeds of Python and numpy."""
+    """A baseline's script: its command line, its log, its threads, and the seeds of Python and numpy."""
     asked = parse(description=description)
     with job(asked.log, threads=asked.threads):
         import numpy as np

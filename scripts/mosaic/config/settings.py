@@ -11,7 +11,7 @@ import yaml
 from mosaic.config.clusterers import CLUSTERERS, NEEDS, going_by
 from mosaic.config.defaults import ALLOWED, KIND_DEFAULTS, PUBLISHED, PUBLISHED_KINDS
 from mosaic.config.design import Row, Sheet, design_faults
-from mosaic.config.methods import PEERS, cannot
+from mosaic.config.methods import BASELINES, cannot
 from mosaic.config.readers import READERS, known
 from mosaic.config.schema import (
     _Validator,
@@ -78,7 +78,8 @@ def load(
     made
         Paths that the workflow makes itself, so that they need not exist.
     with_conda
-        Whether conda makes the environments of the rules; if not, a peer needs an interpreter that the config names.
+        Whether conda makes the environments of the rules; if not, a baseline needs an interpreter that the config
+        names.
 
     Returns
     -------
@@ -339,7 +340,7 @@ def _column_faults(config: Mapping, sheet: Sheet) -> Iterator[InputError]:
 
 
 def _method_faults(config: Mapping, sheet: Sheet, *, with_conda: bool) -> Iterator[InputError]:
-    """Peers that can't integrate this design, or that nothing can run."""
+    """Baselines that can't integrate this design, or that nothing can run."""
     kinds = {name: modality["kind"] for name, modality in config["modalities"].items()}
     for method in config["methods"]:
         if reason := cannot(method, sheet, kinds):
@@ -347,15 +348,16 @@ def _method_faults(config: Mapping, sheet: Sheet, *, with_conda: bool) -> Iterat
             yield InputError(f"{method} can't integrate these slices: {reason}", where=key_of("methods"), hint=hint)
     for method, python in config["interpreters"].items():
         if method in config["methods"] and not os.access(python, os.X_OK):
-            hint = f"make it with `make peers`, or name another Python, relative to {Path.cwd()}"
+            hint = f"make it with `make baselines`, or name another Python, relative to {Path.cwd()}"
             yield InputError(f"{shown(python)} is no program", where=key_of("interpreters", method), hint=hint)
     for method in config["methods"]:
-        if method in PEERS and PEERS[method].separate and not with_conda and method not in config["interpreters"]:
-            folder = f".venv-{PEERS[method].env}"
+        own = BASELINES.get(method)
+        if own and own.separate and not with_conda and method not in config["interpreters"]:
+            folder = f".venv-{own.env}"
             yield InputError(
                 f"{method} needs an environment of its own, and neither conda nor an interpreter is given",
                 where=key_of("methods"),
-                hint=f"make it with `make {folder}` (`make peers` makes all) and set interpreters: "
+                hint=f"make it with `make {folder}` (`make baselines` makes all) and set interpreters: "
                 f"{{{method}: {folder}/bin/python}}, or run with --sdm conda",
             )
 
