@@ -29,6 +29,10 @@ lint: $(VENV)/.test-ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	PYTHONPATH=scripts $(BIN)/lint-imports --no-cache
+	$(BIN)/mypy
+	$(BIN)/typos
+	@# The notes in changes.d can be read.
+	$(BIN)/towncrier build --draft > /dev/null
 	$(BIN)/snakemake --lint
 	@# With spamosaic alone, because the environments of the baseline methods may be missing.
 	$(BIN)/snakemake -s workflow/benchmark/Snakefile --configfile config/benchmark.yaml --config 'methods=[spamosaic]' --lint

@@ -30,7 +30,7 @@ def values_of(adata: ad.AnnData) -> sparse.csr_matrix:
 
 def dense(matrix: np.ndarray | sparse.spmatrix) -> np.ndarray:
     """A layer as a plain array, for the few features of a figure."""
-    return matrix.toarray() if sparse.issparse(matrix) else np.asarray(matrix)
+    return np.asarray(matrix) if isinstance(matrix, np.ndarray) else matrix.toarray()
 
 
 def sample_rows(n_rows: int, limit: int, rng: np.random.Generator) -> np.ndarray:

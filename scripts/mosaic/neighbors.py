@@ -112,7 +112,7 @@ def _manhattan(among: np.ndarray) -> tuple[_Search, Callable[[], Iterable[_Searc
         n_lists = int(np.sqrt(len(among)))
         fit = faiss.Kmeans(among.shape[1], n_lists, niter=8, seed=0, max_points_per_centroid=_FITTED_ROWS)
         fit.train(among)
-        nearest_lists, _ = _manhattan(fit.centroids)
+        nearest_lists, _ = _manhattan(np.asarray(fit.centroids))
         home = nearest_lists(among, 1)[1].ravel()
         order = np.argsort(home, kind="stable")
         ends = np.concatenate([[0], np.cumsum(np.bincount(home, minlength=n_lists))])

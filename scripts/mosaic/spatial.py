@@ -103,7 +103,7 @@ def spatial_neighbors(coordinates: np.ndarray, n_neighbors: int, radius: float |
         rows = rows[~settled]
         depth *= 4
     source, target, length = (np.concatenate(parts) for parts in (sources, targets, lengths))
-    if radius is not None:
+    if radius is not None and pitch is not None:
         if pitch == 0:
             raise InputError(
                 "more than half of the spots share their position with another, so radius has no unit",

@@ -201,13 +201,13 @@ def no_column(column: str, known: Iterable[str]) -> InputError:
     )
 
 
-def truth(path: str | Path | None, spots: pd.Index, column: str | None) -> pd.Series | None:
+def truth(path: str | Path, spots: pd.Index, column: str | None) -> pd.Series | None:
     """The true domains of a run's spots.
 
     Parameters
     ----------
     path
-        Output of rule ``annotate``.
+        Output of rule ``annotate``; not read without ``column``.
     spots
         Names of the spots wanted.
     column

@@ -47,7 +47,7 @@ def read(path: str | Path, *, layers: bool = True) -> ad.AnnData | md.MuData:
 
 def read_slices(paths: Sequence[str | Path]) -> dict[str, list[ad.AnnData]]:
     """Read files that rules named ``{slice}.{modality}.h5ad``, as lists per modality."""
-    slices = {}
+    slices: dict[str, list[ad.AnnData]] = {}
     for path in map(Path, paths):
         slices.setdefault(path.name.split(".")[1], []).append(read(path))
     return slices

@@ -3,7 +3,7 @@
 import logging
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.cluster import KMeans
@@ -93,12 +93,12 @@ def cluster_domains(
             where="cluster: resolution",
             hint="set resolution, for example 1.0; higher values give more domains",
         )
-    given = {"n_domains": n_domains, "resolution": resolution}
+    given: dict[str, Any] = {"n_domains": n_domains, "resolution": resolution}
     size = given.pop(way.needs)
     for name, value in given.items():
         if value is not None:
             logger.warning("%s = %s is not used: %s goes by %s", name, value, way.label, way.needs)
-    tissue = ()
+    tissue: tuple[np.ndarray, ...] = ()
     if way.tissue:
         if coordinates is None or slices is None:
             raise InputError(f"{way.label} needs the spots' coordinates and slices", where="cluster")
@@ -106,7 +106,7 @@ def cluster_domains(
     found = FUNCTIONS[method](embedding, *tissue, size, seed)
     labels, probability = found if way.probability else (found, None)
     if way.needs == "resolution":
-        _check_n_found(way.label, len(np.unique(labels)), len(labels), resolution)
+        _check_n_found(way.label, len(np.unique(labels)), len(labels), size)
     return DomainLabels(_by_decreasing_size(labels), probability)
 
 
@@ -188,7 +188,7 @@ def _by_decreasing_size(labels: np.ndarray) -> np.ndarray:
 
 # By the names in CLUSTERERS. Each takes the embedding, coordinates and slices where it looks at the tissue, then the
 # number of domains or the resolution, and the seed; and gives labels, and probabilities where CLUSTERERS says so.
-FUNCTIONS: dict[str, Callable[..., np.ndarray | tuple[np.ndarray, np.ndarray]]] = {
+FUNCTIONS: dict[str, Callable[..., Any]] = {
     "mixture": mixture_domains,
     "kmeans": kmeans_domains,
     "leiden": leiden_domains,

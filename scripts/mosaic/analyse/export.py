@@ -105,7 +105,9 @@ def assemble(
 
 
 def _annotate(obs: pd.DataFrame, annotations: pd.DataFrame | None) -> None:
-    for name in () if annotations is None else annotations:
+    if annotations is None:
+        return
+    for name in annotations:
         obs[name] = spread_column(annotations[name], obs.index)
 
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import anndata as ad
 import mudata as md
@@ -157,11 +157,11 @@ def prepare(
             continue
         queries = names[rows]
         if method == "nearest":
-            z = [
+            z, z_donors = (
                 normalize(part[own].obsm[LATENT])
                 for part, own in ((adata, queries), (embedding[modality], targets.obs_names))
-            ]
-            weights = nearest_donors(*z, n_neighbors, metric="manhattan")
+            )
+            weights = nearest_donors(z, z_donors, n_neighbors, metric="manhattan")
         else:
             places = (embedding, source, queries, modality, targets.obs_names, smooth_neighbors)
             weights, shift = _match(*places, values, counts, n_neighbors)
@@ -184,7 +184,7 @@ def prepare(
     )
 
 
-def impute_modality(*arguments: object, **settings: object) -> ad.AnnData:
+def impute_modality(*arguments: Any, **settings: Any) -> ad.AnnData:
     """Impute one modality in one slice that lacks it, in memory.
 
     Parameters

@@ -116,7 +116,7 @@ def _profile(each: pd.DataFrame, means: dict, shares: dict, most: int) -> pd.Dat
     surest = pd.Series({feature: over["score"].loc[feature, domain] for feature, domain in best.items()})
     chosen = over["auroc"].max(axis=1)[surest > _LEAST_SCORE].sort_values(ascending=False, kind="stable")
     per_domain = max(most // best.nunique(), 1)
-    marker_of = {}
+    marker_of: dict[str, str] = {}
     for domain in sorted(best.unique(), key=int):
         marker_of |= dict.fromkeys(chosen.index[best[chosen.index] == domain][:per_domain], domain)
     rows = []

@@ -209,7 +209,8 @@ def evaluate(embedding: md.MuData, domains: np.ndarray, truth: pd.Series | None,
     for name, metric in (("PAS", pas), ("CHAOS", chaos)):
         values = {f"slice:{key}": metric(embedding.obsm["spatial"][own], domains[own]) for key, own in members.items()}
         rows += [
-            (name, scope, value, "down") for scope, value in ({"all": np.mean([*values.values()])} | values).items()
+            (name, scope, value, "down")
+            for scope, value in ({"all": float(np.mean([*values.values()]))} | values).items()
         ]
     return pd.concat([*tables, _tidy(rows)], ignore_index=True)
 

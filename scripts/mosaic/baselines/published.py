@@ -15,12 +15,14 @@ import torch
 KEY = "features"
 
 
-def scatter_add(values: torch.Tensor, index: torch.Tensor, dim: int = 0, dim_size: int | None = None) -> torch.Tensor:
+def scatter_add(values: torch.Tensor, index: torch.Tensor, dim: int = 0, *, dim_size: int) -> torch.Tensor:
     """The only function of torch-scatter that the package uses, for one-dimensional tensors."""
     return torch.zeros(dim_size, dtype=values.dtype, device=values.device).index_add(0, index, values)
 
 
-sys.modules.setdefault("torch_scatter", types.SimpleNamespace(scatter_add=scatter_add))
+torch_scatter = types.ModuleType("torch_scatter")
+vars(torch_scatter)["scatter_add"] = scatter_add
+sys.modules.setdefault("torch_scatter", torch_scatter)
 from spamosaic import preprocessing  # noqa: E402 - after the stand-in
 from spamosaic.framework import SpaMosaic  # noqa: E402
 from spamosaic.preprocessing import ADT_preprocess, Epigenome_preprocess, RNA_preprocess  # noqa: E402

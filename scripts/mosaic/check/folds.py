@@ -10,7 +10,7 @@ hidden counts; nothing else has.
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import anndata as ad
 import numpy as np
@@ -97,7 +97,7 @@ def try_fold(
     graphs: Mapping[str, ad.AnnData],
     counts: Mapping[str, ad.AnnData],
     fold: tuple[str, str, int],
-    **settings: object,
+    **settings: Any,
 ) -> Fold:
     """Run a fold; if it cannot be made, return an empty one with the reason.
 
@@ -170,7 +170,7 @@ def run_fold(
     if kept.n_obs < 2 or not len(spots):
         what = "no other spot measured it" if len(spots) else "no spot measured another modality, too"
         raise InputError(f"{modality} can't be hidden, as {what}", where=f"slice {slice_name}")
-    remaining = {name: adata.obs["slice"].unique() for name, adata in (graphs | {modality: kept}).items()}
+    remaining = {name: adata.obs["slice"].unique() for name, adata in {**graphs, modality: kept}.items()}
     # Slices by modalities: whatever a slice measured, it joins.
     design = pd.DataFrame({name: pd.Series(1, index=own.astype(str)) for name, own in remaining.items()}).fillna(0)
     if connected_components(sparse.block_array([[None, design.to_numpy()], [design.to_numpy().T, None]]))[0] > 1:
@@ -244,7 +244,7 @@ def _score(
         scale = error_scale(spread[:, block].toarray(), unit[block])
         errors[block] = np.quantile((truth - imputed) / scale, QUANTILES, axis=0).T
     few = np.sort(np.random.default_rng(0).permutation(spots.n_obs)[:_MOST_SPOTS])
-    summary = {}
+    summary: dict[str, float] = {}
     for way, values in (("", predicted[few]), ("_neighbors", sparse.csr_matrix(near[few] @ imputation.values))):
         scores = imputation_scores(values.toarray(), measured[few].toarray()) if n_features <= _MOST_SPOTS else {}
         summary |= {f"{name}{way}": scores.get(name, np.nan) for name in ("cmd_feature", "cmd_spot")}
@@ -340,7 +340,7 @@ def summarise(scored: Sequence[ad.AnnData]) -> Summary:
     scored = [adata[:, shared] for adata in scored]
     n_spots = np.array([adata.n_obs for adata in scored])
     share = n_spots / n_spots.sum()
-    sums = {way: sum(np.asarray(adata.varm[f"moments{way}"]) for adata in scored) for way in WAYS}
+    sums = {way: np.sum([adata.varm[f"moments{way}"] for adata in scored], axis=0) for way in WAYS}
     errors = [np.asarray(adata.varm["errors"], dtype=np.float64) for adata in scored]
     low, high = _bounds(errors, NOMINAL)
     features = pd.DataFrame({"n_spots": n_spots.sum()}, index=shared)
@@ -390,7 +390,7 @@ def _bounds(errors: Sequence[np.ndarray], nominal: float) -> tuple[np.ndarray, n
     return tuple(np.quantile(pooled, [(1 - nominal) / 2, (1 + nominal) / 2], axis=1))
 
 
-def _share(errors: np.ndarray, bound: np.ndarray, side: str) -> np.ndarray:
+def _share(errors: np.ndarray, bound: np.ndarray, side: Literal["left", "right"]) -> np.ndarray:
     """Proportion of each feature's errors below its bound (``left``) or up to it (``right``); many counts are equal."""
     shares = np.empty(len(bound))
     for number, (row, own) in enumerate(zip(errors, bound, strict=True)):

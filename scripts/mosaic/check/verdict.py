@@ -217,7 +217,7 @@ def not_told_apart(taken: pd.DataFrame) -> list[str]:
     taken
         As ``confidence.taken_for_others`` returns them.
     """
-    pairs = {}
+    pairs: dict[tuple[str, ...], list] = {}
     for row in taken[taken["n_spots"] > 0].itertuples():
         pairs.setdefault((row.slices, row.modalities, *sorted([row.called, row.domain])), []).append(row)
     pairs = {pair: rows for pair, rows in pairs.items() if rows[0].share > LEAST_SHARE}

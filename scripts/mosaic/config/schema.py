@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 from jsonschema import Draft202012Validator
@@ -45,7 +46,7 @@ _Validator = extend(
 def read_yaml(
     path: str | Path,
     hint: str = "run Snakemake in the folder that holds config/, or name a config by --configfile; it is YAML in UTF-8",
-) -> object:
+) -> Any:
     """What a YAML or JSON file holds.
 
     Parameters
@@ -98,7 +99,7 @@ def _repeated_keys(node: yaml.Node, where: str, seen: set[yaml.Node], above: str
         for number, inner in enumerate(node.value):
             yield from _repeated_keys(inner, where, seen, f"{above}{number}.")
     elif isinstance(node, yaml.MappingNode):
-        lines = {}
+        lines: dict[tuple[str, str], int] = {}
         for key, inner in node.value:
             name = key.value if isinstance(key, yaml.ScalarNode) else "?"
             line = key.start_mark.line + 1

@@ -6,6 +6,7 @@ import difflib
 import os
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -55,7 +56,9 @@ def with_new_names(config: Mapping) -> tuple[Mapping, list[InputError]]:
         for old, new in found.items()
         if _has(config, new)
     ]
-    changed = copy.deepcopy(dict(config)) if found else config
+    if not found:
+        return config, faults
+    changed = copy.deepcopy(dict(config))
     for old, new in found.items():
         (section, key), (new_section, new_key) = old.split("."), new.split(".")
         value = changed[section].pop(key)
@@ -93,7 +96,7 @@ def from_command_line(given: Mapping, schema: Mapping) -> dict:
     schema
         JSON Schema of the config.
     """
-    read = with_nulls(given)
+    read: Any = with_nulls(given)
     for error in innermost(_Validator(_with_old_names(schema)).iter_errors(read)):
         if error.validator == "type" and isinstance(error.instance, str):
             try:
@@ -142,7 +145,8 @@ def load(
     config, faults = with_new_names(config)
     faults += schema_faults(config, config_schema)
     sheet_path = config.get("slices", config_schema["properties"]["slices"]["default"])
-    modalities = config.get("modalities") if isinstance(config.get("modalities"), Mapping) else {}
+    declared = config.get("modalities")
+    modalities: Mapping = declared if isinstance(declared, Mapping) else {}
     sheet = Sheet()
     if isinstance(sheet_path, str):
         there = config.get("check_files", True)
@@ -195,8 +199,10 @@ def _read_sheet(
         faults = [InputError("the sheet has no rows", where=path, hint="write one row per slice and modality")]
     if faults:
         return Sheet(), faults
-    rows, first_seen, first_path = [], {}, {}
-    further = {name: {} for name in columns if name not in schema["required"]}
+    rows = []
+    first_seen: dict[tuple[str, ...], int] = {}
+    first_path: dict[str, tuple[int, str]] = {}
+    further: dict[str, dict[str, tuple[int, str]]] = {name: {} for name in columns if name not in schema["required"]}
     for number, cells in table[1:]:
         where = f"{path}, line {number}"
         if len(cells) != len(columns):
@@ -206,8 +212,8 @@ def _read_sheet(
             continue
         values = dict(zip(columns, cells, strict=True))
         errors = list(_Validator(schema).iter_errors(values))
-        for error in errors:
-            column = error.path[0]
+        for wrong in errors:
+            column = wrong.path[0]
             hint = schema["properties"].get(column, schema["additionalProperties"])["description"]
             faults.append(InputError(f"{column} {shown(values[column])} is not valid", where=where, hint=hint))
         row = Row(*(values[name] for name in Row._fields))
@@ -240,8 +246,8 @@ def _read_sheet(
                     hint = "a further column describes the slice: give all its rows one value, or leave cells empty"
                     faults.append(InputError(problem, where=where, hint=hint))
         rows.append(row)
-    columns = {name: {key: value for key, (_, value) in told.items()} for name, told in further.items()}
-    return Sheet(rows, columns), faults
+    described = {name: {key: value for key, (_, value) in told.items()} for name, told in further.items()}
+    return Sheet(rows, described), faults
 
 
 def _header_faults(columns: list[str], schema: Mapping, where: str) -> Iterator[InputError]:

@@ -1,12 +1,14 @@
 """Charts: quality control, training, the choice of the number of domains, and held-out validation."""
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cbook import violin_stats
+from matplotlib.collections import Collection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.mlab import GaussianKDE
@@ -23,6 +25,7 @@ from mosaic.figures.style import (
     SMALL,
     STYLE,
     axes_at,
+    bare,
     colour_each,
     fit,
     labels_of,
@@ -117,7 +120,7 @@ def qc_distributions(
         legend = figure.legend(
             handles, ["median", "threshold", "dropped spot"], ncols=3, loc="upper left", borderaxespad=0, borderpad=0
         )
-        place_legend(legend, left, top + height + 3.6 * LINE)
+        place_legend(figure, legend, left, top + height + 3.6 * LINE)
     return figure
 
 
@@ -142,7 +145,8 @@ def _qc_panel(
         (stats,) = violin_stats(forward(values), _density)
         stats = {key: back(value) if key != "vals" else value for key, value in stats.items()}
         violin = axes.violin([stats], positions=[row], orientation="horizontal", widths=0.75, showextrema=False)
-        violin["bodies"][0].set(facecolor=colour, edgecolor="none", alpha=0.6)
+        (body,) = cast(Sequence[Collection], violin["bodies"])  # matplotlib declares one collection
+        body.set(facecolor=colour, edgecolor="none", alpha=0.6)
         axes.plot(
             [np.median(values)] * 2, [row - 0.16, row + 0.16], color="white", lw=1.6, path_effects=OUTLINE, zorder=4
         )
@@ -181,7 +185,7 @@ def _log_axis(axes: Axes) -> None:
         if len(ticks) >= 3:
             break
     else:  # less than a decade, where the scale is nearly linear
-        ticks = mpl.ticker.MaxNLocator(4, integer=True).tick_values(max(low, 0), high)
+        ticks = np.asarray(mpl.ticker.MaxNLocator(4, integer=True).tick_values(max(low, 0), high))
         ticks = ticks[(ticks >= low) & (ticks <= high)]
     # Ticks need 0.3 inches each on a panel of 2.3.
     ticks = ticks[:: int(np.ceil(len(ticks) / 6))]
@@ -221,7 +225,7 @@ def domain_composition(composition: pd.DataFrame, colours: Mapping[str, str]) ->
     legend, (legend_width, legend_height) = legend_of(figure, colours, "domain", max(height, 1.6))
     page = left + width + GAP + legend_width + MARGIN
     figure.set_size_inches(page, top + max(height + 2.6 * LINE, legend_height) + MARGIN)
-    place_legend(legend, left + width + GAP, top)
+    place_legend(figure, legend, left + width + GAP, top)
     axes = axes_at(figure, left, top, width, height)
     rows, start = np.arange(len(slices)), np.zeros(len(slices))
     for domain in domains:
@@ -269,9 +273,16 @@ def marker_dots(profile: pd.DataFrame, colours: Mapping[str, str]) -> Figure:
     text_at(figure, left + width / 2, MARGIN + LINE / 2, "domain", ha="center", va="center")
     axes = axes_at(figure, left, top, width, height)
     rows, columns = np.mgrid[: len(features), : len(domains)]
-    most = (cell * 72 * 0.9) ** 2
+    large = (cell * 72 * 0.9) ** 2
     points = axes.scatter(
-        columns.ravel(), rows.ravel(), s=most * shares.ravel(), c=scaled.ravel(), cmap="viridis_r", vmin=0, vmax=1, lw=0
+        columns.ravel(),
+        rows.ravel(),
+        s=large * shares.ravel(),
+        c=scaled.ravel(),
+        cmap="viridis_r",
+        vmin=0,
+        vmax=1,
+        lw=0,
     )
     axes.set(xlim=(-0.5, len(domains) - 0.5), ylim=(len(features) - 0.5, -0.5), yticks=range(len(features)))
     axes.set(yticklabels=names, xticks=[])
@@ -287,15 +298,14 @@ def marker_dots(profile: pd.DataFrame, colours: Mapping[str, str]) -> Figure:
     colour_bar = figure.colorbar(points, cax=scale, ticks=[0, 1])
     colour_bar.set_ticklabels(["lowest", "highest"])
     colour_bar.set_label("mean of a feature")
-    colour_bar.outline.set_visible(False)
-    colour_bar.solids.set_rasterized(True)
+    bare(colour_bar)
     sizes = axes_at(figure, key, top + 1.35, 1, 1)
-    sizes.scatter([0.1] * 3, [0.25, 0.5, 0.75], s=[most * share for share in (0.25, 0.5, 1)], color=INK, lw=0)
+    sizes.scatter([0.1] * 3, [0.25, 0.5, 0.75], s=[large * share for share in (0.25, 0.5, 1)], color=INK, lw=0)
     sizes.set(xlim=(0, 1), ylim=(1, 0))
     sizes.set_axis_off()
     sizes.text(0, 0.05, "spots with a count", va="center")
-    for place, share in ((0.25, "25 %"), (0.5, "50 %"), (0.75, "100 %")):
-        sizes.text(0.25, place, share, va="center")
+    for y, share in ((0.25, "25 %"), (0.5, "50 %"), (0.75, "100 %")):
+        sizes.text(0.25, y, share, va="center")
     return figure
 
 
@@ -355,7 +365,7 @@ def training_curves(history: Mapping[int | str, pd.DataFrame]) -> Figure:
     legend, (legend_width, legend_height) = legend_of(figure, colours, "seed", height)
     legend_left, top = MARGIN + len(shown) * (axis + width + GAP), MARGIN + 1.5 * LINE
     figure.set_size_inches(legend_left + legend_width + MARGIN, top + max(height + 2.6 * LINE, legend_height) + MARGIN)
-    place_legend(legend, legend_left, top)
+    place_legend(figure, legend, legend_left, top)
     for column, part in enumerate(shown):
         axes = axes_at(figure, MARGIN + axis + column * (axis + width + GAP), top, width, height)
         for seed in colours:

@@ -8,6 +8,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from scipy import sparse
 from sklearn.utils.sparsefuncs import mean_variance_axis
 
@@ -22,6 +23,7 @@ from mosaic.figures.style import (
     STYLE,
     Tissue,
     axes_at,
+    bare,
     checked,
     colour_each,
     fit,
@@ -38,7 +40,8 @@ from mosaic.figures.style import (
 def _umaps(panels: Sequence[tuple[str, np.ndarray, np.ndarray, Mapping[str, str], str | None]]) -> Figure:
     """UMAPs in a row; a panel is title, coordinates, labels, colours, and the title of its legend or None."""
     side, foot, figure = 2.6, 0.2, Figure()
-    page, places = MARGIN, []
+    page = MARGIN
+    places: list[tuple[float, Legend | None, float, float]] = []
     for _, _, labels, colours, legend_title in panels:
         left, page = page + foot, page + foot + side + GAP
         if legend_title is not None:
@@ -46,16 +49,17 @@ def _umaps(panels: Sequence[tuple[str, np.ndarray, np.ndarray, Mapping[str, str]
             places.append((left, legend, page, height))
             page += width + GAP
         else:
-            places.append((left, None, page, 0))
+            places.append((left, None, page, 0.0))
     top = MARGIN + 1.5 * LINE
     tallest = max(side, *(height for *_, height in places))
     figure.set_size_inches(page - GAP + MARGIN, top + tallest + foot + MARGIN)
-    for (title, coords, labels, colours, _), (left, legend, legend_left, _) in zip(panels, places, strict=True):
+    for (title, coords, labels, colours, _), (left, placed, legend_left, _) in zip(panels, places, strict=True):
         axes = axes_at(figure, left, top, side, side)
         # In random order, so that the last slice does not hide the others.
         order = np.random.default_rng(0).permutation(len(coords))
         size = np.clip(9000 / len(coords), 0.4, 9)
-        axes.scatter(*coords[order].T, c=colour_each(labels, colours)[order], s=size, linewidths=0, rasterized=True)
+        x, y = coords[order].T
+        axes.scatter(x, y, c=colour_each(labels, colours)[order], s=size, linewidths=0, rasterized=True)
         # One scale for both axes, so that distances are comparable.
         centre = (coords.max(axis=0) + coords.min(axis=0)) / 2
         reach = max(np.ptp(coords, axis=0).max() * 0.52, 1e-6)
@@ -65,8 +69,8 @@ def _umaps(panels: Sequence[tuple[str, np.ndarray, np.ndarray, Mapping[str, str]
         axes.plot([0, 0, 0.15], [0.15, 0, 0], color=INK, lw=0.8, transform=axes.transAxes, clip_on=False)
         axes.text(0, -0.02, "UMAP1", transform=axes.transAxes, va="top", size=SMALL - 1)
         axes.text(-0.02, 0, "UMAP2", transform=axes.transAxes, ha="right", va="bottom", rotation=90, size=SMALL - 1)
-        if legend is not None:
-            place_legend(legend, legend_left, top)
+        if placed is not None:
+            place_legend(figure, placed, legend_left, top)
     return figure
 
 
@@ -229,21 +233,21 @@ def domains_on_tissue(
     """
     names = sorted(coords, key=natural)
     coords = {name: checked(coords[name])[0] for name in names}
-    domains = {name: checked(coords[name], domains[name])[1] for name in names}
-    truth = {name: checked(coords[name], truth[name])[1] for name in names if name in truth} if truth else {}
-    grid = _Grid(coords, 2 if truth else 1, um_per_unit)
-    pooled = np.concatenate([domains[name] for name in names])
-    if truth:
-        pooled_truth = np.concatenate([truth.get(name, np.full(len(domains[name]), None)) for name in names])
+    called = {name: checked(coords[name], domains[name])[1] for name in names}
+    true = {name: checked(coords[name], truth[name])[1] for name in names if name in truth} if truth else {}
+    grid = _Grid(coords, 2 if true else 1, um_per_unit)
+    pooled = np.concatenate([called[name] for name in names])
+    if true:
+        pooled_truth = np.concatenate([true.get(name, np.full(len(called[name]), None)) for name in names])
         colours, true_colours = matched_palette(pooled, pooled_truth)
     else:
         colours, true_colours = palette(pooled), {}
 
-    left, figure = MARGIN + (1.5 * LINE if truth else 0), Figure()
+    left, figure = MARGIN + (1.5 * LINE if true else 0), Figure()
     room = (max(grid.height, 2.5) - GAP) / grid.lanes
     legends = [legend_of(figure, used(pooled, colours), "domain", room)]
-    if truth:
-        known = np.concatenate(list(truth.values()))
+    if true:
+        known = np.concatenate(list(true.values()))
         legends.append(legend_of(figure, used(known, true_colours), "truth", room))
     legend_height = sum(size[1] for _, size in legends) + GAP * (len(legends) - 1)
     figure.set_size_inches(
@@ -252,13 +256,13 @@ def domains_on_tissue(
     )
     legend_top = MARGIN
     for legend, (_, height) in legends:
-        place_legend(legend, left + grid.width, legend_top)
+        place_legend(figure, legend, left + grid.width, legend_top)
         legend_top += height + GAP
 
-    lanes = (("domain", domains, colours), ("truth", truth, true_colours))
+    lanes = (("domain", called, colours), ("truth", true, true_colours))
     for name, lane, cell_left, top, height in grid.places(left, MARGIN):
         kind, labels, table = lanes[lane]
-        if truth and cell_left == left:
+        if true and cell_left == left:
             text_at(figure, MARGIN, top + height / 2, kind, rotation=90, va="center")
         if lane == 0:
             grid.title(figure, name, cell_left, top)
@@ -304,8 +308,7 @@ def confidence_on_tissue(
     axes = axes_at(figure, MARGIN + grid.width, MARGIN + 1.5 * LINE, 0.08, bar)
     colour_bar = figure.colorbar(points, cax=axes, ticks=[0, 0.25, 0.5, 0.75, 1])
     colour_bar.set_label("\n".join(textwrap.wrap(label, 30)))
-    colour_bar.outline.set_visible(False)
-    colour_bar.solids.set_rasterized(True)
+    bare(colour_bar)
     return figure
 
 
@@ -400,8 +403,7 @@ def imputed_on_tissue(
         extend = ("neither", "max", "min", "both")[(pooled.max() > high) + 2 * (pooled.min() < low)]
         colour_bar = figure.colorbar(points, cax=bar_axes, extend=extend, label="counts")
         colour_bar.locator = mpl.ticker.MaxNLocator(4)
-        colour_bar.outline.set_visible(False)
-        colour_bar.solids.set_rasterized(True)
+        bare(colour_bar)
     return figure
 
 

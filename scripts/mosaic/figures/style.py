@@ -9,6 +9,7 @@ them, and the page fits 1 to 12 slices, 2 to 30 domains and names of 30 characte
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -16,12 +17,14 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
+from matplotlib.colorbar import Colorbar
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.textpath import text_to_path
+from matplotlib.typing import RcKeyType
 from scipy.optimize import linear_sum_assignment
 
 from mosaic.errors import InputError
@@ -30,7 +33,7 @@ from mosaic.spatial import astray, pitch
 
 SMALL = 7  # points: ticks, legends, annotations
 MEDIUM = 8  # points: titles
-STYLE = {
+STYLE: dict[RcKeyType, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": SMALL,
     "axes.titlesize": MEDIUM,
@@ -207,17 +210,23 @@ def legend_of(figure: Figure, colours: Mapping[str, str], title: str, max_height
             columnspacing=1,
         )
         # The width of text varies slightly with the resolution.
-        size = legend.get_window_extent().size / figure.dpi * (1.04, 1)
+        size = np.asarray(legend.get_window_extent().size) / figure.dpi * (1.04, 1)
         if size[1] <= max_height or columns == min(4, len(names)):
             break
         legend.remove()
     return legend, size
 
 
-def place_legend(legend: Legend, left: float, top: float) -> None:
+def place_legend(figure: Figure, legend: Legend, left: float, top: float) -> None:
     """Put a legend at a position in inches from the figure's upper left corner."""
-    figure = legend.get_figure()
     legend.set_bbox_to_anchor((left, figure.get_size_inches()[1] - top), transform=figure.dpi_scale_trans)
+
+
+def bare(colour_bar: Colorbar) -> None:
+    """Take the frame off a colour bar of colours alone, and draw them as pixels."""
+    colour_bar.outline.set_visible(False)
+    if colour_bar.solids is not None:  # contours have none
+        colour_bar.solids.set_rasterized(True)
 
 
 class Tissue:
@@ -253,7 +262,8 @@ class Tissue:
         # The background washes out discs of a pixel or two: let these overlap a little.
         diameter = max(step * (0.95 if step > 2 else 1.2), 0.6)
         colours = np.asarray(c)[self.shown]
-        points = axes.scatter(*self.coords.T, s=diameter**2, linewidths=0, rasterized=True, c=colours, **scatter)
+        x, y = self.coords.T
+        points = axes.scatter(x, y, s=diameter**2, linewidths=0, rasterized=True, c=colours, **scatter)
         axes.set(xlim=(self.low[0], self.high[0]), ylim=(self.high[1], self.low[1]), aspect="equal")
         axes.set_axis_off()
         if not self.shown.all():

@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -99,14 +100,14 @@ def metrics_table(metrics: pd.DataFrame) -> Figure:
     if title:
         axes.text(edges[0], MARGIN + head / 2, title, size=MEDIUM, weight="bold", va="center")
     top = MARGIN + head
-    names = 3 - sum(shared)
+    n_names = 3 - sum(shared)
     for number, row in enumerate(cells):
         middle = top + line * (number + 0.5)
         if number % 2 == 0 and number:
             axes.axhspan(middle - line / 2, middle + line / 2, *edges[[0, -1]] / page, color="#F3F3F3", lw=0)
         for place, cell in enumerate(row):
-            x, side = (edges[place] + 0.08, "left") if place < names else (edges[place + 1] - 0.08, "right")
-            style = {"weight": "bold"} if number == 0 else {"color": "grey"} if cell == "n/a" else {}
+            x, side = (edges[place] + 0.08, "left") if place < n_names else (edges[place + 1] - 0.08, "right")
+            style: dict[str, Any] = {"weight": "bold"} if number == 0 else {"color": "grey"} if cell == "n/a" else {}
             axes.text(x, middle, cell, size=SMALL, ha=side, va="center_baseline", **style)
     for row, thickness in ((0, 1.0), (1, 0.6), (len(cells), 1.0)):
         axes.plot(edges[[0, -1]], [top + row * line] * 2, color=INK, lw=thickness)

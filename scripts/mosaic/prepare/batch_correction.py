@@ -16,7 +16,7 @@ chance: after a right correction, similar spots form contiguous regions on both 
 import logging
 from collections.abc import Callable, Mapping
 from itertools import combinations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import harmonypy
 import numpy as np
@@ -69,7 +69,7 @@ class Correction(NamedTuple):
 
     features: np.ndarray
     loadings: np.ndarray | None
-    record: dict[str, str | float | int]
+    record: dict[str, Any]
 
 
 class _Tiles(NamedTuple):
@@ -275,7 +275,7 @@ def spot_moves(features: np.ndarray, tiles: _Tiles) -> np.ndarray:
     moves = np.zeros_like(features)
     for _ in range(_SPOT_ROUNDS):
         smooth = _smoothed(features + moves, tiles)
-        ends = {number: [] for number in range(len(tiles.adjacency))}
+        ends: dict[int, list[tuple[np.ndarray, ...]]] = {number: [] for number in range(len(tiles.adjacency))}
         for one, other in combinations(ends, 2):
             pairs, support = _pairs(smooth, tiles, one, other)
             pairs, support = pairs[support > 0], support[support > 0]
@@ -329,20 +329,22 @@ def correct(
     what
         Name of the features, for the log.
     """
-    options = {}
+    options: Mapping = {}
     if isinstance(method, Mapping):
-        method, options = "harmony", dict(method["harmony"] or {})
+        options = method["harmony"] or {}
+        method = "harmony"
+    record: dict[str, Any] = {"method": "harmony"}
     if method == "none":
         mixed = _ilisi(features, slices, seed)
         apart = bool(mixed < _APART)
         record = {"method": "none", "ilisi_before": mixed, "ilisi_after": mixed, "moved": 0.0, "apart": apart}
         return Correction(np.asarray(features, dtype=np.float32), None, record)
-    corrected, loadings, before = None, None, features
-    record = {"method": "harmony"}
-    tiles = None if method == "harmony" else _tiles(slices, coordinates)
+    corrected, before = features, features
+    loadings: np.ndarray | None = None
     if method != "pair_shift":
         corrected, record["rounds"] = harmony(features, slices, seed=seed, **options)
     if method != "harmony":
+        tiles = _tiles(slices, coordinates)
         own, own_loadings = within() if within else (features, None)
         try:
             means = tiles.mean(own)
@@ -406,7 +408,8 @@ def _ilisi(features: np.ndarray, slices: np.ndarray, seed: int) -> float:
 
 def _tiles(slices: np.ndarray, coordinates: np.ndarray) -> _Tiles:
     """One tile per spot in small slices; compact tiles of similar numbers of spots in large ones."""
-    of_spot, owner, adjacency = np.empty(len(slices), dtype=int), [], []
+    of_spot, adjacency = np.empty(len(slices), dtype=int), []
+    owner: list[int] = []
     for number, name in enumerate(dict.fromkeys(slices)):
         rows = np.flatnonzero(slices == name)
         tile = _leaves(coordinates[rows], _MOST_TILES)

@@ -34,7 +34,7 @@ def annotate(rows: Iterable[tuple[str, str, str]], truth: str | None, keep_obs: 
     InputError
         If a file can't be read, or no file has a column.
     """
-    tables = {}
+    tables: dict[str, list[pd.DataFrame]] = {}
     for slice_name, modality, path in rows:
         tables.setdefault(modality, []).append(read_columns(path, slice_name, truth, keep_obs))
     spots = pd.Index([spot for own in tables.values() for table in own for spot in table.index]).unique()

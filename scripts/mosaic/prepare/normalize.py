@@ -6,6 +6,7 @@ import scanpy as sc
 from scipy import sparse
 
 from mosaic.errors import InputError
+from mosaic.matrices import dense
 
 # Relative difference below which float32 values differ only by rounding.
 _ROUNDING = 1e-5
@@ -68,17 +69,13 @@ def _check_varies(adata: ad.AnnData) -> None:
 
     A single feature passes here; reduction reports that it is too few.
     """
-    low, high = (_plain(getattr(adata.X, side)(axis=0)) for side in ("min", "max"))
+    low, high = (dense(getattr(adata.X, side)(axis=0)) for side in ("min", "max"))
     if min(adata.shape) > 1 and (high - low).max() <= _ROUNDING * np.abs([low, high]).max():
         raise InputError(
             f"no feature varies: all {adata.n_obs} spots have the same values after normalisation",
             where=f"slice {adata.obs['slice'].iloc[0]}",
             hint="check that the file has the counts of this slice, or remove its row from the sample sheet",
         )
-
-
-def _plain(row: np.ndarray | sparse.spmatrix) -> np.ndarray:
-    return row.toarray() if sparse.issparse(row) else np.asarray(row)
 
 
 def _with_x(adata: ad.AnnData, X: np.ndarray | sparse.csr_matrix) -> ad.AnnData:

@@ -110,10 +110,11 @@ def _compare_spots(slices: Mapping[tuple[str, str], ad.AnnData]) -> tuple[pd.Dat
     parts = {key: _part(adata) for key, adata in slices.items()}
     # How well each file fits each file of another modality.
     fits = pd.DataFrame(np.nan, pd.MultiIndex.from_tuples(parts), pd.MultiIndex.from_tuples(parts))
-    for one, other in combinations(parts, 2):
-        if one[1] != other[1]:
-            fits.loc[one, other] = fits.loc[other, one] = _fit(parts[one], parts[other])
-    rows, warnings = [], []
+    for left, right in combinations(parts, 2):
+        if left[1] != right[1]:
+            fits.loc[left, right] = fits.loc[right, left] = _fit(parts[left], parts[right])
+    rows = []
+    warnings: list[InputError] = []
     exchanged = _exchanged(fits)
     faults = [InputError(problem, where=f"slice {name}", hint=hint) for name, (problem, hint) in exchanged.items()]
     for (name, first), (same, second) in combinations(parts, 2):
@@ -160,7 +161,7 @@ def _fit(one: _Part, other: _Part) -> float:
 
 def _exchanged(fits: pd.DataFrame) -> dict[str, tuple[str, str]]:
     """Problem and hint for each slice whose file appears exchanged with that of another slice."""
-    told = {}
+    told: dict[str, tuple[str, str]] = {}
     for modality in fits.index.unique(1):
         own = fits.xs(modality, level=1)
         # Mean fit to the other modalities of each slice that has some.
@@ -295,7 +296,9 @@ def _frame(one: _Part, other: _Part) -> str | None:
 
 
 def _compare_features(slices: Mapping[tuple[str, str], ad.AnnData]) -> tuple[pd.DataFrame, list, list]:
-    rows, faults, warnings = [], [], []
+    rows = []
+    faults: list[InputError] = []
+    warnings: list[InputError] = []
     for modality in dict.fromkeys(modality for _, modality in slices):
         names = {name: adata.var_names.unique() for (name, other), adata in slices.items() if other == modality}
         if len(names) < 2:
@@ -307,7 +310,7 @@ def _compare_features(slices: Mapping[tuple[str, str], ad.AnnData]) -> tuple[pd.
             continue
         # The single slice with a different spelling, if there is one, and another slice to compare.
         without = {name: len(_in_all(own for other, own in names.items() if other != name)) for name in names}
-        odd = max(without, key=without.get) if len(names) > 2 else [*names][1]
+        odd = max(without, key=without.__getitem__) if len(names) > 2 else [*names][1]
         other = next(name for name in names if name != odd)
         alone = {name: own[~own.isin(common)] for name, own in names.items()}
         blamed = len(names) > 2 and without[odd] >= max(WARN_BELOW * smallest, 2 * shared)
@@ -342,7 +345,10 @@ def _spelling(one: pd.Index, other: pd.Index, first: Hashable, second: Hashable)
         return None
     ends = [_ends(names) for names in (one, other)]
     extra = []
-    for owner, (begin, end), (others_begin, others_end) in ((first, *ends), (second, *ends[::-1])):
+    for owner, (begin, end), (others_begin, others_end) in (
+        (first, ends[0], ends[1]),
+        (second, ends[1], ends[0]),
+    ):
         if not others_begin.endswith(begin):
             extra.append(f"{begin.removesuffix(others_begin)!r} off the beginning of the names of {owner}")
         if not others_end.startswith(end):

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -155,7 +156,7 @@ def _checked(
     if 0 in source.shape:
         return None, [InputError(f"is empty ({source.n_obs} spots x {source.n_vars} features)", where=where)]
 
-    def made(make: Callable, *args: object, **options: object) -> object:
+    def made(make: Callable, *args: Any, **options: Any) -> Any:
         try:
             return make(*args, **options)
         except InputError as fault:

@@ -160,7 +160,8 @@ def test_measured_modalities_count_alike(mosaic):
 
 def test_sparse_results_stay_sparse(mosaic):
     embedding, donor = mosaic
-    wide = ad.concat([donor, donor, donor], axis=1, merge="first")
+    with pytest.warns(UserWarning, match="names are not unique"):
+        wide = ad.concat([donor, donor, donor], axis=1, merge="first")
     wide.var_names = [f"p{number}" for number in range(9)]
     wide.layers["counts"] = sparse.csr_matrix(np.eye(20, 9, dtype=np.float32))
     done = impute.impute_modality(embedding, "s2", "adt", {"adt": wide}, method="nearest", n_neighbors=1)

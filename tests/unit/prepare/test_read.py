@@ -153,7 +153,9 @@ def test_all_faults_of_a_file_are_found(raw_slice, written):
     raw.obs["in_tissue"] = "perhaps"
     raw.obsm["spatial"][3, 1] = np.nan
     raw.obs_names = ["BC000-1", *raw.obs_names[:-1]]
-    faults = read.inspect_slice(written(raw), "s1", "rna")[1]
+    path = written(raw)
+    with pytest.warns(UserWarning, match="names are not unique"):
+        faults = read.inspect_slice(path, "s1", "rna")[1]
     assert len(faults) == 4
     for part, fault in zip(("1 duplicate barcode", "NaN", "in_tissue", "no whole numbers"), faults, strict=True):
         assert part in str(fault)

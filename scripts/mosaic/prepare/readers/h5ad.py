@@ -134,7 +134,9 @@ def _needed_parts(file: h5py.File, where: str, *, counted: bool, most: int | Non
         problem = f'obsm["spatial"] has shape {places["spatial"].shape}, but there are {len(obs)} spots in obs'
         raise InputError(problem, where=where, hint="it must be numbers, spots x 2")
     coordinates = {key: ad.io.read_elem(places[key]) if key == "spatial" else np.zeros((len(obs), 1)) for key in known}
-    rows, columns, matrix = slice(None), slice(None), None
+    rows: np.ndarray | slice = slice(None)
+    columns: np.ndarray | slice = slice(None)
+    matrix = None
     if stored is not None:
         _check_matrix(stored, (len(obs), len(var)), place, where)
         if not counted:  # dense as it is, and as float32
