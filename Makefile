@@ -4,9 +4,9 @@ CORES ?= 2
 VENV ?= .venv
 BIN := $(VENV)/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
-PEERS := published mofa scvi scmomat
+BASELINES := published mofa scvi scmomat
 
-.PHONY: demo test test-slow lint envs package peers benchmark speed clean
+.PHONY: demo test test-slow lint envs package baselines benchmark speed clean
 
 # Snakemake 9.27 warns of an internal coroutine when it reports on jobs whose memory depends on their input.
 demo: $(VENV)/.run-ready
@@ -46,12 +46,12 @@ package:
 	$(PYTHON) envs/prove_package.py $(VENV)-package
 
 # The environments of the baseline methods: config/README.md, "Baseline methods".
-peers: $(PEERS:%=$(VENV)-%)
+baselines: $(BASELINES:%=$(VENV)-%)
 
-$(PEERS:%=$(VENV)-%): $(VENV)-%: $(VENV)-%/.ready
+$(BASELINES:%=$(VENV)-%): $(VENV)-%: $(VENV)-%/.ready
 
 # Data sets x methods x seeds x metrics: docs/benchmark.md. With DATA=folder also the published data sets in that folder.
-benchmark: $(VENV)/.run-ready peers
+benchmark: $(VENV)/.run-ready baselines
 	$(SNAKEMAKE) -s workflow/benchmark/Snakefile --configfile config/benchmark.yaml $(if $(DATA),--config data=$(DATA))
 	@echo
 	@echo "The tables: results/benchmark/scores.tsv, summary.tsv, summary.md; the figures: overview.svg, time.svg"
@@ -62,7 +62,7 @@ speed: $(VENV)/.run-ready $(VENV)-published/.ready
 	  --published $(VENV)-published/bin/python $(if $(QUICK),--quick)
 
 clean:
-	rm -rf $(VENV) $(VENV)-package $(PEERS:%=$(VENV)-%) .snakemake results data
+	rm -rf $(VENV) $(VENV)-package $(BASELINES:%=$(VENV)-%) .snakemake results data
 
 # Install torch first and alone: another package would otherwise pull a different build.
 $(VENV)/.run-ready: requirements.lock

@@ -38,8 +38,8 @@ def demo(**grid: int) -> Mosaic:
 
 def fit_accumulated(graphs, *, seed: int, n_epochs: int, T: float) -> dict:
     """Train with one step an epoch, along the mean gradient of its batches."""
-    steps = batches.Batches(graphs, seed=seed, **BATCH)
     encoders = model.new_encoders(graphs, seed=seed)
+    steps = batches.Batches(graphs, encoders, seed=seed, **BATCH)
     weights = [weight for encoder in encoders.values() for weight in encoder.parameters()]
     optimizer = torch.optim.Adam(weights, lr=0.01, weight_decay=5e-4)
     for _ in range(n_epochs):
@@ -61,7 +61,7 @@ def main(out: str, data: str | None) -> None:
     for name, make in made.items():
         mosaic = make()
         graphs = mosaic.graphs(mosaic.reduced())
-        n_steps = batches.Batches(graphs, **BATCH).n_steps
+        n_steps = batches.Batches(graphs, model.new_encoders(graphs, seed=0), **BATCH).n_steps
         for seed in SEEDS:
             for way, lengths in EPOCHS.items():
                 for n_epochs in lengths:
@@ -72,7 +72,7 @@ def main(out: str, data: str | None) -> None:
                         settings = BATCH | {"seed": seed, "n_epochs": n_epochs, "T": mosaic.T, "device": "cpu"}
                         encoders, _ = training.fit(graphs, **settings)
                     seconds = time.perf_counter() - begun
-                    mdata = model.embed(graphs, encoders, {"K": 2, "w_g": 0.8, "symmetric": True})
+                    mdata = model.embed(graphs, encoders)
                     truth = spots.annotation({key: g.obs for key, g in graphs.items()}, mdata.obs_names, "domain")
                     known = truth.notna().to_numpy()
                     labels = domains.cluster_domains(mdata.obsm[embedding.LATENT], n_domains=mosaic.n_domains).labels

@@ -22,16 +22,16 @@ from mosaic.analyse import domains, metrics
 from mosaic.config.defaults import PUBLISHED_KINDS
 from mosaic.embedding import LATENT
 
-# What differs from the defaults: in reduction, graph search and training.
+# What differs from the defaults: in reduction, graph and training.
 CHOICES = {
     "default": {},
     "directed spatial graph": {"symmetric": False},
     "reconstruct queries": {"reconstruct": "queries"},
-    "K 1": {"K": 1},
-    "K 3": {"K": 3},
-    "K 4": {"K": 4},
-    "pairs weigh the same": {"weigh_pairs": False},
-    "pairs searched twice": {"smooth_search": True},
+    "K 1": {"encoder": {"K": 1}},
+    "K 3": {"encoder": {"K": 3}},
+    "K 4": {"encoder": {"K": 4}},
+    "pairs weigh the same": {"weight_mnn": False},
+    "pairs searched twice": {"mnn_on_smoothed": True},
     "approximate neighbours": {"search": "annoy"},
     "first component dropped after z-scores": {"drop_first": "after_zscore"},
     "published": PUBLISHED_GRAPH
@@ -86,8 +86,8 @@ def measure(name: str, mosaic) -> list[dict]:
             continue
         mnn.mutual_nearest_neighbors = annoy_neighbors if changed.pop("search", None) else exact
         reduced = mosaic.reduced(drop_first=changed.pop("drop_first", "before_zscore"))
-        of_search = {key: changed.pop(key) for key in ("smooth_search", "weigh_pairs") if key in changed}
-        graphs = mosaic.graphs(reduced, **of_search)
+        of_graph = {key: changed.pop(key) for key in ("mnn_on_smoothed", "weight_mnn", "symmetric") if key in changed}
+        graphs = mosaic.graphs(reduced, **of_graph)
         for seed in SEEDS:
             begun = time.monotonic()
             mdata = fit_embed(graphs, seed=seed, T=mosaic.T, **changed)

@@ -15,7 +15,7 @@ import library  # noqa: F401
 import numpy as np
 
 from mosaic import store
-from mosaic.config.defaults import KIND_DEFAULTS, PROPAGATION, PUBLISHED
+from mosaic.config.defaults import KIND_DEFAULTS, PUBLISHED
 from mosaic.config.design import Row, Sheet
 from mosaic.prepare import read
 from mosaic.simulate.counts import simulate_mosaic
@@ -23,8 +23,7 @@ from mosaic.simulate.counts import simulate_mosaic
 SEEDS = (1234, 0, 1, 2, 3)
 Slices = dict[tuple[str, str], ad.AnnData]  # by slice and modality, with layers["counts"]
 # The published choices, for `Mosaic.graphs` and for `fit_embed`.
-PUBLISHED_GRAPH = {key: value for key, value in PUBLISHED["graph"].items() if key not in PROPAGATION}
-PUBLISHED_TRAINING = PUBLISHED["train"] | {"symmetric": PUBLISHED["graph"]["symmetric"]}
+PUBLISHED_GRAPH, PUBLISHED_TRAINING = PUBLISHED["graph"], PUBLISHED["train"]
 # The publication scales the counts of its simulation without log-normalisation.
 SIMULATION = {"normalization": "none", "feature_selection": "all", "scale": True}
 
@@ -78,8 +77,7 @@ def fit_embed(graphs: Mapping[str, ad.AnnData], *, seed: int = 1234, **changed: 
     from mosaic.integrate import model, training
 
     encoders, _ = training.fit(graphs, seed=seed, device="cpu", **changed)
-    propagation = {"K": 2, "w_g": 0.8, "symmetric": True}
-    return model.embed(graphs, encoders, {key: changed.get(key, value) for key, value in propagation.items()})
+    return model.embed(graphs, encoders)
 
 
 def changed(design: Mapping, changes: Mapping) -> dict:

@@ -24,6 +24,7 @@ from datasets import PUBLISHED_GRAPH, PUBLISHED_TRAINING, SEEDS, fit_embed, with
 from mosaic import matrices
 from mosaic.analyse import impute, metrics
 from mosaic.analyse.donors import nearest_donors
+from mosaic.spots import stack
 
 NEAREST = {"method": "nearest", "n_neighbors": 10}
 # Of the default way, one part at a time left out or changed: arguments, and constants of the module.
@@ -86,9 +87,10 @@ def measure(name: str, mosaic) -> list[dict]:
     reduced = mosaic.reduced()
     graphs, published_graphs = mosaic.graphs(reduced), mosaic.graphs(reduced, **PUBLISHED_GRAPH)
     slice_name, modality = mosaic.hidden
-    counts = {}
+    slices = {}
     for (_, key), adata in mosaic.slices.items():
-        counts.setdefault(key, []).append(adata[adata.obs_names.isin(graphs[key].obs_names)].copy())
+        slices.setdefault(key, []).append(adata[adata.obs_names.isin(graphs[key].obs_names)])
+    counts = {key: stack(own, key) for key, own in slices.items()}
     (source,) = mosaic.sheet.modalities_of(slice_name)
     asked = graphs[source].obs_names[graphs[source].obs["slice"] == slice_name]
     spots = asked[asked.isin(mosaic.measured.obs_names)]

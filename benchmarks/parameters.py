@@ -45,18 +45,17 @@ def demo() -> Mosaic:
 
 
 @cache
-def graphs_of(n_top_features: int | None, inter_knn_base: int) -> dict[str, ad.AnnData]:
+def graphs_of(n_top_features: int | None, inter_knn_base: int, w_g: float) -> dict[str, ad.AnnData]:
     """The demo's graphs, from so many genes (None: all)."""
     reduced = demo().reduced(**({} if n_top_features is None else {"n_top_features": n_top_features}))
-    return demo().graphs(reduced, inter_knn_base=inter_knn_base)
+    return demo().graphs(reduced, inter_knn_base=inter_knn_base, w_g=w_g)
 
 
 def measure(changed: dict[str, float], seed: int) -> dict[str, float]:
     """ARI and iLISI of the demo with one parameter changed."""
     mosaic = demo()
-    graphs = graphs_of(changed.get("n_top_features"), changed.get("inter_knn_base", 10))
-    train = {key: changed[key] for key in ("T", "w_g") if key in changed}
-    mdata = fit_embed(graphs, seed=seed, **({"T": mosaic.T} | train))
+    graphs = graphs_of(changed.get("n_top_features"), changed.get("inter_knn_base", 10), changed.get("w_g", 0.8))
+    mdata = fit_embed(graphs, seed=seed, T=changed.get("T", mosaic.T))
     truth = spots.annotation({name: adata.obs for name, adata in graphs.items()}, mdata.obs_names, "domain")
     n_domains = changed.get("n_domains", mosaic.n_domains)
     labels = domains.cluster_domains(mdata.obsm[embedding.LATENT], "mixture", n_domains=n_domains, seed=seed).labels

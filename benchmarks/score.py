@@ -31,7 +31,7 @@ with job(snakemake.log[0]):
     chosen = {"metric": "number of domains", "scope": "all", "value": numbers["chosen"], "by": "chosen number"}
     tables.append(pd.DataFrame([chosen]))
 
-    counts = store.read_slices(snakemake.input.counts)
+    counts = spots.read_stacked(snakemake.input.counts)
     imputers = {"matching": {}, "10 nearest": {"method": "nearest", "n_neighbors": 10}}
     for (name, modality), path in zip(snakemake.params.hidden, snakemake.input.hidden, strict=True):
         measured = read.read_slice(path, name, snakemake.params.kinds[modality])

@@ -78,6 +78,7 @@ def run_ours(slices: dict, clock: Clock, n_epochs: int) -> None:
     from mosaic.analyse import domains, impute
     from mosaic.embedding import LATENT, collect_embeddings
     from mosaic.integrate import propagation, training
+    from mosaic.integrate.graph import merge_edges
     from mosaic.integrate.model import embed
     from mosaic.spatial import spatial_neighbors
 
@@ -102,19 +103,27 @@ def run_ours(slices: dict, clock: Clock, n_epochs: int) -> None:
         obsp = {"spatial_connectivities": within, "mutual_nearest_neighbors": sparse.csr_matrix(edges + edges.T)}
         features = np.vstack([part[0] for part in parts])
         graphs[modality] = ad.AnnData(features, obs=obs, obsm={"spatial": coordinates}, obsp=obsp)
+
+    def merge() -> None:
+        for g in graphs.values():
+            edges = merge_edges(g.obsp["spatial_connectivities"], g.obsp["mutual_nearest_neighbors"])
+            propagation.hops(g.X, propagation.propagation_operator(edges), 2)
+            g.obsp["connectivities"] = edges
+
+    clock("merging", merge)
     training.fit(graphs, seed=0, device="cpu", T=T, n_epochs=1)  # what torch loads at its first step
-    clock("merging", lambda: [propagation.encoder_input(g, K=2, w_g=0.8, symmetric=True) for g in graphs.values()])
     encoders, _ = clock(
         "training epoch", training.fit, graphs, seed=0, device="cpu", T=T, n_epochs=n_epochs, per=n_epochs
     )
-    embedding = clock("embedding", embed, graphs, encoders, {"K": 2, "w_g": 0.8, "symmetric": True})
+    embedding = clock("embedding", embed, graphs, encoders)
     clock("clustering", domains.cluster_domains, embedding.obsm[LATENT], n_domains=N_DOMAINS)
     counts = {"rna": graphs["rna"][:n_spots].copy(), "adt": graphs["adt"]}
     whole = collect_embeddings(
         counts,
         {"rna": embedding["rna"].obsm[LATENT][:n_spots], "adt": embedding["adt"].obsm[LATENT]},
     )
-    clock("imputation", impute.impute_modality, whole, "s2", "rna", {key: [adata] for key, adata in counts.items()})
+    measured = {key: ad.AnnData(adata.X, obs=adata.obs) for key, adata in counts.items()}
+    clock("imputation", impute.impute_modality, whole, "s2", "rna", measured)
 
 
 def run_published(slices: dict, clock: Clock, n_epochs: int) -> None:

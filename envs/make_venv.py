@@ -1,4 +1,4 @@
-"""Make a lasting virtual environment of one of these files, with pip alone; `make peers` does for all peers.
+"""Make a lasting virtual environment of one of these files, with pip alone; `make baselines` does for all baselines.
 
     python envs/make_venv.py envs/mofa.yaml .venv-mofa
 

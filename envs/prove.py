@@ -18,12 +18,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 from make_venv import install, make, pins
 
-from mosaic.config.methods import PEERS
+from mosaic.config.methods import BASELINES
 from mosaic.imports import reached
 
 REPOSITORY = Path(__file__).parents[1]
 RULES = sorted((REPOSITORY / "workflow" / "rules").glob("*.smk"))
-# What `make envs` proves: the peers' environments are heavy, and their pins are their own.
+# What `make envs` proves: the baselines' environments are heavy, and their pins are their own.
 # Rooms of the library without a test file of their own, and where their tests are; None: only whole runs test them.
 TESTED_WITH = {
     "threads.py": "test_neighbors.py",
@@ -41,7 +41,6 @@ TESTED_WITH = {
     "prepare/readers/h5ad.py": "prepare/test_read.py",
     "prepare/readers/parts.py": "prepare/test_read.py",
     "integrate/propagation.py": "integrate/test_graph.py",
-    "integrate/encoders.py": "integrate/test_training.py",
     "integrate/checkpoint.py": "integrate/test_training.py",
     "integrate/model.py": "integrate/test_training.py",
     "analyse/mixture.py": "analyse/test_domains.py",
@@ -56,7 +55,7 @@ TESTED_WITH = {
     "check/folds.py": None,  # tests/test_selfcheck.py
     "figures/charts.py": "figures/test_style.py",
     "figures/tables.py": "figures/test_style.py",
-    "baselines/published.py": None,  # tests/workflow/test_peer_runs.py, where the published package is installed
+    "baselines/published.py": None,  # tests/workflow/test_baseline_runs.py, where the published package is installed
     "api.py": None,  # tests/test_api.py
 }
 # What tests need beyond their rooms, installed once all that the scripts import was imported: tests of
@@ -65,13 +64,13 @@ FOR_TESTS = {"train": ("faiss-cpu", "numba", "scikit-learn")}
 OWN_RULES = [path for path in RULES if path.name != "baselines.smk"]
 
 
-def peer_scripts_by_env() -> dict[Path, list[Path]]:
-    """Of the peers that need an environment of their own."""
+def baseline_scripts_by_env() -> dict[Path, list[Path]]:
+    """Of the baselines that need an environment of their own."""
     by_env = {}
-    for peer in PEERS.values():
-        if peer.separate:
-            path = REPOSITORY / "envs" / f"{peer.env}.yaml"
-            by_env.setdefault(path, []).append(REPOSITORY / "scripts" / f"embed_{peer.script}.py")
+    for baseline in BASELINES.values():
+        if baseline.separate:
+            path = REPOSITORY / "envs" / f"{baseline.env}.yaml"
+            by_env.setdefault(path, []).append(REPOSITORY / "scripts" / f"embed_{baseline.script}.py")
     return by_env
 
 
@@ -82,9 +81,11 @@ def scripts_by_env() -> dict[Path, list[Path]]:
         for rule in re.split(r"^rule ", path.read_text(), flags=re.MULTILINE)[1:]:
             env, script = (re.search(rf'{key}:\s*"([^"]+)"', rule).group(1) for key in ("conda", "script"))
             by_env.setdefault((path.parent / env).resolve(), []).append((path.parent / script).resolve())
-    for peer in PEERS.values():
-        if not peer.separate:
-            by_env[REPOSITORY / "envs" / f"{peer.env}.yaml"].append(REPOSITORY / "scripts" / f"embed_{peer.script}.py")
+    for baseline in BASELINES.values():
+        if not baseline.separate:
+            by_env[REPOSITORY / "envs" / f"{baseline.env}.yaml"].append(
+                REPOSITORY / "scripts" / f"embed_{baseline.script}.py"
+            )
     return by_env
 
 

@@ -2,23 +2,24 @@
 
 from mosaic.logs import job
 
-with job(snakemake.log[0], threads=snakemake.params.threads):
+with job(snakemake.log[0], threads=snakemake.params.train["threads"]):
     import torch
 
-    from mosaic import store
+    from mosaic import spots, store
     from mosaic.check import folds
 
-    torch.set_num_threads(snakemake.params.threads)
+    train_settings = dict(snakemake.params.train)
+    torch.set_num_threads(train_settings.pop("threads"))
     names, parts = snakemake.params.modalities, snakemake.wildcards
     fold = folds.try_fold(
         dict(zip(names, map(store.read, snakemake.input.reduced), strict=True)),
         dict(zip(names, map(store.read, snakemake.input.graphs), strict=True)),
-        store.read_slices(snakemake.input.counts),
+        spots.read_stacked(snakemake.input.counts),
         (parts.slice, parts.modality, int(parts.part)),
         linked=snakemake.params.linked,
         n_stripes=snakemake.params.n_stripes,
         graph_settings=snakemake.params.graph,
-        train_settings=snakemake.params.train,
+        train_settings=train_settings | {"encoder": snakemake.params.encoder},
         impute_settings=snakemake.params.impute,
         seed=snakemake.params.seed,
     )

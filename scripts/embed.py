@@ -9,5 +9,5 @@ with job(snakemake.log[0]):
     from mosaic.integrate import model
 
     graphs = {Path(path).stem: store.read(path) for path in snakemake.input.graphs}
-    encoders, settings = model.load_model(snakemake.input.model, graphs)
-    store.write(model.embed(graphs, encoders, settings), snakemake.output[0])
+    encoders = model.load_model(snakemake.input.model, graphs)
+    store.write(model.embed(graphs, encoders), snakemake.output[0])

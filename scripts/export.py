@@ -5,11 +5,11 @@ from mosaic.logs import job
 with job(snakemake.log[0]):
     from pathlib import Path
 
-    from mosaic import store
+    from mosaic import spots, store
     from mosaic.analyse import export
 
     config = snakemake.params.config
-    counts = store.read_slices(snakemake.input.qc)
+    counts = spots.read_stacked(snakemake.input.qc)
     reduced = {name: store.read(path) for name, path in zip(counts, snakemake.input.reduced, strict=True)}
     runs = []
     for folder in dict.fromkeys(Path(path).parent for path in snakemake.input.runs):

@@ -3,14 +3,14 @@
 from mosaic.logs import job
 
 with job(snakemake.log[0]):
-    from mosaic import store
+    from mosaic import spots, store
     from mosaic.analyse import impute, imputed
 
     imputation = impute.prepare(
         store.read(snakemake.input.embedding),
         snakemake.wildcards.slice,
         snakemake.wildcards.modality,
-        store.read_slices(snakemake.input.counts),
+        spots.read_stacked(snakemake.input.counts),
         **snakemake.params.settings,
     )
     scores = store.read_table(snakemake.input.scores, index="feature") if snakemake.input.scores else None

@@ -7,7 +7,7 @@ from chain import graphs_of, truth_of
 from sklearn.metrics import adjusted_rand_score
 
 from datasets import fit_embed
-from mosaic import embedding, matrices, store
+from mosaic import embedding, matrices, spots, store
 from mosaic.analyse import domains, export, impute, metrics, umap
 from mosaic.config.design import Row, Sheet
 from mosaic.prepare import read
@@ -67,7 +67,8 @@ def test_design_end_to_end(made, tmp_path, slices):
     assert pairs == (expected or {"all"})
 
     counts = {
-        name: [read.read_slice(path, key, KINDS[name]) for key, path in own.items()] for name, own in files.items()
+        name: spots.stack([read.read_slice(path, key, KINDS[name]) for key, path in own.items()], name)
+        for name, own in files.items()
     }
     imputed = {name: [] for name in files}
     for slice_name, name in sheet.missing:

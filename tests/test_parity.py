@@ -23,13 +23,13 @@ from datasets import simulation
 from mosaic import embedding, matrices, mixing, mnn, spots
 from mosaic.analyse import impute
 from mosaic.config.defaults import PUBLISHED_HARMONY
-from mosaic.integrate import batches, losses, model, propagation, training
+from mosaic.integrate import batches, graph, losses, model, propagation, training
 from mosaic.prepare import batch_correction
 from mosaic.spatial import spatial_neighbors
 
 SLICES = {"rna": ["s1", "s2"], "adt": ["s1", "s3"]}
 MISSING = {"rna": "s3", "adt": "s2"}
-PROPAGATION = {"K": 2, "w_g": 0.8, "symmetric": False}
+PUBLISHED_EDGES = {"w_g": 0.8, "symmetric": False}
 RECORDINGS = REPOSITORY.parent / "shared" / "reference" / "parity"
 
 
@@ -46,7 +46,7 @@ class Recording(NamedTuple):
     loss_cl: np.ndarray  # of 100 epochs without dropout
     loss_rec: np.ndarray
     embeddings: dict[str, np.ndarray]  # per modality all rows, as they were imputed from
-    counts: dict[str, list[ad.AnnData]]
+    counts: dict[str, ad.AnnData]
     imputed: dict[str, np.ndarray]
 
 
@@ -69,6 +69,7 @@ def _graph(modality, features, coordinates, adjacencies, between) -> ad.AnnData:
     spatial -= sparse.eye_array(len(obs), dtype=np.float32)
     spatial.eliminate_zeros()
     obsp = {"spatial_connectivities": sparse.csr_matrix(spatial), "mutual_nearest_neighbors": between}
+    obsp["connectivities"] = graph.merge_edges(*obsp.values(), **PUBLISHED_EDGES)
     return ad.AnnData(features, obs=obs, obsm={"spatial": coordinates.astype(float)}, obsp=obsp)
 
 
@@ -113,7 +114,10 @@ def corner() -> Recording:
         loss_cl=kept["loss_cl"],
         loss_rec=kept["loss_rec"],
         embeddings={k: np.vstack([kept[f"{k}|{name}|emb"] for name in slices]) for k, slices in SLICES.items()},
-        counts={k: [_counts(kept[f"{k}|{name}|counts"], k, name) for name in slices] for k, slices in SLICES.items()},
+        counts={
+            k: spots.stack([_counts(kept[f"{k}|{name}|counts"], k, name) for name in slices], k)
+            for k, slices in SLICES.items()
+        },
         imputed={k: kept[f"{k}|{name}|imputed"] for k, name in MISSING.items()},
     )
 
@@ -158,7 +162,9 @@ def whole(data: Path) -> Recording:
         loss_rec=nodrop["nodrop_loss_rec"],
         embeddings={k: np.vstack([final[f"{k}_{name}"] for name in slices]) for k, slices in SLICES.items()},
         counts={
-            k: [_counts(ad.read_h5ad(data / f"{name}_{k}.h5ad").to_df().to_numpy(), k, name) for name in slices]
+            k: spots.stack(
+                [_counts(ad.read_h5ad(data / f"{name}_{k}.h5ad").to_df().to_numpy(), k, name) for name in slices], k
+            )
             for k, slices in SLICES.items()
         },
         imputed={k: final[f"{k}_imputed_{name}"] for k, name in MISSING.items()},
@@ -184,11 +190,9 @@ def _two_threads():
 
 def test_operator_and_hops(recorded):
     for k, adata in recorded.graphs.items():
-        operator = propagation.propagation_operator(
-            adata.obsp["spatial_connectivities"], adata.obsp["mutual_nearest_neighbors"], w_g=0.8, symmetric=False
-        )
+        operator = propagation.propagation_operator(adata.obsp["connectivities"])
         assert abs(operator - recorded.operator[k]).max() < 1e-5
-        H = propagation.encoder_input(adata, **PROPAGATION)
+        H = propagation.hops(adata.X, operator, 2)
         np.testing.assert_allclose(H[:: recorded.every], recorded.hops[k], atol=1e-5)
 
 
@@ -204,7 +208,7 @@ def test_embeddings_and_reconstructions(recorded, state):
         encoder.load_state_dict(
             {name: torch.as_tensor(recorded.weights[state][f"{k}|{name}"]) for name in encoder.state_dict()}
         )
-        H = torch.as_tensor(propagation.encoder_input(recorded.graphs[k], **PROPAGATION))
+        H = torch.as_tensor(encoder.inputs(recorded.graphs[k]))
         with torch.inference_mode():
             found = [part[:: recorded.every].numpy() for part in encoder.eval()(H)]
         for ours, published in zip(found, recorded.outputs[state][k], strict=True):
@@ -213,7 +217,7 @@ def test_embeddings_and_reconstructions(recorded, state):
 
 def test_losses_and_gradients_of_the_first_step(recorded):
     encoders = model.new_encoders(recorded.graphs, seed=1234, dropout=0)
-    (batch,) = batches.Batches(recorded.graphs, **PROPAGATION, reconstruct="queries")
+    (batch,) = batches.Batches(recorded.graphs, encoders, reconstruct="queries")
     contrastive, reconstruction = training.losses_of(batch, encoders, T=0.1)
     (contrastive + reconstruction).backward()
     assert contrastive.item() == pytest.approx(recorded.loss_cl[0], rel=1e-5)
@@ -232,8 +236,8 @@ def test_a_hundred_epochs_without_dropout(recorded):
     The same steps in double precision, by the dense formula, part from the recording as far as we do: the bound of what
     can be asked. On the whole run that is 0.064, measured once, as it takes a minute.
     """
-    settings = PROPAGATION | {"T": 0.1, "reconstruct": "queries"}
-    _, history = training.fit(recorded.graphs, seed=1234, device="cpu", dropout=0, n_epochs=100, **settings)
+    settings = {"T": 0.1, "reconstruct": "queries", "encoder": {"dropout": 0}}
+    _, history = training.fit(recorded.graphs, seed=1234, device="cpu", n_epochs=100, **settings)
     ours = history[["contrastive", "reconstruction"]].to_numpy() * [1, 2]
     published = np.column_stack([recorded.loss_cl, recorded.loss_rec])
     torch.set_num_threads(1)  # small matrices
@@ -248,7 +252,7 @@ def _in_double_precision(recorded) -> np.ndarray:
     encoders = {k: net.double() for k, net in model.new_encoders(recorded.graphs, seed=1234, dropout=0).items()}
     H, X = {}, {}
     for k, adata in recorded.graphs.items():
-        H[k] = torch.as_tensor(propagation.encoder_input(adata, **PROPAGATION)).double()
+        H[k] = torch.as_tensor(encoders[k].inputs(adata)).double()
         X[k] = torch.as_tensor(adata.X).double()
     n_spots = len(X["rna"]) // 2
     own = torch.eye(2 * n_spots, dtype=torch.bool)
@@ -315,7 +319,7 @@ def test_imputed_counts_up_to_the_published_search(recorded):
     for k, name in MISSING.items():
         done = impute.impute_modality(mdata, name, k, recorded.counts, method="nearest", n_neighbors=10)
         ours, published = matrices.dense(done.layers["imputed"]), recorded.imputed[k]
-        donors = np.vstack([adata.layers["counts"].toarray() for adata in recorded.counts[k]])
+        donors = recorded.counts[k].layers["counts"].toarray()
         source = next(other for other in SLICES if other != k)
         queries = recorded.embeddings[source][len(published) :]
         sample = np.arange(0, len(published), max(1, len(published) // 150))

@@ -6,7 +6,7 @@ from chain import truth_of
 from sklearn.metrics import adjusted_rand_score
 
 from datasets import PUBLISHED_GRAPH, PUBLISHED_TRAINING, cortex, fit_embed, simulation, split_lymph_node
-from mosaic import embedding, matrices
+from mosaic import embedding, matrices, spots
 from mosaic.analyse import domains, impute, metrics
 from mosaic.analyse.n_domains import choose_n_domains
 
@@ -56,9 +56,10 @@ def test_the_second_panel_of_a_lymph_node_is_imputed(shared_data):
     mosaic = split_lymph_node(shared_data)
     graphs = mosaic.graphs(mosaic.reduced())
     mdata = fit_embed(graphs, T=mosaic.T)
-    counts = {}
+    slices = {}
     for (_, modality), adata in mosaic.slices.items():
-        counts.setdefault(modality, []).append(adata[adata.obs_names.isin(graphs[modality].obs_names)])
+        slices.setdefault(modality, []).append(adata[adata.obs_names.isin(graphs[modality].obs_names)])
+    counts = {modality: spots.stack(own, modality) for modality, own in slices.items()}
     scores = {}
     for method, settings in (("matching", {}), ("nearest", {"n_neighbors": 10})):
         done = impute.impute_modality(mdata, "s2", "panel2", counts, method=method, **settings)

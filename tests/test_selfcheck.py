@@ -29,7 +29,7 @@ EASY = {
     },
 }
 KINDS = {"rna": "rna", "adt": "protein"}
-TRAIN = {"T": 0.1, "n_epochs": 30, "device": "cpu", "K": 2, "w_g": 0.8, "symmetric": True}
+TRAIN = {"T": 0.1, "n_epochs": 30, "device": "cpu"}
 FOLD = {
     "n_stripes": 3,
     "graph_settings": {},
@@ -39,11 +39,17 @@ FOLD = {
 }
 
 
+def counts_of(made: Mosaic) -> dict[str, ad.AnnData]:
+    """The counts of each modality, its slices stacked."""
+    sheet = made.sheet
+    return {m: spots.stack([made.slices[name, m] for name in sheet.slices_of(m)], m) for m in sheet.modalities}
+
+
 def checked(made: Mosaic) -> tuple[dict[str, folds.Summary], dict]:
     """Every fold of a mosaic, put together by modality; and its graphs."""
     reduced = made.reduced()
     graphs = made.graphs(reduced)
-    counts = {m: [made.slices[name, m] for name in made.sheet.slices_of(m)] for m in made.sheet.modalities}
+    counts = counts_of(made)
     scored = {}
     for fold in made.sheet.folds(3):
         linked = (made.sheet.without(*fold[:2]) if fold[2] == 0 else made.sheet).linked(fold[1])
@@ -116,7 +122,7 @@ def test_scores_are_those_written_out(easy, monkeypatch):
     """One fold, scored by scipy and scikit-learn; features taken in several blocks."""
     made, _, graphs = easy
     reduced = made.reduced()
-    counts = {m: [made.slices[name, m] for name in made.sheet.slices_of(m)] for m in made.sheet.modalities}
+    counts = counts_of(made)
     seen = {}
     original = folds._score
 
@@ -160,16 +166,16 @@ def test_the_hidden_counts_play_no_part(easy):
     """Whatever stood there, the same is imputed."""
     made, _, graphs = easy
     reduced = made.reduced()
-    counts = {m: [made.slices[name, m] for name in made.sheet.slices_of(m)] for m in made.sheet.modalities}
+    counts = counts_of(made)
     hidden = made.slices["s1", "adt"].obs_names[
         folds.stripe(reduced["adt"][reduced["adt"].obs["slice"] == "s1"].obsm["spatial"], 1, 3)
     ]
-    wrong = counts["adt"][0].copy()
+    wrong = counts["adt"].copy()
     values = wrong.layers["counts"].tolil()
     values[wrong.obs_names.get_indexer(hidden)] = 999
     wrong.layers["counts"] = values.tocsr()
     errors = []
-    for own in (counts, counts | {"adt": [wrong, counts["adt"][1]]}):
+    for own in (counts, counts | {"adt": wrong}):
         scored = folds.run_fold(reduced, graphs, own, ("s1", "adt", 1), linked=[("s1", "s3")], **FOLD).scored
         errors.append(np.asarray(scored.varm["moments"])[:, 0])  # sums of what was imputed
         np.testing.assert_array_equal(scored.obs_names.sort_values(), hidden.sort_values())
@@ -204,7 +210,7 @@ def test_noise_in_place_of_a_modality_is_told():
 def mixing(made: Mosaic, **changed: object) -> str:
     graphs = made.graphs(made.reduced(**changed))
     encoders = training.fit(graphs, seed=0, **TRAIN)[0]
-    mdata = model.embed(graphs, encoders, TRAIN)
+    mdata = model.embed(graphs, encoders)
     domains = mdata.obs[["slice"]].assign(domain=0)
     table = metrics.evaluate(mdata, domains["domain"].to_numpy(), None)
     return verdict.verdicts(table, domains, [], []).set_index("check").loc["slices mix", "status"]
@@ -244,7 +250,7 @@ def test_a_modality_that_nothing_else_measured_cannot_be_hidden(easy):
 def test_a_fold_that_cannot_be_made_is_left_out_and_said(easy, tmp_path):
     made, _, graphs = easy
     reduced = made.reduced()
-    counts = {m: [made.slices[name, m] for name in made.sheet.slices_of(m)] for m in made.sheet.modalities}
+    counts = counts_of(made)
     # All of the only bridge slice is hidden, so that no spot is left by which the modalities could be aligned.
     whole = folds.try_fold(reduced, graphs, counts, ("s1", "adt", 1), linked=[("s1", "s3")], **FOLD | {"n_stripes": 1})
     stripe = folds.try_fold(reduced, graphs, counts, ("s1", "adt", 1), linked=[("s1", "s3")], **FOLD)
@@ -295,10 +301,10 @@ def test_confidence_knows_the_domain_that_a_modality_cannot_see():
     made = simulated(blind, KINDS)
     reduced = made.reduced()
     graphs = made.graphs(reduced)
-    counts = {m: [made.slices[name, m] for name in made.sheet.slices_of(m)] for m in made.sheet.modalities}
+    counts = counts_of(made)
     longer = TRAIN | {"n_epochs": 100}
     encoders = training.fit(graphs, seed=0, **longer)[0]
-    mdata = model.embed(graphs, encoders, longer)
+    mdata = model.embed(graphs, encoders)
     found = cluster_domains(mdata.obsm[embedding.LATENT], n_domains=3, seed=0)
     domains = mdata.obs[["slice"]].assign(domain=found.labels, probability=found.probability)
     proteins = [fold for fold in made.sheet.folds(3) if fold[1] == "adt"]
@@ -332,8 +338,8 @@ def test_confidence_knows_the_domain_that_a_modality_cannot_see():
 def test_intervals_from_the_errors_of_hidden_spots(easy, tmp_path):
     made, summaries, graphs = easy
     encoders = training.fit(graphs, seed=0, **TRAIN)[0]
-    mdata = model.embed(graphs, encoders, TRAIN)
-    counts = {m: [made.slices[name, m] for name in made.sheet.slices_of(m)] for m in made.sheet.modalities}
+    mdata = model.embed(graphs, encoders)
+    counts = counts_of(made)
     imputation = impute.prepare(mdata, "s2", "adt", counts, n_neighbors=10)
     write_imputed(imputation, tmp_path / "without.h5ad")
     with pytest.raises(InputError, match="no errors of hidden spots"):

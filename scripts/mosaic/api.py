@@ -18,7 +18,7 @@ from mosaic.config.defaults import KIND_DEFAULTS, PUBLISHED, PUBLISHED_HARMONY, 
 from mosaic.config.design import Row, Sheet, design_faults
 from mosaic.embedding import LATENT, collect_embeddings
 from mosaic.errors import InputError
-from mosaic.integrate.encoders import Encoder
+from mosaic.integrate.encoders import ENCODERS, Encoder
 from mosaic.integrate.graph import build_graph
 from mosaic.integrate.model import embed
 from mosaic.integrate.training import fit
@@ -28,7 +28,7 @@ from mosaic.prepare.pairing import compare, tell
 from mosaic.prepare.read import count_matrix, feature_matrix
 from mosaic.prepare.reduce import reduce_modality
 from mosaic.spatial import pitch
-from mosaic.spots import stack
+from mosaic.spots import shared_features, stack
 
 _ONE_EACH = "one entry per slice, None where a slice lacks the modality"
 
@@ -231,7 +231,7 @@ class SpaMosaic:
             raise InputError(
                 f"has {len(knns)} values for {len(self.slices)} slices", where="intra_knns", hint=_ONE_EACH
             )
-        self.seed, self.device, self.w_g = seed, device.partition(":")[0], w_g
+        self.seed, self.device = seed, device.partition(":")[0]
         measured = {
             (name, modality): adata
             for modality, adatas in modBatch_dict.items()
@@ -278,9 +278,10 @@ class SpaMosaic:
                 inter_auto_thr=inter_auto_thr,
                 smooth_input=smooth_input,
                 smooth_L=smooth_L,
-                weigh_pairs=PUBLISHED["graph"]["weigh_pairs"],
                 rmv_outlier=rmv_outlier,
                 contamination=contamination,
+                w_g=w_g,
+                **PUBLISHED["graph"],
             )
         self.encoders: dict[str, Encoder] | None = None
         self.history: pd.DataFrame | None = None
@@ -302,7 +303,7 @@ class SpaMosaic:
         Parameters
         ----------
         net
-            ``wlgcn``, the one network of the publication.
+            See ``encoders.ENCODERS``; ``wlgcn`` is the one of the publication.
         lr, T, n_epochs, w_rec_g
             See ``training.fit``. Above ``use_mini_thr`` spots, an epoch is a step per batch, not one step as published.
         use_mini_thr, mini_batch_size
@@ -315,20 +316,23 @@ class SpaMosaic:
         InputError
             If an option is not known, or as ``training.fit``.
         """
-        for name, value, known in (("net", net, "wlgcn"), ("loss_type", loss_type, "adapted"), ("bias", bias, 0)):
-            if value != known:
-                _unknown(name, value, [known])
+        for name, value, known in (
+            ("net", net, list(ENCODERS)),
+            ("loss_type", loss_type, ["adapted"]),
+            ("bias", bias, [0]),
+        ):
+            if value not in known:
+                _unknown(name, value, known)
         self.encoders, self.history = fit(
             self.graphs,
             seed=self.seed,
+            encoder={"net": net},
             device=self.device,
             lr=lr,
             n_epochs=n_epochs,
             T=T,
-            w_g=self.w_g,
             w_rec_g=w_rec_g,
             reconstruct=PUBLISHED["train"]["reconstruct"],
-            symmetric=PUBLISHED["graph"]["symmetric"],
             full_batch_max=use_mini_thr,
             batch_size=mini_batch_size,
         )
@@ -364,8 +368,7 @@ class SpaMosaic:
         if self.encoders is None:
             raise InputError("the model is not trained", where="infer_emb", hint="call train first")
         self._check_same(modBatch_dict)
-        propagation = {"K": 2, "w_g": self.w_g, "symmetric": PUBLISHED["graph"]["symmetric"]}
-        embedding = embed(self.graphs, self.encoders, propagation)
+        embedding = embed(self.graphs, self.encoders)
         merged = []
         for number, name in enumerate(self.slices):
             adatas = {key: own for key, rows in modBatch_dict.items() if (own := rows[number]) is not None}
@@ -419,7 +422,7 @@ class SpaMosaic:
         latent: dict[str, list] = {}
         counts: dict[str, list] = {}
         for modality, adatas in modBatch_dict.items():
-            latent[modality], counts[modality] = [], []
+            latent[modality], measured = [], []
             for number, (name, adata) in enumerate(zip(self.slices, adatas, strict=True)):
                 if adata is None:
                     continue
@@ -430,7 +433,8 @@ class SpaMosaic:
                     raise InputError(f"layers[{layer_key!r}] is missing", where=where, hint=hint)
                 latent[modality].append(adata.obsm[emb_key])
                 layers = {"counts": sparse.csr_matrix(adata.layers[layer_key])}
-                counts[modality].append(ad.AnnData(obs=_obs(adata, name), var=adata.var[[]], layers=layers))
+                measured.append(ad.AnnData(obs=_obs(adata, name), var=adata.var[[]], layers=layers))
+            counts[modality] = stack(measured, modality)
         embedding = collect_embeddings(self.graphs, {name: np.vstack(parts) for name, parts in latent.items()})
         options = {"method": method, "n_neighbors": imp_knn, "smooth_neighbors": smooth_neighbors}
         return {
@@ -491,8 +495,7 @@ def _preprocess(
     for adata in present:
         adata.obsm[key] = features[start : start + adata.n_obs]
         start += adata.n_obs
-    shared = stack(slices, kind).var_names
-    return reduced.var_names.to_numpy(), shared.get_indexer(reduced.var_names)
+    return reduced.var_names.to_numpy(), shared_features(slices).get_indexer(reduced.var_names)
 
 
 def _slice_names(modBatch_dict: Mapping[str, Slices], batch_key: str) -> list[str]:

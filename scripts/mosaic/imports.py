@@ -4,6 +4,7 @@ import ast
 import platform
 import sys
 from collections.abc import Iterable
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def reached(script: str | Path, scripts: str | Path | None = None) -> tuple[list
     package = (Path(script).parent if scripts is None else Path(scripts)) / "mosaic"
     modules, foreign, waiting = {package / "__init__.py"}, set(), [Path(script)]
     while waiting:
-        for name in _imported(waiting.pop()):
+        for name in _imported(waiting.pop().read_text(encoding="utf-8")):
             top, *rest = name.split(".")
             if top != "mosaic":
                 foreign.add(top)
@@ -62,9 +63,11 @@ def versions(names: Iterable[str] | None = None) -> dict[str, str]:
     return {"mosaic": __version__, "Python": platform.python_version()} | found
 
 
-def _imported(path: Path) -> list[str]:
+# Every start of Snakemake asks for all scripts, most of which import the same modules.
+@cache
+def _imported(source: str) -> list[str]:
     names = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

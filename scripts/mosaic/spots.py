@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from mosaic.errors import InputError, few
-from mosaic.store import read
+from mosaic.store import read, read_slices
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +64,14 @@ def joined_column(parts: Sequence[pd.Series], name: str) -> pd.Series:
     return joined.astype("boolean") if joined.dtype == object else joined
 
 
+def shared_features(slices: Sequence[ad.AnnData]) -> pd.Index:
+    """Names of the features that all slices have, in the order of the first."""
+    shared = slices[0].var_names
+    for adata in slices[1:]:
+        shared = shared[shared.isin(adata.var_names)]
+    return shared
+
+
 def stack(slices: Iterable[ad.AnnData], modality: str) -> ad.AnnData:
     """Stack the slices of one modality over their shared features, in the order given.
 
@@ -75,9 +83,7 @@ def stack(slices: Iterable[ad.AnnData], modality: str) -> ad.AnnData:
         If the slices share no feature.
     """
     slices = list(slices)
-    shared = slices[0].var_names
-    for adata in slices[1:]:
-        shared = shared[shared.isin(adata.var_names)]
+    shared = shared_features(slices)
     if shared.empty:
         examples = "; ".join(f"{adata.obs['slice'].iloc[0]} has {few(adata.var_names)}" for adata in slices)
         raise InputError(
@@ -104,6 +110,13 @@ def stack(slices: Iterable[ad.AnnData], modality: str) -> ad.AnnData:
         column = joined_column([adata.obs[name] for adata in slices if name in adata.obs], name)
         stacked.obs[name] = spread_column(column, stacked.obs_names)
     return stacked
+
+
+def read_stacked(paths: Sequence[str | Path]) -> dict[str, ad.AnnData]:
+    """Read files that rules named ``{slice}.{modality}.h5ad``, and stack the slices of each modality."""
+    slices = read_slices(paths)
+    # The slices of one modality at a time are in memory beside their stack.
+    return {name: stack(slices.pop(name), name) for name in list(slices)}
 
 
 def slice_names(obs: pd.DataFrame) -> list[str]:

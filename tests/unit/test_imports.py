@@ -45,3 +45,12 @@ def test_a_script_reaches_a_room_its_wing_and_what_the_room_imports(library, lin
 def test_a_script_without_the_library_reaches_its_version_alone(library):
     (library / "script.py").write_text("import json")
     assert reached(library / "script.py") == ([str(library / "mosaic" / "__init__.py")], {"json"})
+
+
+def test_an_edited_module_is_followed_anew(library):
+    (library / "script.py").write_text("from mosaic.wing import room")
+    before, _ = reached(library / "script.py")
+    (library / "mosaic/wing/room.py").write_text("from mosaic.wing import other")
+    after, foreign = reached(library / "script.py")
+    assert str(library / "mosaic/wing/other.py") in set(after) - set(before)
+    assert foreign == {"torch"}

@@ -59,11 +59,11 @@ def test_jobs_of_the_shipped_config(tmp_path, data):
     n_sets = sum("simulate" in own or data is not None for own in config["datasets"].values())
     assert sum(count for rule, count in jobs.items() if rule.startswith("make_")) == n_sets
     assert sum(count for rule, count in jobs.items() if rule.endswith("_train")) == n_sets * len(config["seeds"])
-    peers = sum(count for rule, count in jobs.items() if rule.endswith("_embed_peer"))
-    assert jobs["score"] == n_sets * len(config["seeds"]) + peers
+    baselines = sum(count for rule, count in jobs.items() if rule.endswith("_embed_baseline"))
+    assert jobs["score"] == n_sets * len(config["seeds"]) + baselines
     # Only where RNA is everywhere can totalVI and Harmony do it.
-    assert jobs["rna_everywhere_embed_peer"] == 4 * len(config["seeds"])
-    assert jobs["demo_embed_peer"] == 2 * len(config["seeds"])
+    assert jobs["rna_everywhere_embed_baseline"] == 4 * len(config["seeds"])
+    assert jobs["demo_embed_baseline"] == 2 * len(config["seeds"])
     # Nothing of a single run that the table does not need.
     assert not any(rule.endswith(("_export", "_plot_domains", "_simulate_demo")) for rule in jobs)
 
@@ -73,7 +73,7 @@ def test_the_command_line_changes_single_keys(tmp_path):
     given = ["seeds=[5,6,7]", "methods=[spamosaic]"]
     jobs = jobs_per_rule(tmp_path, tmp_path / "benchmark.yaml", given=given, snakefile=SNAKEFILE)
     assert jobs["tiny_train"] == 3
-    assert jobs["tiny_embed_peer"] == 0
+    assert jobs["tiny_embed_baseline"] == 0
 
 
 def test_a_key_given_twice_is_told(tmp_path):
@@ -130,6 +130,6 @@ def test_what_a_method_cannot_do_is_in_the_table(tmp_path):
     """Of a run that has its scores already, the summary alone."""
     (tmp_path / "benchmark.yaml").write_text(yaml.safe_dump(TINY))
     jobs = jobs_per_rule(tmp_path, tmp_path / "benchmark.yaml", snakefile=SNAKEFILE)
-    assert jobs["tiny_embed_peer"] == 2
-    assert jobs["no_shared_modality_embed_peer"] == 0
+    assert jobs["tiny_embed_baseline"] == 2
+    assert jobs["no_shared_modality_embed_baseline"] == 0
     assert jobs["score"] == 6

@@ -103,6 +103,29 @@ def test_own_config_inherits_nothing_and_the_command_line_changes_single_keys(tm
     }
 
 
+def test_old_names_of_keys_are_taken_with_a_warning(tmp_path, monkeypatch, caplog):
+    """From a file and from --config, whose numbers come as text."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(REPOSITORY / "config", tmp_path / "config")
+    place_files(tmp_path, tmp_path / "config/slices.tsv")
+    demo = config_of(tmp_path)
+    Path("old.yaml").write_text("graph: {weigh_pairs: false}\ntrain: {n_latent: 8}\n")
+    caplog.clear()
+    found = config_of(tmp_path, Path("config/config.yaml"), Path("old.yaml"), given=["graph={K: 3}"])
+    assert found == demo | {
+        "graph": demo["graph"] | {"weight_mnn": False},
+        "encoder": demo["encoder"] | {"K": 3, "n_latent": 8},
+    }
+    for old, new in (
+        ("graph.K", "encoder.K"),
+        ("graph.weigh_pairs", "graph.weight_mnn"),
+        ("train.n_latent", "encoder.n_latent"),
+    ):
+        assert f"Config key {old} is now {new}" in caplog.text
+    with pytest.raises(WorkflowError, match=r"graph.K: is now encoder.K, and both are given"):
+        config_of(tmp_path, given=["graph={K: 3}", "encoder={K: 3}"])
+
+
 def test_several_config_files_are_laid_over_each_other(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(REPOSITORY / "config", tmp_path / "config")

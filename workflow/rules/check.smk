@@ -28,11 +28,11 @@ rule check_fold:
         modalities=SHEET.modalities,
         linked=fold_links,
         n_stripes=config["checks"]["n_folds"],
-        graph={key: value for key, value in config["graph"].items() if key not in defaults.PROPAGATION},
-        train=TRAINING,
+        graph=config["graph"],
+        train=config["train"],
+        encoder=config["encoder"],
         impute=config["impute"],
         seed=config["seeds"][0],
-        threads=config["train"]["threads"],
     message:
         "Held-out validation of {wildcards.modality} in {wildcards.slice} (part {wildcards.part})"
     script:

@@ -15,7 +15,7 @@ ROOT = Path(workflow.current_basedir).parents[1]
 SCRIPTS = ROOT / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from mosaic.config import defaults, methods, schema, settings
+from mosaic.config import methods, schema, settings
 from mosaic.config.clusterers import CLUSTERERS
 from mosaic.errors import InputError
 from mosaic.imports import reached
@@ -45,6 +45,8 @@ if BY_DEFAULT:
 try:
     if not AS_MODULE:
         update_config(config, settings.from_command_line(workflow.config_settings.config, CONFIG_SCHEMA))
+    for old, new in settings.renamed_keys(config).items():
+        logger.warning(f"Config key {old} is now {new}: write that, the next release no longer knows the old name.")
     complete, SHEET = settings.load(config, CONFIG_SCHEMA, SHEET_SCHEMA, made=DEMO_FILES, with_conda=WITH_CONDA)
 except InputError as error:
     raise WorkflowError(str(error))
@@ -55,7 +57,7 @@ config.update(complete)
 
 
 # Baseline methods that the config lists.
-PEERS = [name for name in config["methods"] if name in methods.PEERS]
+BASELINES = [name for name in config["methods"] if name in methods.BASELINES]
 # Folds of held-out validation, which covers the method spamosaic alone.
 CHECKS_ITSELF = config["checks"]["imputation"] and "spamosaic" in config["methods"]
 FOLDS = SHEET.folds(config["checks"]["n_folds"]) if CHECKS_ITSELF else []
@@ -74,9 +76,6 @@ wildcard_constraints:
 CONFIDENT = len(config["seeds"]) > 1 or CLUSTERERS[config["cluster"]["method"]].probability
 # The run on the first page of the report.
 FIRST_RUN = f"<results>/{config['methods'][0]}/seed-{config['seeds'][0]}"
-# Arguments of `training.fit`.
-TRAINING = {key: value for key, value in config["train"].items() if key != "threads"}
-TRAINING |= {key: config["graph"][key] for key in defaults.PROPAGATION}
 
 
 def library(script):
@@ -174,32 +173,32 @@ def check_results(table):
     return lambda wildcards: collect(pattern, modality=CHECKED if wildcards.method == "spamosaic" else [])
 
 
-def peer_slices(wildcards):
+def baseline_slices(wildcards):
     """The files of each slice that a baseline method reads."""
-    folder = methods.PEERS[wildcards.method].slices
+    folder = methods.BASELINES[wildcards.method].slices
     return measured(f"<results>/{folder}/{{slice}}.{{modality}}.h5ad") if folder else []
 
 
-def peer_reduced(wildcards):
+def baseline_reduced(wildcards):
     """Reduced features of each modality, in the order of the config; empty for a method that does not read them."""
-    wanted = methods.PEERS[wildcards.method].reduced
+    wanted = methods.BASELINES[wildcards.method].reduced
     return collect("<results>/reduced/{modality}.h5ad", modality=SHEET.modalities) if wanted else []
 
 
-def peer_script(wildcards):
+def baseline_script(wildcards):
     """The script of a baseline method."""
-    return SCRIPTS / f"embed_{methods.PEERS[wildcards.method].script}.py"
+    return SCRIPTS / f"embed_{methods.BASELINES[wildcards.method].script}.py"
 
 
-def peer_settings(wildcards):
+def baseline_settings(wildcards):
     """Sections of the config that a baseline method uses, as JSON."""
-    sections = ("modalities", *methods.PEERS[wildcards.method].settings)
+    sections = ("modalities", *methods.BASELINES[wildcards.method].settings)
     return json.dumps({key: config[key] for key in sections} | {"device": config["train"]["device"]})
 
 
-def peer_python(wildcards):
+def baseline_python(wildcards):
     """The Python interpreter that runs a baseline method's script."""
-    ready = "python" if WITH_CONDA or methods.PEERS[wildcards.method].separate else sys.executable
+    ready = "python" if WITH_CONDA or methods.BASELINES[wildcards.method].separate else sys.executable
     return config["interpreters"].get(wildcards.method, ready)
 
 
@@ -260,7 +259,7 @@ def recorded_versions():
         *collect("reduce/{modality}", modality=SHEET.modalities),
         *(collect("build_graph/{modality}", modality=SHEET.modalities) if ours else []),
         *(collect("{rule}/seed-{seed}", rule=["train", "embed"], seed=config["seeds"]) if ours else []),
-        *collect(f"embed_peer/{run}", method=PEERS, seed=config["seeds"]),
+        *collect(f"embed_baseline/{run}", method=BASELINES, seed=config["seeds"]),
         *(f"check_fold/{slice}.{modality}.{part}" for slice, modality, part in FOLDS),
         *collect(
             [f"cluster/{run}", *missing(f"impute/{run}.{{slice}}.{{modality}}"), f"evaluate/{run}"],

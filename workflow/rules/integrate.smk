@@ -22,7 +22,7 @@ rule build_graph:
         runtime=120,
     params:
         linked=linked_slices,
-        settings={key: value for key, value in config["graph"].items() if key not in defaults.PROPAGATION},
+        settings=config["graph"],
     message:
         "Building the graph of {wildcards.modality}"
     script:
@@ -51,8 +51,8 @@ rule train:
         gpu=int(config["train"]["device"] == "cuda"),
     params:
         modalities=SHEET.modalities,
-        settings=TRAINING,
-        threads=config["train"]["threads"],
+        settings=config["train"],
+        encoder=config["encoder"],
     message:
         "Training with seed {wildcards.seed}"
     script:

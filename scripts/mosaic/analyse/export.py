@@ -10,7 +10,7 @@ import pandas as pd
 
 from mosaic import __version__
 from mosaic.embedding import LATENT
-from mosaic.spots import spread_column, stack
+from mosaic.spots import spread_column
 
 
 class Run(NamedTuple):
@@ -25,7 +25,7 @@ class Run(NamedTuple):
 
 
 def assemble(
-    counts: Mapping[str, Sequence[ad.AnnData]],
+    counts: Mapping[str, ad.AnnData],
     reduced: Mapping[str, ad.AnnData],
     runs: Sequence[Run],
     consensus: Mapping[str, pd.DataFrame],
@@ -38,7 +38,7 @@ def assemble(
     Parameters
     ----------
     counts
-        Per modality its slices after QC, with ``layers["counts"]`` (kind ``features``: X alone).
+        Per modality its slices after QC, stacked, with ``layers["counts"]`` (kind ``features``: X alone).
     reduced
         Per modality the features of all its slices, as ``reduce_modality`` returns them.
     runs
@@ -66,12 +66,14 @@ def assemble(
     first = runs[0]
     spots = first.embedding.obs_names
     modalities = {}
-    for name, slices in counts.items():
-        adata = stack(slices, name)
-        if "counts" in adata.layers:
-            adata.X = adata.layers["counts"]
-        for key, features in reduced[name].obsm.items():
-            adata.obsm[key] = features
+    for name, stacked in counts.items():
+        adata = ad.AnnData(
+            stacked.layers.get("counts", stacked.X),
+            obs=stacked.obs,
+            var=stacked.var,
+            obsm={**stacked.obsm, **reduced[name].obsm},
+            layers=dict(stacked.layers),
+        )
         for run in runs:
             adata.obsm[f"X_{run.method}_{run.seed}"] = run.embedding[name][adata.obs_names].obsm[LATENT]
         _annotate(adata.obs, annotations)

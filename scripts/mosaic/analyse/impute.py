@@ -17,7 +17,6 @@ from mosaic.analyse.regression import Shift, regression_shift
 from mosaic.embedding import LATENT
 from mosaic.errors import InputError
 from mosaic.matrices import BLOCK_VALUES, placed, values_of
-from mosaic.spots import stack
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +102,7 @@ def prepare(
     embedding: md.MuData,
     slice_name: str,
     modality: str,
-    counts: Mapping[str, Sequence[ad.AnnData]],
+    counts: Mapping[str, ad.AnnData],
     *,
     spots: pd.Index | None = None,
     method: Method = "matching",
@@ -128,9 +127,9 @@ def prepare(
     modality
         The modality to impute.
     counts
-        Per modality its slices, with ``layers["counts"]`` (kind ``features``: X, which then stands for the counts).
-        Of the missing modality all slices that have it; their shared features are imputed. ``matching`` also needs the
-        source modalities, in the slice itself and in bridge slices.
+        Per modality its slices, stacked (``spots.stack``), with ``layers["counts"]`` (kind ``features``: X, which then
+        stands for the counts). Of the missing modality all slices that have it; their shared features are imputed.
+        ``matching`` also needs the source modalities, in the slice itself and in bridge slices.
     spots
         Spots of the slice to impute; None: all.
     method, n_neighbors
@@ -141,9 +140,9 @@ def prepare(
     Raises
     ------
     InputError
-        If the slice has no spots in ``embedding``, or the donors share no feature.
+        If the slice has no spots in ``embedding``.
     """
-    targets = stack(counts[modality], modality)
+    targets = counts[modality]
     known = targets.obs_names.isin(embedding[modality].obs_names)
     if not known.all():
         targets = targets[known]
@@ -218,7 +217,7 @@ def _match(
     targets: pd.Index,
     smooth_neighbors: int,
     values: sparse.csr_matrix,
-    counts: Mapping[str, Sequence[ad.AnnData]],
+    counts: Mapping[str, ad.AnnData],
     n_neighbors: int,
 ) -> tuple[sparse.csr_matrix, Shift | None]:
     """Weights on the targets (queries x targets) and the shift to add, for one source modality."""
@@ -240,8 +239,7 @@ def _match(
             logger.info("%s: the regression is fitted on %d of %d donors", modality, _MOST_FITTED, len(fitted))
             fitted = np.sort(np.random.default_rng(0).choice(len(fitted), _MOST_FITTED, replace=False))
         among = matched_donors(z_donors[fitted], z_donors, n_neighbors, own=fitted)
-        measured = stack(counts[source], source)
-        parts = [values_of(measured[own]) for own in (names, queries)]
+        parts = [values_of(counts[source][own]) for own in (names, queries)]
         shift = regression_shift(parts[0], values[donors], fitted, among, parts[1], weights)
         n_explained = len(shift.features)
         logger.info("%s: regression on %s improves %d of %d features", modality, source, n_explained, values.shape[1])

@@ -28,7 +28,6 @@ from mosaic.errors import InputError, printable
 from mosaic.integrate import model, training
 from mosaic.integrate.graph import build_graph
 from mosaic.neighbors import nearest
-from mosaic.spots import stack
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +95,7 @@ class Fold(NamedTuple):
 def try_fold(
     reduced: Mapping[str, ad.AnnData],
     graphs: Mapping[str, ad.AnnData],
-    counts: Mapping[str, Sequence[ad.AnnData]],
+    counts: Mapping[str, ad.AnnData],
     fold: tuple[str, str, int],
     **settings: Any,
 ) -> Fold:
@@ -121,7 +120,7 @@ def try_fold(
 def run_fold(
     reduced: Mapping[str, ad.AnnData],
     graphs: Mapping[str, ad.AnnData],
-    counts: Mapping[str, Sequence[ad.AnnData]],
+    counts: Mapping[str, ad.AnnData],
     fold: tuple[str, str, int],
     *,
     linked: Sequence[tuple[str, str]],
@@ -180,16 +179,16 @@ def run_fold(
     linked = [pair for pair in linked if set(pair) <= set(remaining[modality])]
     seen_graphs = {**graphs, modality: build_graph(kept, kept.obsm["X_corrected"], linked, **graph_settings)}
     encoders, _ = training.fit(seen_graphs, seed=seed, **train_settings)
-    mdata = model.embed(seen_graphs, encoders, train_settings)
+    mdata = model.embed(seen_graphs, encoders)
     imputation = impute.prepare(mdata, slice_name, modality, counts, spots=spots, **impute_settings)
 
-    measured = stack(counts[modality], modality)[spots]
+    measured = counts[modality][spots]
     donors = imputation.values
     mean = np.asarray(donors.mean(axis=0)).ravel()
     near = _unintegrated(reduced, sources, spots, imputation.donors, impute_settings["n_neighbors"])
     scored = _score(matrices.values_of(measured), imputation, mean, near)
     scored.uns |= {"slice": slice_name, "modality": modality, "part": part}
-    latent = model.embed_modality(graphs[modality], encoders[modality], train_settings)
+    latent = model.embed_modality(graphs[modality], encoders[modality])
     latent = pd.DataFrame(latent, index=graphs[modality].obs_names)
     scored.uns["foscttm"] = {
         f"{slice_name}:{source}~{modality}": _unseen_foscttm(mdata[source], latent, slice_name, spots)

@@ -58,13 +58,10 @@ PUBLISHED_KINDS: dict[str, dict[str, Any]] = {
 }
 
 PUBLISHED: dict[str, dict[str, Any]] = {
-    "graph": {"symmetric": False, "weigh_pairs": False},
+    "graph": {"symmetric": False, "weight_mnn": False},
     "train": {"reconstruct": "queries"},
     "impute": {"method": "nearest", "n_neighbors": 10},
 }
-
-# Keys of `graph` for the propagation of features; the others are for building the graph.
-PROPAGATION = ("K", "w_g", "symmetric")
 
 # Valid combinations, by kind.
 ALLOWED = {

@@ -1,6 +1,6 @@
 """Registry of the baseline methods, and the designs that each supports.
 
-Each has a script, ``scripts/embed_{script}.py``, and an environment, ``envs/{env}.yaml``; docs/adding_a_method.md has
+Each has a script, ``scripts/embed_{script}.py``, and an environment, ``envs/{env}.yaml``; docs/adding_a_baseline.md has
 the contract. Unsupported designs were found by testing the versions that the environments pin.
 """
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from mosaic.config.design import Sheet
 
 
-class Peer(NamedTuple):
+class Baseline(NamedTuple):
     """A third-party integration method.
 
     Attributes
@@ -47,8 +47,8 @@ class Peer(NamedTuple):
 # Environments whose packages are all in requirements.lock.
 WITH_SNAKEMAKE = {"analyse"}
 
-PEERS = {
-    "spamosaic-published": Peer(
+BASELINES = {
+    "spamosaic-published": Baseline(
         "SpaMosaic 1.0.3",
         "Yan et al., Nature Genetics 2026, doi:10.1038/s41588-026-02573-3",
         script="published",
@@ -56,32 +56,32 @@ PEERS = {
         reduced=False,
         settings=("graph", "train"),
     ),
-    "mofa": Peer(
+    "mofa": Baseline(
         "MOFA+",
         "Argelaguet et al., Genome Biology 2020, doi:10.1186/s13059-020-02015-1",
         script="mofa",
         env="mofa",
         slices="normalized",
     ),
-    "totalvi": Peer(
+    "totalvi": Baseline(
         "totalVI",
         "Gayoso et al., Nature Methods 2021, doi:10.1038/s41592-020-01050-x",
         script="totalvi",
         env="scvi",
     ),
-    "multivi": Peer(
+    "multivi": Baseline(
         "MultiVI",
         "Ashuach et al., Nature Methods 2023, doi:10.1038/s41592-023-01909-9",
         script="multivi",
         env="scvi",
     ),
-    "scmomat": Peer(
+    "scmomat": Baseline(
         "scMoMaT",
         "Zhang et al., Nature Communications 2023, doi:10.1038/s41467-023-36066-2",
         script="scmomat",
         env="scmomat",
     ),
-    "harmony": Peer(
+    "harmony": Baseline(
         "Harmony",
         "Korsunsky et al., Nature Methods 2019, doi:10.1038/s41592-019-0619-0",
         script="harmony",
@@ -93,7 +93,7 @@ PEERS = {
 
 def label(method: str) -> str:
     """Name of a method in figures."""
-    return PEERS[method].label if method in PEERS else "this workflow"
+    return BASELINES[method].label if method in BASELINES else "this workflow"
 
 
 def cannot(method: str, sheet: "Sheet", kinds: Mapping[str, str]) -> str | None:

@@ -1,5 +1,6 @@
 """The configuration and the sheet of slices: checked as a whole, completed with defaults, asked about the design."""
 
+import copy
 import csv
 import difflib
 import os
@@ -12,7 +13,7 @@ import yaml
 from mosaic.config.clusterers import CLUSTERERS, NEEDS, going_by
 from mosaic.config.defaults import ALLOWED, KIND_DEFAULTS, PUBLISHED, PUBLISHED_KINDS
 from mosaic.config.design import Row, Sheet, design_faults
-from mosaic.config.methods import PEERS, cannot
+from mosaic.config.methods import BASELINES, cannot
 from mosaic.config.readers import READERS, known
 from mosaic.config.schema import (
     _Validator,
@@ -30,6 +31,57 @@ from mosaic.errors import InputError
 # Columns that the workflow itself has in `obs`, beside `result_columns`; anndata keeps an index as `_index`.
 OWN_COLUMNS = ("slice", "barcode", "in_tissue", "modalities", "mosaic_domain", "_index")
 
+# Keys whose place or name has changed: the old one is taken for one release more, with a warning. Both in full, with a
+# dot between section and key.
+RENAMED = {
+    "graph.K": "encoder.K",
+    "train.n_hidden": "encoder.n_hidden",
+    "train.n_latent": "encoder.n_latent",
+    "train.dropout": "encoder.dropout",
+    "graph.smooth_search": "graph.mnn_on_smoothed",
+    "graph.weigh_pairs": "graph.weight_mnn",
+}
+
+
+def renamed_keys(config: Mapping) -> dict[str, str]:
+    """Old names of keys that a config gives, with the new ones."""
+    return {old: new for old, new in RENAMED.items() if _has(config, old)}
+
+
+def with_new_names(config: Mapping) -> tuple[Mapping, list[InputError]]:
+    """A config with the values of old names under the new ones; and a fault for each key that is given by both."""
+    found = renamed_keys(config)
+    faults = [
+        InputError(f"is now {new}, and both are given", where=key_of(old), hint=f"keep {new} alone")
+        for old, new in found.items()
+        if _has(config, new)
+    ]
+    if not found:
+        return config, faults
+    changed = copy.deepcopy(dict(config))
+    for old, new in found.items():
+        (section, key), (new_section, new_key) = old.split("."), new.split(".")
+        value = changed[section].pop(key)
+        # A section that is no mapping is a fault of its own.
+        if isinstance(changed.setdefault(new_section, {}), dict):
+            changed[new_section].setdefault(new_key, value)
+    return changed, faults
+
+
+def _has(config: Mapping, dotted: str) -> bool:
+    section, key = dotted.split(".")
+    return isinstance(config.get(section), Mapping) and key in config[section]
+
+
+def _with_old_names(schema: Mapping) -> Mapping:
+    """A schema that knows the old names, too."""
+    schema = copy.deepcopy(schema)
+    sections = schema["properties"]
+    for old, new in RENAMED.items():
+        (section, key), (new_section, new_key) = old.split("."), new.split(".")
+        sections[section]["properties"][key] = sections[new_section]["properties"][new_key]
+    return schema
+
 
 def from_command_line(given: Mapping, schema: Mapping) -> dict:
     """What ``--config key=value`` gives, as a config file would give it.
@@ -45,7 +97,7 @@ def from_command_line(given: Mapping, schema: Mapping) -> dict:
         JSON Schema of the config.
     """
     read: Any = with_nulls(given)
-    for error in innermost(_Validator(schema).iter_errors(read)):
+    for error in innermost(_Validator(_with_old_names(schema)).iter_errors(read)):
         if error.validator == "type" and isinstance(error.instance, str):
             try:
                 value = yaml.safe_load(error.instance)
@@ -73,13 +125,13 @@ def load(
     Parameters
     ----------
     config
-        As the user wrote it.
+        As the user wrote it; old names of keys are taken, see ``RENAMED``.
     config_schema, sheet_schema
         JSON Schemas (2020-12) of the config and of a row of the sheet.
     made
         Paths that the workflow makes itself, so that they need not exist.
     with_conda
-        Whether conda makes the environments of the rules; if not, a peer needs an interpreter that the config names.
+        Whether conda makes the environments of the rules; if not, the config names an interpreter for a baseline.
 
     Returns
     -------
@@ -90,7 +142,8 @@ def load(
     InputError
         That lists all faults of both, each with its file, key or line, and a hint.
     """
-    faults = list(schema_faults(config, config_schema))
+    config, faults = with_new_names(config)
+    faults += schema_faults(config, config_schema)
     sheet_path = config.get("slices", config_schema["properties"]["slices"]["default"])
     declared = config.get("modalities")
     modalities: Mapping = declared if isinstance(declared, Mapping) else {}
@@ -343,7 +396,7 @@ def _column_faults(config: Mapping, sheet: Sheet) -> Iterator[InputError]:
 
 
 def _method_faults(config: Mapping, sheet: Sheet, *, with_conda: bool) -> Iterator[InputError]:
-    """Peers that can't integrate this design, or that nothing can run."""
+    """Baselines that can't integrate this design, or that nothing can run."""
     kinds = {name: modality["kind"] for name, modality in config["modalities"].items()}
     for method in config["methods"]:
         if reason := cannot(method, sheet, kinds):
@@ -351,15 +404,20 @@ def _method_faults(config: Mapping, sheet: Sheet, *, with_conda: bool) -> Iterat
             yield InputError(f"{method} can't integrate these slices: {reason}", where=key_of("methods"), hint=hint)
     for method, python in config["interpreters"].items():
         if method in config["methods"] and not os.access(python, os.X_OK):
-            hint = f"make it with `make peers`, or name another Python, relative to {Path.cwd()}"
+            hint = f"make it with `make baselines`, or name another Python, relative to {Path.cwd()}"
             yield InputError(f"{shown(python)} is no program", where=key_of("interpreters", method), hint=hint)
     for method in config["methods"]:
-        if method in PEERS and PEERS[method].separate and not with_conda and method not in config["interpreters"]:
-            folder = f".venv-{PEERS[method].env}"
+        if (
+            method in BASELINES
+            and BASELINES[method].separate
+            and not with_conda
+            and method not in config["interpreters"]
+        ):
+            folder = f".venv-{BASELINES[method].env}"
             yield InputError(
                 f"{method} needs an environment of its own, and neither conda nor an interpreter is given",
                 where=key_of("methods"),
-                hint=f"make it with `make {folder}` (`make peers` makes all) and set interpreters: "
+                hint=f"make it with `make {folder}` (`make baselines` makes all) and set interpreters: "
                 f"{{{method}: {folder}/bin/python}}, or run with --sdm conda",
             )
 

@@ -1,9 +1,6 @@
 """What each step of training sees: all spots at once, or shuffled batches of every slice, gathered ahead."""
 
 import logging
-import shutil
-import tempfile
-import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
@@ -12,17 +9,16 @@ from typing import NamedTuple
 import anndata as ad
 import numpy as np
 import pandas as pd
-import psutil
 import torch
 from scipy import sparse
 
 from mosaic.errors import InputError
-from mosaic.integrate.propagation import encoder_input
+from mosaic.integrate.encoders import Encoder
 from mosaic.spots import paired, slice_names
 
 logger = logging.getLogger(__name__)
 
-# What the encoders read stays in memory, or on the GPU, where it takes no more than this share of what is free there.
+# What the encoders read stays on the GPU where it takes no more than this share of the memory that is free there.
 _SHARE_OF_MEMORY = 0.5
 
 # Where modalities of a bridge slice share less than this of the spots of the smaller one, that is told.
@@ -38,7 +34,7 @@ class Batch(NamedTuple):
     Attributes
     ----------
     inputs
-        Per modality H of its spots (spots x (K + 1) d).
+        Per modality H of its spots (spots x any), see ``encoders.Encoder.inputs``.
     contrasted
         Per bridge slice, per modality the places of its paired spots, and the number of each one's spot.
     reconstructed
@@ -103,8 +99,10 @@ class Batches:
 
     Parameters
     ----------
-    graphs, K, w_g, symmetric
-        See ``encoder_input``; the graphs with ``obs["slice"]``.
+    graphs
+        Per modality as ``graph.build_graph`` gives it.
+    encoders
+        Per modality, asked what they read of its graph.
     reconstruct
         Slices whose features are reconstructed: ``queries``, those that are no bridge, or ``all``.
     with_edges
@@ -127,10 +125,8 @@ class Batches:
     def __init__(
         self,
         graphs: Mapping[str, ad.AnnData],
+        encoders: Mapping[str, Encoder],
         *,
-        K: int = 2,
-        w_g: float = 0.8,
-        symmetric: bool = True,
         reconstruct: str = "all",
         with_edges: bool = False,
         full_batch_max: int = 8000,
@@ -169,24 +165,14 @@ class Batches:
                 name: sparse.csr_matrix(graph.obsp["spatial_connectivities"] + sparse.eye_array(graph.n_obs))
                 for name, graph in graphs.items()
             }
-        self._inputs = self._propagated(graphs, {"K": K, "w_g": w_g, "symmetric": symmetric})
-
-    def _propagated(self, graphs: Mapping, propagation: Mapping) -> dict[str, np.ndarray | torch.Tensor]:
-        """What the encoders read: on the device, or where it does not fit there, in memory or in a file."""
-        needed = sum(graph.n_obs * graph.n_vars * (propagation["K"] + 1) * 4 for graph in graphs.values())
-        fits = needed <= _SHARE_OF_MEMORY * psutil.virtual_memory().available
-        folder = None if fits else tempfile.mkdtemp()
-        if folder:
-            logger.info("features of %.1f GB are read from %s, as memory is short", needed / 1e9, folder)
-            # The files are gone with this object.
-            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         inputs: dict[str, np.ndarray | torch.Tensor] = {
-            name: encoder_input(graph, **propagation, on_disk=f"{folder}/{name}.npy" if folder else None)
-            for name, graph in graphs.items()
+            name: encoders[name].inputs(graph) for name, graph in graphs.items()
         }
-        if self.device.type == "cuda" and needed <= _SHARE_OF_MEMORY * torch.cuda.mem_get_info(self.device)[0]:
-            inputs = {name: torch.as_tensor(H, device=self.device) for name, H in inputs.items()}
-        return inputs
+        if self.device.type == "cuda":
+            needed, free = sum(H.nbytes for H in inputs.values()), torch.cuda.mem_get_info(self.device)[0]
+            if needed <= _SHARE_OF_MEMORY * free:
+                inputs = {name: torch.as_tensor(H, device=self.device) for name, H in inputs.items()}
+        self._inputs = inputs
 
     def __iter__(self) -> Iterator[Batch]:
         """The steps of one epoch; the next one is gathered in the background."""
@@ -263,7 +249,7 @@ class Batches:
     def _gathered(self, name: str, rows: np.ndarray | None) -> torch.Tensor:
         H = self._inputs[name]
         if rows is None:
-            return torch.as_tensor(np.asarray(H) if isinstance(H, np.ndarray) else H, device=self.device)
+            return torch.as_tensor(H, device=self.device)
         if isinstance(H, torch.Tensor):
             return H[self._moved(rows)]
         return self._moved(H[rows])

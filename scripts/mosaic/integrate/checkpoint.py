@@ -40,7 +40,7 @@ class State:
     def __init__(self, path: Path, identity: str, encoders: Mapping[str, Encoder], optimizer, generator):
         self.path, self.identity = path, identity
         self.encoders, self.optimizer, self.generator = encoders, optimizer, generator
-        self.on_gpu = next(iter(encoders.values())).fc1.weight.is_cuda
+        self.on_gpu = next(next(iter(encoders.values())).parameters()).is_cuda
 
     def write(self, history: Sequence[tuple]) -> None:
         """Write weights, optimiser, random states and the history so far."""

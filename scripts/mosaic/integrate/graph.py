@@ -1,8 +1,4 @@
-"""The graph of one modality: spatial neighbours, mutual nearest neighbours between slices, and their propagation.
-
-Notation follows Yan et al., Nature Genetics 2026 (SpaMosaic): A the weighted adjacency, S its symmetric
-normalisation, H the hops that the encoder reads.
-"""
+"""The graph of one modality: spatial neighbours, mutual nearest neighbours between slices, and both merged."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -60,10 +56,12 @@ def build_graph(
     inter_auto_thr: float = 0.8,
     smooth_input: bool = False,
     smooth_L: int = 1,
-    smooth_search: bool = False,
-    weigh_pairs: bool = True,
+    mnn_on_smoothed: bool = False,
+    weight_mnn: bool = True,
     rmv_outlier: bool = False,
     contamination: float | str = "auto",
+    w_g: float = 0.8,
+    symmetric: bool = True,
 ) -> ad.AnnData:
     """Spatial and expression edges of one modality over all its slices.
 
@@ -85,19 +83,22 @@ def build_graph(
     smooth_input, smooth_L
         Put the features' first ``smooth_L`` propagations over the spatial edges beside them before all else: (L + 1) d
         features.
-    smooth_search
+    mnn_on_smoothed
         Search a second time with each spot's features averaged over itself and its spatial neighbours, and take the
         pairs of both searches; the features themselves stay as they are.
-    weigh_pairs
+    weight_mnn
         Weigh a pair by 1 and the number of pairs beside it (``tissue_support``), so that those of two slices weigh 1 on
         average; otherwise all weigh 1.
     rmv_outlier, contamination
         See ``spatially_consistent``.
+    w_g, symmetric
+        See ``merge_edges``.
 
     Returns
     -------
     AnnData with the features in X, ``obs`` and ``obsm`` as given, ``obsp["spatial_connectivities"]`` of ones and
-    directed, ``obsp["mutual_nearest_neighbors"]`` of weights and symmetric.
+    directed, ``obsp["mutual_nearest_neighbors"]`` of weights and symmetric, and both merged in
+    ``obsp["connectivities"]`` (see ``merge_edges``).
 
     Raises
     ------
@@ -117,10 +118,9 @@ def build_graph(
         blocks.append((rows[block.row], rows[block.col], block.data))
     spatial = _adjacency(blocks, adata.n_obs)
     if smooth_input:
-        alone = sparse.csr_matrix(spatial.shape, dtype=np.float32)
-        features = hops(features, propagation_operator(spatial, alone, w_g=0, symmetric=False), smooth_L)
+        features = hops(features, propagation_operator(spatial), smooth_L)
     searches = [features if searched is None else searched]
-    if smooth_search:
+    if mnn_on_smoothed:
         around = spatial + sparse.eye_array(adata.n_obs, dtype=np.float32)
         searches.append((around @ searches[0]) / np.asarray(around.sum(axis=1)).reshape(-1, 1))
     undirected = sparse.csr_matrix(spatial.maximum(spatial.T))
@@ -144,7 +144,7 @@ def build_graph(
             )
         logger.info("%s and %s: %d pairs of mutual nearest neighbours", first, second, len(found))
         weight = np.ones(len(found))
-        if weigh_pairs:
+        if weight_mnn:
             support = tissue_support(found, undirected[one][:, one], undirected[other][:, other])
             logger.info(
                 "%s and %s: %.0f %% of the pairs have another beside them", first, second, 100 * (support > 0).mean()
@@ -152,12 +152,40 @@ def build_graph(
             weight = (1 + support) / (1 + support).mean()
         one, other = one[found[:, 0]], other[found[:, 1]]
         links += [(one, other, weight), (other, one, weight)]
+    mutual = _adjacency(links, adata.n_obs)
     return ad.AnnData(
         np.asarray(features, dtype=np.float32),
         obs=adata.obs[["slice", "barcode"]],
         obsm={"spatial": coordinates},
-        obsp={"spatial_connectivities": spatial, "mutual_nearest_neighbors": _adjacency(links, adata.n_obs)},
+        obsp={
+            "spatial_connectivities": spatial,
+            "mutual_nearest_neighbors": mutual,
+            "connectivities": merge_edges(spatial, mutual, w_g=w_g, symmetric=symmetric),
+        },
     )
+
+
+def merge_edges(
+    spatial: sparse.csr_matrix, mutual: sparse.csr_matrix, *, w_g: float = 0.8, symmetric: bool = True
+) -> sparse.csr_matrix:
+    """The one graph that an encoder takes, without self loops.
+
+    Parameters
+    ----------
+    spatial, mutual
+        ``obsp["spatial_connectivities"]`` and ``obsp["mutual_nearest_neighbors"]`` of ``build_graph``.
+    w_g
+        What the weights of expression edges are multiplied by; spatial edges weigh 1.
+    symmetric
+        Make the spatial edges undirected first. The published implementation leaves them directed.
+
+    Returns
+    -------
+    Weights of the edges (spots x spots, float32).
+    """
+    if symmetric:
+        spatial = spatial.maximum(spatial.T)
+    return sparse.csr_matrix(spatial + w_g * mutual, dtype=np.float32)
 
 
 def _of_slice(value, name: str, key: str):

@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import anndata as ad
 import mudata as md
@@ -12,8 +14,7 @@ import torch
 from mosaic.embedding import collect_embeddings
 from mosaic.errors import InputError
 from mosaic.integrate.checkpoint import fingerprint, of_modality, read_tensors, weights_of, write_tensors
-from mosaic.integrate.encoders import Encoder
-from mosaic.integrate.propagation import encoder_input
+from mosaic.integrate.encoders import Encoder, EncoderSettings, make_encoder
 
 # Spots that are embedded at once: bounds the memory of the hidden layer.
 _EMBED_ROWS = 65_536
@@ -38,31 +39,25 @@ def choose_device(device: str) -> torch.device:
     return torch.device(device)
 
 
-def new_encoders(
-    graphs: Mapping[str, ad.AnnData],
-    *,
-    seed: int,
-    K: int = 2,
-    n_hidden: int = 128,
-    n_latent: int = 32,
-    dropout: float = 0.2,
-) -> dict[str, Encoder]:
+def new_encoders(graphs: Mapping[str, ad.AnnData], *, seed: int, **settings: Any) -> dict[str, Encoder]:
     """Encoders with the weights that a seed gives, those of the published implementation for the same seed.
 
     Parameters
     ----------
     graphs
-        Per modality the AnnData of ``batches.encoder_input``.
+        Per modality as ``graph.build_graph`` gives it.
     seed
         Of the weights, and of what torch draws next: the dropout of training.
-    K, n_hidden, n_latent, dropout
-        See ``encoder.Encoder``.
+    settings
+        Those of ``encoders.EncoderSettings`` that differ from its defaults.
+
+    Raises
+    ------
+    InputError
+        If there is no such encoder.
     """
     torch.manual_seed(seed)
-    return {
-        name: Encoder(graph.n_vars, K=K, n_hidden=n_hidden, n_latent=n_latent, dropout=dropout)
-        for name, graph in graphs.items()
-    }
+    return {name: make_encoder(graph.n_vars, EncoderSettings(**settings)) for name, graph in graphs.items()}
 
 
 def save_model(
@@ -70,17 +65,20 @@ def save_model(
 ) -> None:
     """Write the weights as safetensors (``weights.{modality}.{parameter}``).
 
-    Their metadata hold every setting, fingerprints of the graphs they were trained on, and a checksum of it all.
+    Their metadata hold the settings and number of features of each encoder, from which ``load_model`` makes it; the
+    settings of training as a record; fingerprints of the graphs they were trained on; and a checksum of it all.
     """
+    made = {name: {"n_features": own.n_features, "settings": asdict(own.settings)} for name, own in encoders.items()}
     metadata = {
+        "encoders": json.dumps(made),
         "settings": json.dumps(dict(settings)),
         "graphs": json.dumps({name: fingerprint(graphs[name]) for name in encoders}),
     }
     write_tensors(weights_of(encoders), metadata, path)
 
 
-def load_model(path: str | Path, graphs: Mapping[str, ad.AnnData]) -> tuple[dict[str, Encoder], dict]:
-    """Read what ``save_model`` wrote.
+def load_model(path: str | Path, graphs: Mapping[str, ad.AnnData]) -> dict[str, Encoder]:
+    """Make the encoders that ``save_model`` wrote.
 
     Parameters
     ----------
@@ -91,24 +89,26 @@ def load_model(path: str | Path, graphs: Mapping[str, ad.AnnData]) -> tuple[dict
 
     Returns
     -------
-    Encoders in evaluation mode, and the settings.
+    Encoders in evaluation mode, by modality.
 
     Raises
     ------
     InputError
-        If the file is damaged, no model of this workflow, or was trained on other graphs.
+        If the file is damaged, no model of this workflow, of an encoder or a number of features that does not fit, or
+        was trained on other graphs.
     """
     anew = "delete this file and run again: the workflow makes it anew"
     encoders = {}
     try:
         tensors, metadata = read_tensors(path)
-        settings, trained_on = (json.loads(metadata[key]) for key in ("settings", "graphs"))
-        shape = {key: settings[key] for key in ("K", "n_hidden", "n_latent", "dropout")}
+        made, trained_on = (json.loads(metadata[key]) for key in ("encoders", "graphs"))
         for name in trained_on:
-            state = of_modality(tensors, name)
-            encoders[name] = Encoder(state["decoder.weight"].shape[0], **shape)
-            encoders[name].load_state_dict(state)
+            encoders[name] = make_encoder(made[name]["n_features"], EncoderSettings(**made[name]["settings"]))
+            encoders[name].load_state_dict(of_modality(tensors, name))
             encoders[name].eval()
+    except InputError as error:
+        problem = f"was trained with an encoder that is not here: {error.problem}"
+        raise InputError(problem, where=str(path), hint=anew) from error
     except Exception as error:
         raise InputError(
             f"can't be read as a model ({type(error).__name__}: {error})", where=str(path), hint=anew
@@ -116,22 +116,34 @@ def load_model(path: str | Path, graphs: Mapping[str, ad.AnnData]) -> tuple[dict
     if set(trained_on) != set(graphs):
         problem = f"was trained on {', '.join(trained_on)}, not on {', '.join(graphs)}"
         raise InputError(problem, where=str(path), hint=anew)
+    for name, graph in graphs.items():
+        if fault := _misfit(name, graph, encoders):
+            raise InputError(fault, where=str(path), hint=anew)
     others = [name for name, graph in graphs.items() if fingerprint(graph) != trained_on[name]]
     if others:
         problem = f"was trained on another graph of {', '.join(others)} than the one to embed"
         raise InputError(problem, where=str(path), hint=anew)
-    return encoders, settings
+    return encoders
 
 
-def embed(graphs: Mapping[str, ad.AnnData], encoders: Mapping[str, Encoder], settings: Mapping) -> md.MuData:
+def _misfit(name: str, graph: ad.AnnData, encoders: Mapping[str, Encoder]) -> str | None:
+    """Why a graph can't be embedded with these encoders."""
+    if name not in encoders:
+        return f"the encoders are of {', '.join(encoders)}, and none is of {name}"
+    if graph.n_vars != encoders[name].n_features:
+        return f"the encoder of {name} takes {encoders[name].n_features} features, and the graph has {graph.n_vars}"
+    return None
+
+
+def embed(graphs: Mapping[str, ad.AnnData], encoders: Mapping[str, Encoder]) -> md.MuData:
     """Embed every spot.
 
     Parameters
     ----------
     graphs
         As for ``fit``.
-    encoders, settings
-        As ``load_model`` gives them.
+    encoders
+        As ``fit`` or ``load_model`` gives them.
 
     Returns
     -------
@@ -140,9 +152,13 @@ def embed(graphs: Mapping[str, ad.AnnData], encoders: Mapping[str, Encoder], set
     Raises
     ------
     InputError
-        If coordinates are not finite.
+        If a graph does not fit its encoder, or coordinates are not finite.
     """
-    latent = {name: embed_modality(graph, encoders[name], settings) for name, graph in graphs.items()}
+    for name, graph in graphs.items():
+        if fault := _misfit(name, graph, encoders):
+            hint = "embed the graphs that the encoders were trained on, or train encoders on these"
+            raise InputError(fault, where=f"modality {name}", hint=hint)
+    latent = {name: embed_modality(graph, encoders[name]) for name, graph in graphs.items()}
     for name, coordinates in latent.items():
         if not np.isfinite(coordinates).all():
             hint = "lower train.lr or raise train.T, and look at the features for extreme values"
@@ -150,16 +166,16 @@ def embed(graphs: Mapping[str, ad.AnnData], encoders: Mapping[str, Encoder], set
     return collect_embeddings(graphs, latent)
 
 
-def embed_modality(graph: ad.AnnData, encoder: Encoder, settings: Mapping) -> np.ndarray:
+def embed_modality(graph: ad.AnnData, encoder: Encoder) -> np.ndarray:
     """Latent coordinates of one modality's spots (spots x n_latent, unit rows).
 
     Parameters
     ----------
     graph
         As for ``fit``; it may hold spots that training has not seen.
-    encoder, settings
-        As ``load_model`` gives them.
+    encoder
+        As ``fit`` or ``load_model`` gives it.
     """
-    H = encoder_input(graph, **{key: settings[key] for key in ("K", "w_g", "symmetric")})
+    H = encoder.inputs(graph)
     with torch.inference_mode():
         return torch.cat([encoder(part)[0] for part in torch.as_tensor(H).split(_EMBED_ROWS)]).numpy()

@@ -5,7 +5,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from mosaic.errors import InputError
 from mosaic.imports import reached, versions
 from mosaic.integrate.batches import Batch, Batches
 from mosaic.integrate.checkpoint import State, fingerprint
-from mosaic.integrate.encoders import Encoder
+from mosaic.integrate.encoders import ENCODERS, Encoder, EncoderSettings
 from mosaic.integrate.losses import contrastive_loss, graph_loss, reconstruction_loss
 from mosaic.integrate.model import choose_device, new_encoders
 
@@ -53,7 +54,7 @@ def losses_of(
         contrastive.append(contrastive_loss(z, torch.cat([spot for _, spot in positives.values()]), T))
     for number, (name, places) in enumerate(batch.reconstructed):
         latent, decoded = outputs[name]
-        # The features are the first part of what is encoded: no step propagated them.
+        # The features are the first part of what an encoder reads.
         features = batch.inputs[name][places, : decoded.shape[1]]
         term = (1 - w_rec_g) * reconstruction_loss(decoded[places], features)
         if w_rec_g:
@@ -77,10 +78,10 @@ class TrainingSettings:
         number of steps: docs/measurements.md has the table.
     T, w_rec_g
         See ``losses_of``.
-    w_g, symmetric, reconstruct, full_batch_max, batch_size
+    reconstruct, full_batch_max, batch_size
         See ``batches.Batches``.
-    K, n_hidden, n_latent, dropout
-        See ``encoder.Encoder``.
+    encoder
+        See ``encoders.EncoderSettings``.
     """
 
     seed: int
@@ -89,20 +90,16 @@ class TrainingSettings:
     n_epochs: int | None = None
     T: float = 0.01
     w_rec_g: float = 0.0
-    w_g: float = 0.8
-    symmetric: bool = True
     reconstruct: str = "all"
     full_batch_max: int = 8000
     batch_size: int = 1024
-    K: int = 2
-    n_hidden: int = 128
-    n_latent: int = 32
-    dropout: float = 0.2
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
 
 
 def fit(
     graphs: Mapping[str, ad.AnnData],
     *,
+    encoder: Mapping[str, Any] | None = None,
     device: str = "auto",
     checkpoint: str | Path | None = None,
     checkpoint_every: int | None = None,
@@ -116,7 +113,9 @@ def fit(
     Parameters
     ----------
     graphs
-        Per modality the AnnData of ``batches.encoder_input``, with ``obs["slice"]``.
+        Per modality as ``graph.build_graph`` gives it.
+    encoder
+        Those of ``encoders.EncoderSettings`` that differ from its defaults.
     device
         See ``choose_device``.
     checkpoint, checkpoint_every
@@ -125,7 +124,7 @@ def fit(
         stopped; where it is of others or damaged, training begins anew and the log says so. It is left for the caller
         to remove, once what is returned is safe.
     settings
-        Those of ``TrainingSettings``.
+        The others of ``TrainingSettings``.
 
     Returns
     -------
@@ -139,12 +138,11 @@ def fit(
         is missing.
     """
     place = choose_device(device)
-    asked = TrainingSettings(**settings)
+    asked = TrainingSettings(encoder=EncoderSettings(**(encoder or {})), **settings)
+    encoders = new_encoders(graphs, seed=asked.seed, **asdict(asked.encoder))
     batches = Batches(
         graphs,
-        K=asked.K,
-        w_g=asked.w_g,
-        symmetric=asked.symmetric,
+        encoders,
         reconstruct=asked.reconstruct,
         with_edges=asked.w_rec_g > 0,
         full_batch_max=asked.full_batch_max,
@@ -158,14 +156,12 @@ def fit(
             where="train",
             hint="add a bridge slice, or integrate the modalities apart",
         )
-    encoders = new_encoders(
-        graphs, seed=asked.seed, K=asked.K, n_hidden=asked.n_hidden, n_latent=asked.n_latent, dropout=asked.dropout
-    )
     encoders = {name: encoder.to(place).train() for name, encoder in encoders.items()}
     weights = [weight for encoder in encoders.values() for weight in encoder.parameters()]
     optimizer = torch.optim.Adam(weights, lr=asked.lr, weight_decay=asked.weight_decay)
     logger.info(
-        "training on %s, %d thread(s): %d bridge slices to align, %d slices to reconstruct, %d step(s) an epoch",
+        "training a %s on %s, %d thread(s): %d bridge slices to align, %d slices to reconstruct, %d step(s) an epoch",
+        ENCODERS[asked.encoder.net].label,
         place,
         torch.get_num_threads(),
         batches.n_bridges,
@@ -228,7 +224,8 @@ def settle_batch_norm(encoders: Mapping[str, Encoder], batches: Batches) -> None
 
     The running means of batch norm lag behind weights that change at every step (Wu & Johnson, arXiv:2105.07576).
     """
-    layers = [encoder.bn for encoder in encoders.values()]
+    modules = [module for encoder in encoders.values() for module in encoder.modules()]
+    layers = [module for module in modules if isinstance(module, nn.BatchNorm1d)]
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.reset_running_stats()

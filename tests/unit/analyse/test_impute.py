@@ -45,7 +45,7 @@ def mosaic():
 
 def test_mean_and_spread_of_the_neighbours(mosaic):
     embedding, donor = mosaic
-    done = impute.impute_modality(embedding, "s2", "adt", {"adt": [donor]}, method="nearest", n_neighbors=10)
+    done = impute.impute_modality(embedding, "s2", "adt", {"adt": donor}, method="nearest", n_neighbors=10)
     assert done.obs_names.tolist() == [f"s2:B{number}" for number in range(20)]
     mean, spread = (matrices.dense(done.layers[name]) for name in ("imputed", "imputed_sd"))
     np.testing.assert_allclose(mean, np.repeat([[5.0, 0, 1], [0, 8, 1]], 10, axis=0), rtol=1e-6)
@@ -111,7 +111,7 @@ def test_matching_takes_bridge_donors_and_shifts_by_depth(mosaic):
     measured = ad.AnnData(rna, obs=embedding["rna"].obs.copy(), layers={"counts": rna})
     follows = donor.copy()
     follows.layers["counts"] = sparse.csr_matrix(np.round(donor.X.toarray() * 20 * depth[:20, None]))
-    counts = {"adt": [follows], "rna": [measured[:20], measured[20:]]}
+    counts = {"adt": follows, "rna": measured}
     done = impute.impute_modality(embedding, "s2", "adt", counts, n_neighbors=5, smooth_neighbors=0)
     values = matrices.dense(done.layers["imputed"])
     assert (values >= 0).all()
@@ -134,17 +134,15 @@ def test_without_a_slice_that_measured_both_nothing_is_regressed(mosaic, caplog)
     apart.obsm["spatial"] = np.zeros((len(union), 2))
     donor.obs_names = apart["adt"].obs_names
     with caplog.at_level("INFO", logger="mosaic"):
-        done = impute.impute_modality(apart, "s2", "adt", {"adt": [donor]}, n_neighbors=10, smooth_neighbors=0)
+        done = impute.impute_modality(apart, "s2", "adt", {"adt": donor}, n_neighbors=10, smooth_neighbors=0)
     assert "nothing is regressed" in caplog.text
     np.testing.assert_allclose(matrices.dense(done.layers["imputed"])[:, 1], np.repeat([0.0, 8], 10), atol=1e-5)
 
 
 def test_donor_rows_may_come_in_any_order(mosaic):
     embedding, donor = mosaic
-    done = impute.impute_modality(embedding, "s2", "adt", {"adt": [donor]}, method="nearest", n_neighbors=3)
-    shuffled = impute.impute_modality(
-        embedding, "s2", "adt", {"adt": [donor[::-1].copy()]}, method="nearest", n_neighbors=3
-    )
+    done = impute.impute_modality(embedding, "s2", "adt", {"adt": donor}, method="nearest", n_neighbors=3)
+    shuffled = impute.impute_modality(embedding, "s2", "adt", {"adt": donor[::-1]}, method="nearest", n_neighbors=3)
     np.testing.assert_allclose(matrices.dense(done.layers["imputed"]), matrices.dense(shuffled.layers["imputed"]))
 
 
@@ -156,7 +154,7 @@ def test_measured_modalities_count_alike(mosaic):
         obsm={LATENT: np.tile(np.array([0.0, 1], dtype=np.float32), (20, 1)), "spatial": np.zeros((20, 2))},
     )
     embedding.mod["atac"] = extra
-    done = impute.impute_modality(embedding, "s2", "adt", {"adt": [donor]}, method="nearest", n_neighbors=10)
+    done = impute.impute_modality(embedding, "s2", "adt", {"adt": donor}, method="nearest", n_neighbors=10)
     np.testing.assert_allclose(matrices.dense(done.layers["imputed"])[0], [2.5, 4, 1], rtol=1e-6)
 
 
@@ -166,7 +164,7 @@ def test_sparse_results_stay_sparse(mosaic):
         wide = ad.concat([donor, donor, donor], axis=1, merge="first")
     wide.var_names = [f"p{number}" for number in range(9)]
     wide.layers["counts"] = sparse.csr_matrix(np.eye(20, 9, dtype=np.float32))
-    done = impute.impute_modality(embedding, "s2", "adt", {"adt": [wide]}, method="nearest", n_neighbors=1)
+    done = impute.impute_modality(embedding, "s2", "adt", {"adt": wide}, method="nearest", n_neighbors=1)
     assert sparse.issparse(done.layers["imputed"])
 
 
@@ -176,7 +174,7 @@ def test_block_by_block_on_disk_as_at_once_in_memory(mosaic, tmp_path, monkeypat
     rng = np.random.default_rng(0)
     rna = sparse.csr_matrix(rng.poisson(50 * rng.uniform(0.5, 2, 40)[:, None], (40, 5)).astype(np.float32))
     measured = ad.AnnData(rna, obs=embedding["rna"].obs.copy(), layers={"counts": rna})
-    counts = {"adt": [donor], "rna": [measured[:20], measured[20:]]}
+    counts = {"adt": donor, "rna": measured}
     monkeypatch.setattr(impute, "_DENSE_ABOVE", 0 if as_dense else 1)
     expected = impute.impute_modality(embedding, "s2", "adt", counts, n_neighbors=5)
     assert len(list(impute.prepare(embedding, "s2", "adt", counts, n_neighbors=5).blocks())) == 1
@@ -196,7 +194,7 @@ def test_block_by_block_on_disk_as_at_once_in_memory(mosaic, tmp_path, monkeypat
 
 def test_more_than_the_disk_holds_is_not_begun(mosaic, tmp_path, monkeypatch):
     embedding, donor = mosaic
-    imputation = impute.prepare(embedding, "s2", "adt", {"adt": [donor]}, method="nearest", n_neighbors=10)
+    imputation = impute.prepare(embedding, "s2", "adt", {"adt": donor}, method="nearest", n_neighbors=10)
     # Two layers of 20 x 3 values of four bytes.
     assert imputation.n_bytes() == 480
     monkeypatch.setattr(imputed.shutil, "disk_usage", lambda path: SimpleNamespace(free=479))
@@ -211,11 +209,11 @@ def test_the_regression_is_fitted_on_a_sample_of_many_donors(mosaic, monkeypatch
     measured = ad.AnnData(rna, obs=embedding["rna"].obs.copy(), layers={"counts": rna})
     monkeypatch.setattr(impute, "_MOST_FITTED", 15)
     with caplog.at_level("INFO", logger="mosaic"):
-        impute.impute_modality(embedding, "s2", "adt", {"adt": [donor], "rna": [measured[:20], measured[20:]]})
+        impute.impute_modality(embedding, "s2", "adt", {"adt": donor, "rna": measured})
     assert "the regression is fitted on 15 of 20 donors" in caplog.text
 
 
 def test_a_slice_without_spots(mosaic):
     embedding, donor = mosaic
     with pytest.raises(InputError, match="slice s9: has no spots"):
-        impute.impute_modality(embedding, "s9", "adt", {"adt": [donor]})
+        impute.impute_modality(embedding, "s9", "adt", {"adt": donor})

@@ -71,20 +71,20 @@ def test_recipe_published_replaces_defaults_alone(load):
     ours, published = load()[0], load(recipe="published")[0]
     changed = {
         (section, key): (ours[section][key], value)
-        for section in ("graph", "train", "cluster", "impute")
+        for section in ("graph", "encoder", "train", "cluster", "impute")
         for key, value in published[section].items()
         if ours[section][key] != value
     }
     assert changed == {
         ("graph", "symmetric"): (True, False),
-        ("graph", "weigh_pairs"): (True, False),
+        ("graph", "weight_mnn"): (True, False),
         ("train", "reconstruct"): ("all", "queries"),
         ("impute", "method"): ("matching", "nearest"),
         ("impute", "n_neighbors"): (25, 10),
     }
-    own, _ = load(recipe="published", impute={"n_neighbors": 7}, graph={"K": 3})
+    own, _ = load(recipe="published", impute={"n_neighbors": 7}, graph={"w_g": 3})
     assert own["impute"] == published["impute"] | {"n_neighbors": 7}
-    assert own["graph"] == published["graph"] | {"K": 3}
+    assert own["graph"] == published["graph"] | {"w_g": 3}
 
 
 def test_design_of_a_mosaic(load):
@@ -445,6 +445,40 @@ def test_command_line_gives_numbers_where_the_schema_wants_them():
         {"truth": "null", "cluster": {"n_domains": "auto"}, "seeds": ["a: ["]}, CONFIG_SCHEMA
     )
     assert read == {"truth": None, "cluster": {"n_domains": "auto"}, "seeds": ["a: ["]}
+
+
+@pytest.mark.parametrize(("old", "new"), settings.RENAMED.items())
+def test_an_old_name_of_a_key_is_the_new_one(load, old, new):
+    (section, key), (new_section, new_key) = old.split("."), new.split(".")
+    assert key not in CONFIG_SCHEMA["properties"][section]["properties"]
+    default = CONFIG_SCHEMA["properties"][new_section]["properties"][new_key]["default"]
+    value = not default if isinstance(default, bool) else type(default)(default * 2)
+    given = {section: {key: value}}
+    assert settings.renamed_keys(given) == {old: new}
+    config, _ = load(**given)
+    assert config == load(**{new_section: {new_key: value}})[0]
+    assert config[new_section][new_key] == value
+    assert given == {section: {key: value}}
+    # The publication's choices give way to it, too.
+    published, _ = load(recipe="published", **given)
+    assert published[new_section][new_key] == value
+    # What Snakemake's BaseLoader makes of --config.
+    typed = settings.from_command_line({section: {key: str(value).lower()}}, CONFIG_SCHEMA)
+    assert typed == given
+
+
+def test_an_old_name_beside_the_new_one_is_an_error(load):
+    found = faults(load, graph={"K": 3, "weigh_pairs": True, "weight_mnn": True}, encoder={"K": 3})
+    assert found.startswith("2 faults in the configuration:")
+    for old, new in (("graph.K", "encoder.K"), ("graph.weigh_pairs", "graph.weight_mnn")):
+        assert f"config key {old}: is now {new}, and both are given\n    Hint: keep {new} alone" in found
+
+
+def test_a_value_under_an_old_name_is_checked_as_under_the_new(load):
+    assert "config key encoder.dropout: 2 is greater than" in faults(load, train={"dropout": 2})
+    assert "config key encoder: 5 is not a mapping" in faults(load, train={"dropout": 0.1}, encoder=5)
+    assert "config key train: null is not a mapping" in faults(load, train=None)
+    assert settings.renamed_keys({"train": None, "graph": {"w_g": 1}}) == {}
 
 
 def test_all_faults_at_once(load):

@@ -1,4 +1,4 @@
-"""What a step sees: every spot in its turn, from memory or from a file."""
+"""What a step sees: every spot in its turn."""
 
 import numpy as np
 import pytest
@@ -7,6 +7,7 @@ from chain import small_graph
 
 from mosaic.errors import InputError
 from mosaic.integrate import batches
+from mosaic.integrate.model import new_encoders
 
 BATCHED = {"full_batch_max": 10, "batch_size": 25}
 
@@ -18,6 +19,10 @@ def graphs():
     return {"rna": rna[np.r_[2:60, 60:90]].copy(), "adt": adt[np.r_[0:57, 60:120]].copy()}
 
 
+def batches_of(graphs, **settings):
+    return batches.Batches(graphs, new_encoders(graphs, seed=0), **settings)
+
+
 def rows_of(batch, graphs, name):
     """Rows of the spots in a step, known by their features, which are the first part of what is encoded."""
     known = {tuple(row): number for number, row in enumerate(graphs[name].X)}
@@ -25,7 +30,7 @@ def rows_of(batch, graphs, name):
 
 
 def test_one_step_sees_all_spots_in_their_order(graphs):
-    (batch,) = batches.Batches(graphs)
+    (batch,) = batches_of(graphs)
     for name, adata in graphs.items():
         np.testing.assert_array_equal(rows_of(batch, graphs, name), np.arange(adata.n_obs))
     assert len(batch.contrasted) == 1
@@ -35,7 +40,7 @@ def test_one_step_sees_all_spots_in_their_order(graphs):
 
 
 def test_an_epoch_of_batches_leaves_no_spot_out(graphs):
-    made = batches.Batches(graphs, **BATCHED)
+    made = batches_of(graphs, **BATCHED)
     assert made.n_steps == 3  # of the 60 spots of s3
     seen = {name: [] for name in graphs}
     for batch in made:
@@ -62,28 +67,16 @@ def test_epochs_differ_and_a_seed_gives_the_same(graphs):
     def drawn(made):
         return [np.concatenate([rows_of(batch, graphs, "rna") for batch in made]) for _ in range(2)]
 
-    first, second = drawn(batches.Batches(graphs, **BATCHED, seed=3))
+    first, second = drawn(batches_of(graphs, **BATCHED, seed=3))
     assert not np.array_equal(first, second)
-    for one, other in zip((first, second), drawn(batches.Batches(graphs, **BATCHED, seed=3)), strict=True):
+    for one, other in zip((first, second), drawn(batches_of(graphs, **BATCHED, seed=3)), strict=True):
         np.testing.assert_array_equal(one, other)
-
-
-@pytest.mark.parametrize("settings", [{}, BATCHED])
-def test_from_a_file_comes_the_same_as_from_memory(graphs, settings, monkeypatch, caplog):
-    in_memory = list(batches.Batches(graphs, **settings))
-    monkeypatch.setattr(batches, "_SHARE_OF_MEMORY", 0)
-    with caplog.at_level("INFO", logger="mosaic"):
-        made = batches.Batches(graphs, **settings)
-    assert "as memory is short" in caplog.text
-    for one, other in zip(in_memory, made, strict=True):
-        for name in graphs:
-            assert torch.equal(one.inputs[name], other.inputs[name])
 
 
 @pytest.mark.parametrize("settings", [{}, BATCHED])
 def test_edges_are_those_of_the_tissue(graphs, settings):
     n_edges = 0
-    for batch in batches.Batches(graphs, **settings, with_edges=True):
+    for batch in batches_of(graphs, **settings, with_edges=True):
         for (name, places), edges, absent in zip(batch.reconstructed, batch.edges, batch.absent, strict=True):
             rows = rows_of(batch, graphs, name)
             around = graphs[name].obsp["spatial_connectivities"].toarray() + np.eye(graphs[name].n_obs)
@@ -107,19 +100,19 @@ def paired(n_shared):
 def test_a_slice_with_one_paired_spot_aligns_nothing():
     """The contrastive loss is 0 then, whatever the encoders do."""
     with pytest.raises(InputError, match=r"slice s1: rna and adt share one spot"):
-        batches.Batches(paired(1))
-    (batch,) = batches.Batches(paired(2))
+        batches_of(paired(1))
+    (batch,) = batches_of(paired(2))
     assert len(batch.contrasted) == 1
 
 
 def test_few_paired_spots_are_told(caplog):
-    batches.Batches(paired(5))
+    batches_of(paired(5))
     assert "slice s1: rna and adt share 5 of 60 spots only" in caplog.text
     caplog.clear()
-    batches.Batches(paired(6))
+    batches_of(paired(6))
     assert not caplog.text
 
 
 def test_an_unknown_reconstruction_is_an_error(graphs):
     with pytest.raises(InputError, match=r"train.reconstruct: 'query' is not known"):
-        batches.Batches(graphs, reconstruct="query")
+        batches_of(graphs, reconstruct="query")

@@ -102,13 +102,27 @@ def test_operator_and_hops_written_out():
     mutual = sparse.csr_matrix(np.array([[0, 0, 1], [0, 0, 0], [1, 0, 0]], dtype=np.float32))
     A = np.array([[1, 1, 0.8], [0, 1, 0], [0.8, 1, 1]])
     S = A / np.sqrt(np.outer(A.sum(axis=1), A.sum(axis=1)))
-    operator = propagation.propagation_operator(spatial, mutual, w_g=0.8, symmetric=False)
+    operator = propagation.propagation_operator(graph.merge_edges(spatial, mutual, w_g=0.8, symmetric=False))
     np.testing.assert_allclose(operator.toarray(), S.T, rtol=1e-6)
     X = np.array([[1.0, 2], [3, 4], [5, 6]])
     H = propagation.hops(X, operator, 2)
     np.testing.assert_allclose(H, np.hstack([X, S.T @ X, S.T @ S.T @ X]), rtol=1e-5)
-    undirected = propagation.propagation_operator(spatial, mutual, w_g=0.8, symmetric=True).toarray()
-    np.testing.assert_allclose(undirected, undirected.T)
+    undirected = graph.merge_edges(spatial, mutual, w_g=0.8, symmetric=True).toarray()
+    np.testing.assert_array_equal(undirected, np.array([[0, 1, 0.8], [1, 0, 1], [0.8, 1, 0]], dtype=np.float32))
+
+
+def test_the_graph_holds_its_edges_merged(rng):
+    slices = np.repeat(["s1", "s2"], 30)
+    given = stacked(rng.normal(size=(60, 2)), slices), rng.normal(size=(60, 4)), [("s1", "s2")]
+    for w_g, symmetric in ((0.8, True), (0.3, False), (0, True)):
+        built = graph.build_graph(*given, intra_knns=5, w_g=w_g, symmetric=symmetric)
+        spatial, mutual, merged = (
+            built.obsp[key].toarray()
+            for key in ("spatial_connectivities", "mutual_nearest_neighbors", "connectivities")
+        )
+        assert (spatial != spatial.T).any()
+        expected = (np.maximum(spatial, spatial.T) if symmetric else spatial) + w_g * mutual
+        np.testing.assert_array_equal(merged, expected.astype(np.float32))
 
 
 def test_knns_and_radius_may_differ_between_slices(rng):
@@ -173,8 +187,8 @@ def test_the_second_search_sees_means_over_the_tissue_and_leaves_the_features(rn
         [("s1", "s2")],
         intra_knns=5,
         inter_knn_base=3,
-        smooth_search=True,
-        weigh_pairs=False,
+        mnn_on_smoothed=True,
+        weight_mnn=False,
     )
     np.testing.assert_array_equal(made.X, features)
     around = made.obsp["spatial_connectivities"].toarray() + np.eye(60)

@@ -1,6 +1,7 @@
 """Fitting, saving and embedding on a small mosaic."""
 
 import inspect
+import json
 from dataclasses import fields, replace
 
 import numpy as np
@@ -11,10 +12,11 @@ from chain import small_graph
 
 from mosaic import embedding
 from mosaic.errors import InputError
-from mosaic.integrate import batches, checkpoint, propagation, training
+from mosaic.integrate import batches, checkpoint, training
+from mosaic.integrate.encoders import EncoderSettings
 from mosaic.integrate.model import embed, load_model, new_encoders, save_model
 
-SETTINGS = {"K": 2, "w_g": 0.8, "symmetric": True, "n_hidden": 16, "n_latent": 4, "dropout": 0.2}
+SMALL = {"n_hidden": 16, "n_latent": 4}
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +24,9 @@ def mosaic_graphs():
     return {"rna": small_graph(["s1", "s2"]), "adt": small_graph(["s1", "s3"], seed=1)}
 
 
-def run(graphs, **changed):
-    return training.fit(graphs, **{"seed": 0, "device": "cpu", "n_epochs": 5, "T": 0.1} | SETTINGS | changed)
+def run(graphs, dropout=0.2, **changed):
+    settings = {"seed": 0, "device": "cpu", "n_epochs": 5, "T": 0.1, "encoder": SMALL | {"dropout": dropout}}
+    return training.fit(graphs, **settings | changed)
 
 
 def test_losses_fall_and_a_seed_gives_the_same_bits(mosaic_graphs):
@@ -59,7 +62,7 @@ def test_every_design_trains_on_the_losses_it_has(designs, contrastive, queries)
     _, published = run(graphs, reconstruct="queries")
     assert (published["contrastive"] > 0).all() == contrastive
     assert (published["reconstruction"] > 0).all() == queries
-    mdata = embed(graphs, encoders, SETTINGS)
+    mdata = embed(graphs, encoders)
     assert mdata.n_obs == 60 * len({name for slices in designs.values() for name in slices})
     for name in graphs:
         np.testing.assert_allclose(np.linalg.norm(mdata[name].obsm[embedding.LATENT], axis=1), 1, rtol=1e-5)
@@ -93,7 +96,7 @@ def test_batch_norm_of_batches_is_the_same_in_inference(mosaic_graphs):
     encoders, _ = run(mosaic_graphs, n_epochs=20, **settings)
     expected = {name: [] for name in mosaic_graphs}
     with torch.no_grad():
-        for batch in batches.Batches(mosaic_graphs, full_batch_max=10, batch_size=30, seed=5):
+        for batch in batches.Batches(mosaic_graphs, encoders, full_batch_max=10, batch_size=30, seed=5):
             for name, H in batch.inputs.items():
                 expected[name].append(torch.nn.functional.leaky_relu(encoders[name].fc1(H), 0.2).mean(dim=0))
     for name, means in expected.items():
@@ -109,12 +112,12 @@ def test_reconstruction_is_the_mean_over_slices(mosaic_graphs):
     encoders = new_encoders(mosaic_graphs, seed=0, n_hidden=16, n_latent=4, dropout=0)
     errors = {}
     for name, adata in mosaic_graphs.items():
-        H = torch.as_tensor(propagation.encoder_input(adata, K=2, w_g=0.8, symmetric=True))
+        H = torch.as_tensor(encoders[name].inputs(adata))
         squares = (encoders[name](H)[1].detach().numpy() - adata.X) ** 2
         for slice_name in adata.obs["slice"].unique():
             errors[name, slice_name] = squares[adata.obs["slice"] == slice_name].mean()
     for which, slices in (("all", errors), ("queries", [("rna", "s2"), ("adt", "s3")])):
-        (batch,) = batches.Batches(mosaic_graphs, reconstruct=which)
+        (batch,) = batches.Batches(mosaic_graphs, encoders, reconstruct=which)
         found = training.losses_of(batch, encoders, T=0.1)[1].item()
         assert found == pytest.approx(np.mean([errors[key] for key in slices]), rel=1e-5)
 
@@ -131,19 +134,56 @@ def test_graph_reconstruction_enters_with_its_share(mosaic_graphs):
 def model(mosaic_graphs, tmp_path):
     encoders, _ = run(mosaic_graphs, n_epochs=1)
     path = tmp_path / "model.safetensors"
-    save_model(encoders, SETTINGS | {"seed": 0}, mosaic_graphs, path)
+    save_model(encoders, {"seed": 0}, mosaic_graphs, path)
     return path, encoders
 
 
 def test_model_survives_the_disk_with_its_settings(mosaic_graphs, model):
     path, encoders = model
-    loaded, settings = load_model(path, mosaic_graphs)
-    assert settings == SETTINGS | {"seed": 0}
-    before = embed(mosaic_graphs, encoders, SETTINGS).obsm[embedding.LATENT]
-    np.testing.assert_array_equal(embed(mosaic_graphs, loaded, settings).obsm[embedding.LATENT], before)
+    loaded = load_model(path, mosaic_graphs)
+    for encoder in loaded.values():
+        assert encoder.settings == EncoderSettings(n_hidden=16, n_latent=4)
+    before = embed(mosaic_graphs, encoders).obsm[embedding.LATENT]
+    np.testing.assert_array_equal(embed(mosaic_graphs, loaded).obsm[embedding.LATENT], before)
     path.write_bytes(b"half")
     with pytest.raises(InputError, match="can't be read as a model"):
         load_model(path, mosaic_graphs)
+
+
+def test_a_model_is_embedded_with_the_settings_it_was_trained_with(mosaic_graphs, tmp_path):
+    """Not with the defaults: K and dropout leave no trace, or little, in the shapes of the weights."""
+    encoders, _ = training.fit(mosaic_graphs, seed=0, device="cpu", n_epochs=1, encoder={"K": 3, "dropout": 0.5})
+    path = tmp_path / "model.safetensors"
+    save_model(encoders, {}, mosaic_graphs, path)
+    loaded = load_model(path, mosaic_graphs)
+    assert loaded["rna"].settings == EncoderSettings(K=3, dropout=0.5)
+    assert loaded["rna"].dropout == 0.5
+    assert loaded["rna"].inputs(mosaic_graphs["rna"]).shape[1] == 4 * mosaic_graphs["rna"].n_vars
+    before = embed(mosaic_graphs, encoders).obsm[embedding.LATENT]
+    np.testing.assert_array_equal(embed(mosaic_graphs, loaded).obsm[embedding.LATENT], before)
+
+
+def test_a_model_that_does_not_fit_is_told(mosaic_graphs, model, tmp_path):
+    path, encoders = model
+    wider = mosaic_graphs | {"adt": small_graph(["s1", "s3"], seed=1)[:, :5]}
+    with pytest.raises(InputError, match=r"encoder of adt takes 6 features, and the graph has 5\n.*delete this file"):
+        load_model(path, wider)
+    with pytest.raises(InputError, match=r"modality adt: the encoder of adt takes 6 features, and the graph has 5"):
+        embed(wider, encoders)
+    with pytest.raises(InputError, match=r"modality atac: the encoders are of rna, adt, and none is of atac"):
+        embed({"atac": mosaic_graphs["rna"]}, encoders)
+    for settings, message in (
+        ({"net": "later"}, r"was trained with an encoder that is not here: 'later' is not known"),
+        ({"K": 5}, r"can't be read as a model \(RuntimeError"),
+        ({"depth": 2}, r"can't be read as a model \(TypeError"),
+    ):
+        tensors, metadata = checkpoint.read_tensors(path)
+        made = json.loads(metadata["encoders"])
+        made["adt"]["settings"] |= settings
+        other = tmp_path / "other.safetensors"
+        checkpoint.write_tensors(tensors, metadata | {"encoders": json.dumps(made)}, other)
+        with pytest.raises(InputError, match=message):
+            load_model(other, mosaic_graphs)
 
 
 def test_a_flipped_bit_of_a_model_is_told(mosaic_graphs, model):
@@ -191,7 +231,7 @@ def test_coordinates_that_are_not_finite_are_an_error(mosaic_graphs):
     encoders = new_encoders(mosaic_graphs, seed=0)
     encoders["adt"].eval().fc2.weight.data[0, 0] = torch.nan
     with pytest.raises(InputError, match=r"modality adt: .* not finite"):
-        embed({"adt": mosaic_graphs["adt"]}, encoders, SETTINGS)
+        embed({"adt": mosaic_graphs["adt"]}, encoders)
 
 
 def test_a_design_that_nothing_aligns_is_an_error():
@@ -238,27 +278,37 @@ def test_a_stopped_training_ends_with_the_same_bits(mosaic_graphs, tmp_path, mon
 # What `fit` takes that is no setting: the data; `device`, which is part of the identity beside the settings; and where
 # and how often the state is written, which changes nothing in the result.
 NO_SETTINGS = {"graphs", "device", "checkpoint", "checkpoint_every"}
+# Every single setting, of the encoder and of training.
+EVERY = [*fields(EncoderSettings), *(own for own in fields(training.TrainingSettings) if own.name != "encoder")]
 
 
 def another(setting):
     """Another value than the default of a setting."""
-    known = {"seed": 2, "n_epochs": 2, "w_rec_g": 0.5, "reconstruct": "queries"}
+    known = {"net": "other", "seed": 2, "n_epochs": 2, "w_rec_g": 0.5, "reconstruct": "queries"}
     if setting.name in known:
         return known[setting.name]
-    return not setting.default if isinstance(setting.default, bool) else type(setting.default)(setting.default / 2)
+    return type(setting.default)(setting.default / 2)
+
+
+def with_another(asked, setting):
+    """Settings of training with one changed, its own or its encoder's."""
+    value = {setting.name: another(setting)}
+    if setting in fields(EncoderSettings):
+        return replace(asked, encoder=replace(asked.encoder, **value))
+    return replace(asked, **value)
 
 
 def test_identity_covers_every_setting(mosaic_graphs, monkeypatch):
     parameters = inspect.signature(training.fit).parameters
-    assert set(parameters) == NO_SETTINGS | {"settings"}
+    assert set(parameters) == NO_SETTINGS | {"encoder", "settings"}
     monkeypatch.setattr(training, "versions", lambda _: {"torch": "1"})  # takes its time
     device, asked = torch.device("cpu"), training.TrainingSettings(seed=1)
     first = training._identity(mosaic_graphs, asked, device)
     assert training._identity(mosaic_graphs, replace(asked), device) == first
     found = {first}
-    for setting in fields(training.TrainingSettings):
-        found.add(training._identity(mosaic_graphs, replace(asked, **{setting.name: another(setting)}), device))
-    assert len(found) == 1 + len(fields(training.TrainingSettings))
+    for setting in EVERY:
+        found.add(training._identity(mosaic_graphs, with_another(asked, setting), device))
+    assert len(found) == 1 + len(EVERY)
     found.add(training._identity(mosaic_graphs, asked, torch.device("cuda")))
     found.add(training._identity(dict(reversed(mosaic_graphs.items())), asked, device))
     with monkeypatch.context() as patched:
@@ -267,7 +317,7 @@ def test_identity_covers_every_setting(mosaic_graphs, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(training, "reached", lambda *_: ([__file__], set()))
         found.add(training._identity(mosaic_graphs, asked, device))
-    assert len(found) == 5 + len(fields(training.TrainingSettings))
+    assert len(found) == 5 + len(EVERY)
 
 
 def test_defaults_are_those_of_what_takes_them():
@@ -292,12 +342,15 @@ def left(mosaic_graphs, tmp_path_factory):
     return asked, file.read_bytes()
 
 
-@pytest.mark.parametrize("setting", fields(training.TrainingSettings), ids=lambda setting: setting.name)
+@pytest.mark.parametrize(
+    "setting", [setting for setting in EVERY if setting.name != "net"], ids=lambda setting: setting.name
+)
 def test_a_checkpoint_of_other_settings_is_not_used(mosaic_graphs, left, tmp_path, caplog, setting):
     """Also of fewer epochs than the checkpoint has, and of another width."""
     file, asked = tmp_path / "checkpoint.safetensors", dict(left[0])
     file.write_bytes(left[1])
-    asked[setting.name] = another(setting)
+    changed = {setting.name: another(setting)}
+    asked |= {"encoder": changed} if setting in fields(EncoderSettings) else changed
     expected, whole = training.fit(mosaic_graphs, device="cpu", **asked)
     caplog.clear()
     encoders, history = training.fit(mosaic_graphs, device="cpu", checkpoint=file, **asked)
