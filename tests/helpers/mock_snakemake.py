@@ -40,7 +40,7 @@ def mock_snakemake(
     Raises
     ------
     LookupError
-        If none or several of the run's jobs are meant; it lists what there is.
+        If none or several of the run's jobs are meant, with a list of what there is, or the rule has no script.
     """
     with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
         workflow = api.workflow(
@@ -56,6 +56,8 @@ def mock_snakemake(
             known = [" ".join(f"{key}={value}" for key, value in job.wildcards_dict.items()) for job in jobs]
             raise LookupError(f"{len(meant)} jobs of rule {rule} are meant; the run has: {'; '.join(known) or 'none'}")
         (job,) = meant
+        if job.rule.script is None:
+            raise LookupError(f"rule {rule} has no script that runs in the environment of Snakemake")
         script = Path(job.rule.basedir.join(job.rule.script).get_path_or_uri(secret_free=True)).resolve()
         given = (job.input, job.output, job.params, job.wildcards, job.threads, job.resources, job.log)
         made = Snakemake(*given, workflow._workflow.config, rule, None, str(script.parent))

@@ -26,3 +26,5 @@ def test_a_script_in_this_process_writes_the_bits_of_the_run(checkout):
     assert {name: (checkout.folder / name).read_bytes() for name in OUTPUTS} == written
     with pytest.raises(LookupError, match=r"5 jobs of rule qc are meant; the run has: .*slice=s2 modality=rna"):
         mock_snakemake("qc", folder=checkout.folder)
+    with pytest.raises(LookupError, match="rule all has no script"):
+        mock_snakemake("all", folder=checkout.folder)
