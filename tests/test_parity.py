@@ -98,7 +98,7 @@ def corner() -> Recording:
         hops[k] = kept[f"{k}|hops"]
 
     def under(prefix):
-        return {key.removeprefix(prefix): kept[key] for key in kept.files if key.startswith(prefix)}
+        return {key.removeprefix(prefix): kept[key] for key in kept if key.startswith(prefix)}
 
     return Recording(
         graphs=graphs,

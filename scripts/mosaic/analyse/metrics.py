@@ -148,7 +148,7 @@ def imputation_scores(imputed: np.ndarray, measured: np.ndarray) -> dict[str, fl
 
     Returns
     -------
-    ``pearson_feature`` and ``pearson_spot``, means over the features and spots that vary in ``measured``;
+    ``pearson_feature`` and ``pearson_spot``, means over the features and spots that vary in ``measured`` (NaN where none does);
     ``cmd_feature``, ``cmd_spot``; ``rmse``.
     """
     imputed, measured = (np.asarray(values, dtype=np.float64) for values in (imputed, measured))
@@ -156,7 +156,7 @@ def imputation_scores(imputed: np.ndarray, measured: np.ndarray) -> dict[str, fl
     for name, one, other in (("feature", imputed.T, measured.T), ("spot", imputed, measured)):
         one, other = _standardised(one), _standardised(other)
         varies = other.any(axis=1)
-        scores[f"pearson_{name}"] = float((one * other).sum(axis=1)[varies].mean())
+        scores[f"pearson_{name}"] = float((one * other).sum(axis=1)[varies].mean()) if varies.any() else np.nan
         R1, R2 = one @ one.T, other @ other.T
         norm = np.linalg.norm(R1) * np.linalg.norm(R2)
         scores[f"cmd_{name}"] = float(1 - (R1 * R2).sum() / norm) if norm else np.nan

@@ -161,9 +161,9 @@ def test_feature_agreement_tells_interchanged_names_from_strong_batch_effects(as
     def stacked(factor):
         means = {"s1": level, "s2": level * rng.lognormal(0, 1, 300), "s3": factor}
         counts = np.vstack([rng.poisson(mean, (20, 300)) for mean in means.values()]).astype(np.float32)
-        adata = ad.AnnData(as_matrix(np.log1p(counts)), obs=pd.DataFrame({"slice": np.repeat(list(means), 20)}))
-        adata.obs_names = [f"spot{number}" for number in range(60)]
-        return adata
+        spots = [f"spot{number}" for number in range(60)]
+        obs = pd.DataFrame({"slice": np.repeat(list(means), 20)}, index=spots)
+        return ad.AnnData(as_matrix(np.log1p(counts)), obs=obs)
 
     honest = reduce.feature_agreement(stacked(level * rng.lognormal(0, 1, 300)))
     assert list(honest) == ["s1", "s2", "s3"]
