@@ -39,3 +39,60 @@ def test_pre_commit_runs_the_versions_of_the_lock():
     revs = {hook["id"]: repository["rev"] for repository in repositories for hook in repository["hooks"]}
     for tool, hook in (("ruff", "ruff-check"), ("ruff", "ruff-format"), ("snakefmt", "snakefmt"), ("typos", "typos")):
         assert revs[hook] == f"v{locked[tool]}"
+
+
+# docs/threat_model.md says why.
+LOADS_CODE = re.compile(
+    r"^\s*(import|from) (pickle|dill|joblib|shelve|marshal)\b|\btorch\.load\(|\byaml\.(unsafe_|full_)?load\("
+    r"|allow_pickle|(?<![\w.])(eval|exec)\(|shell=True|os\.system",
+    flags=re.MULTILINE,
+)
+
+
+@pytest.mark.parametrize(
+    "code", ["import pickle", "torch.load(path)", "yaml.load(text)", "x = eval(name)", "shell=True"]
+)
+def test_what_loads_code_is_seen(code):
+    assert LOADS_CODE.search(code)
+
+
+def test_nothing_loads_code():
+    sources = [
+        path
+        for folder in ("scripts", "workflow")
+        for path in (REPOSITORY / folder).rglob("*")
+        if path.suffix in (".py", ".smk") or path.name == "Snakefile"
+    ]
+    assert len(sources) > 100
+    assert not {path: LOADS_CODE.search(path.read_text()) for path in sources if LOADS_CODE.search(path.read_text())}
+
+
+def test_no_shell_takes_a_name():
+    """Numbers go to the shell as they are; every other value is quoted."""
+    commands = [
+        command
+        for path in (REPOSITORY / "workflow").rglob("*.smk")
+        for command in re.findall(r"\n    shell:\n((?: {8}.*\n)+)", path.read_text())
+    ]
+    assert commands
+    for value in re.findall(r"\{(.+?)\}", "".join(commands)):
+        assert value.endswith(":q") or value in ("wildcards.seed", "params.threads"), f"{{{value}}} is not quoted"
+
+
+@pytest.mark.parametrize("path", list((REPOSITORY / ".github/workflows").glob("*.yml")), ids=lambda path: path.name)
+def test_ci_only_reads(path):
+    workflow = yaml.safe_load(path.read_text())
+    assert workflow["permissions"] == {"contents": "read"}
+    assert not any("permissions" in job for job in workflow["jobs"].values())
+    for word in ("pull_request_target", "secrets."):
+        assert word not in path.read_text()
+
+
+def test_the_threat_model_names_tests_that_are_there():
+    page = (REPOSITORY / "docs/threat_model.md").read_text()
+    files = set(re.findall(r"tests/[\w/]+\.py", page))
+    assert files
+    assert all((REPOSITORY / file).is_file() for file in files)
+    tests = "".join(path.read_text() for path in (REPOSITORY / "tests").rglob("test_*.py"))
+    for name in re.findall(r"\btest_\w+\b(?!\.py)", page):
+        assert f"def {name}(" in tests, f"there is no {name}"

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pytest
 import yaml
 from markdown_it import MarkdownIt
+from mock_snakemake import mock_snakemake
 from prove import pins
 from running import REPOSITORY
 from snakemake.cli import parse_args
@@ -146,6 +147,10 @@ def python_resolves(words: list[str]) -> None:
         return
     script, arguments = REPOSITORY / words[0], words[1:]
     assert script.is_file(), f"there is no {words[0]}"
+    if script.name == "mock_snakemake.py":
+        rule, *given = arguments
+        assert mock_snakemake(rule, folder=REPOSITORY, **dict(pair.split("=") for pair in given)).script.is_file()
+        return
     if script.name == "prove.py":
         assert all((REPOSITORY / "envs" / f"{name}.yaml").is_file() for name in arguments)
         return

@@ -148,8 +148,8 @@ def imputation_scores(imputed: np.ndarray, measured: np.ndarray) -> dict[str, fl
 
     Returns
     -------
-    ``pearson_feature`` and ``pearson_spot``, means over the features and spots that vary in ``measured`` (NaN where none does);
-    ``cmd_feature``, ``cmd_spot``; ``rmse``.
+    ``pearson_feature`` and ``pearson_spot``, means over the features and spots that vary in ``measured`` (NaN if none
+    does); ``cmd_feature``, ``cmd_spot``; ``rmse``.
     """
     imputed, measured = (np.asarray(values, dtype=np.float64) for values in (imputed, measured))
     scores = {}

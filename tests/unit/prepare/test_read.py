@@ -346,6 +346,14 @@ def replaced(file, place, value, **options):
     file.create_dataset(place, data=value, **options).attrs.update(attributes)
 
 
+def viewed(file, place, other):
+    """Put a view of a dataset of another file where one is."""
+    del file[place]
+    layout = h5py.VirtualLayout(shape=(30, 12), dtype="f4")
+    layout[:] = h5py.VirtualSource(other, "X", shape=(30, 12))
+    file.create_virtual_dataset(place, layout)
+
+
 HUGE = {"chunks": True, "dtype": "f4"}
 
 
@@ -371,6 +379,16 @@ DAMAGES = {
     "rows that go back": (lambda f: f["X/indptr"].write_direct(np.arange(31)[::-1].copy()), "can't be read as h5ad"),
     "places of 20 spots": (lambda f: replaced(f, "obsm/spatial", np.ones((20, 2))), "has shape (20, 2), but there"),
     "one place": (lambda f: replaced(f, "obsm/spatial", 3), "has shape (), but there are 30 spots"),
+    "X in another file": (lambda f: (f.pop("X"), f.update(X=h5py.ExternalLink("other.h5", "/X"))), "X lies in another"),
+    "a link on the way": (
+        lambda f: (f.pop("X"), f.update(X=h5py.SoftLink("/uns/x")), f["uns"].update(x=h5py.ExternalLink("o.h5", "/X"))),
+        "uns/x lies in another file",
+    ),
+    "bytes of another file": (
+        lambda f: replaced(f, "X", None, shape=(30, 12), dtype="f4", external=[("/etc/hostname", 0, 1440)]),
+        "X lies in another file",
+    ),
+    "a view of another file": (lambda f: viewed(f, "X", "other.h5"), "X lies in another file"),
     "a link to itself": (lambda f: (f.pop("X"), f.update(X=h5py.SoftLink("/X"))), "can't be read as h5ad"),
     "Latin-1 barcodes": (
         lambda f: replaced(f, "obs/_index", np.array([b"\xe9%d" % i for i in range(30)], object)),

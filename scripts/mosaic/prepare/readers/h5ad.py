@@ -67,6 +67,7 @@ def _opened(path: str) -> Iterator[h5py.File]:
     """A user's file; what can be wrong with it as a file is told in words."""
     try:
         with h5py.File(path) as file:
+            _check_own(file, path)
             _check_format(file, path)
             yield file
     except InputError:
@@ -81,6 +82,23 @@ def _opened(path: str) -> Iterator[h5py.File]:
             ) from error
         problem = f"can't be read as h5ad ({type(error).__name__}: {shortened(str(error), 300)})"
         raise InputError(problem, where=path, hint=WRITE_AGAIN) from error
+
+
+def _check_own(file: h5py.File, where: str) -> None:
+    """Whether the file holds all that it names: HDF5 would read any other file, and it would go into the results."""
+
+    def linked(name: str, link: object) -> str | None:
+        return name if isinstance(link, h5py.ExternalLink) else None
+
+    def stored(name: str, thing: h5py.Dataset | h5py.Group) -> str | None:
+        return name if isinstance(thing, h5py.Dataset) and (thing.external or thing.is_virtual) else None
+
+    if name := file.visititems_links(linked) or file.visititems(stored):
+        raise InputError(
+            f"{shortened(name)} lies in another file, which is not read",
+            where=where,
+            hint="if you trust it, read this file with anndata and write a copy with write_h5ad, which holds it all",
+        )
 
 
 def _check_format(file: h5py.File, where: str) -> None:
