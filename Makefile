@@ -1,14 +1,14 @@
-# Each target sets up what it needs, then does it. `make demo` and `make test` are all a newcomer needs.
+# Each target installs what it needs, then runs. Start with `make demo` and `make test`.
 PYTHON ?= python3
 CORES ?= 2
 VENV ?= .venv
 BIN := $(VENV)/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
-PEERS := published mofa scvi scmomat
+BASELINES := published mofa scvi scmomat
 
-.PHONY: demo test lint envs package peers benchmark speed clean
+.PHONY: demo test test-slow lint envs package baselines benchmark speed clean
 
-# Snakemake 9.27 warns of a coroutine of its own when a report is made of jobs whose memory depends on their input.
+# Snakemake 9.27 warns of an internal coroutine when it reports on jobs whose memory depends on their input.
 demo: $(VENV)/.run-ready
 	@# Live progress bars where a person watches; plain logs elsewhere.
 	if [ -t 1 ]; then $(SNAKEMAKE) --logger rich; else $(SNAKEMAKE); fi
@@ -18,45 +18,53 @@ demo: $(VENV)/.run-ready
 	@echo "The result: results/integrated.h5mu (open it with mudata.read_h5mu; its modalities are for scanpy)"
 
 test: $(VENV)/.test-ready
-	$(BIN)/python -m pytest -n $(CORES) --dist loadfile
+	$(BIN)/python -m pytest -n $(CORES) --dist loadfile -m "not slow"
+
+# Slow tests: whole runs, killed runs, a cluster, the published data. They wait as much as they compute.
+test-slow: $(VENV)/.test-ready
+	$(BIN)/python -m pytest -n $$(( $(CORES) + 1 )) --dist loadfile -m slow
 
 lint: $(VENV)/.test-ready
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	PYTHONPATH=scripts $(BIN)/lint-imports --no-cache
+	$(BIN)/mypy
+	$(BIN)/typos
+	@# The notes in changes.d can be read.
+	$(BIN)/towncrier build --draft > /dev/null
 	$(BIN)/snakemake --lint
-	@# Of this workflow alone, as the peers' environments may not be there.
+	@# With spamosaic alone, because the environments of the baseline methods may be missing.
 	$(BIN)/snakemake -s workflow/benchmark/Snakefile --configfile config/benchmark.yaml --config 'methods=[spamosaic]' --lint
 
-# Each file in envs/ as an environment of its own, in which the tests of what its scripts reach pass. Needs no $(VENV).
+# Build each environment in envs/ and run, in it, the tests of the modules that its scripts import. Needs no $(VENV).
 envs:
 	$(PYTHON) envs/prove.py
 
-# `pip install .` as a notebook's user does it, alone in an environment of its own, used from another folder.
+# `pip install .` in a fresh environment, as for a notebook, used from another folder.
 package:
 	$(PYTHON) envs/prove_package.py $(VENV)-package
 
-# The environments of the peers, methods of others that the config may list: config/README.md, "Peers".
-peers: $(PEERS:%=$(VENV)-%)
+# The environments of the baseline methods: config/README.md, "Baseline methods".
+baselines: $(BASELINES:%=$(VENV)-%)
 
-$(PEERS:%=$(VENV)-%): $(VENV)-%: $(VENV)-%/.ready
+$(BASELINES:%=$(VENV)-%): $(VENV)-%: $(VENV)-%/.ready
 
-# Data sets x methods x seeds x metrics: docs/benchmark.md. With DATA=folder also the published data sets that lie there.
-benchmark: $(VENV)/.run-ready peers
+# Data sets x methods x seeds x metrics: docs/benchmark.md. With DATA=folder also the published data sets in that folder.
+benchmark: $(VENV)/.run-ready baselines
 	$(SNAKEMAKE) -s workflow/benchmark/Snakefile --configfile config/benchmark.yaml $(if $(DATA),--config data=$(DATA))
 	@echo
 	@echo "The tables: results/benchmark/scores.tsv, summary.tsv, summary.md; the figures: overview.svg, time.svg"
 
-# This implementation beside the published package, in under an hour; with QUICK=1 small sizes, in under five minutes.
+# Compare with the published package, in under an hour; with QUICK=1 small sizes, in under five minutes.
 speed: $(VENV)/.run-ready $(VENV)-published/.ready
 	$(BIN)/python benchmarks/speed.py benchmarks/speed.tsv benchmarks/speed.svg \
 	  --published $(VENV)-published/bin/python $(if $(QUICK),--quick)
 
 clean:
-	rm -rf $(VENV) $(VENV)-package $(PEERS:%=$(VENV)-%) .snakemake results data
+	rm -rf $(VENV) $(VENV)-package $(BASELINES:%=$(VENV)-%) .snakemake results data
 
-# torch comes first and alone: a later package would pull a build of its own choice.
+# Install torch first and alone: another package would otherwise pull a different build.
 $(VENV)/.run-ready: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; this is $$($(PYTHON) --version). Try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }

@@ -1,4 +1,4 @@
-"""Measure batch correction on the benchmark's data sets, paired over seeds: a table of docs/method.md.
+"""Measure batch correction on the benchmark's data sets, paired over seeds: a table of docs/measurements.md.
 
     .venv/bin/python benchmarks/batch_correction.py OUT.tsv [--data DATA] [DATASET ...]
 

@@ -1,4 +1,4 @@
-"""Batches: a step for each, or one for the gradient of them all? Quality by steps and time, for docs/method.md.
+"""Batches: a step for each, or one for the gradient of them all? Quality by steps and time, for docs/measurements.md.
 
     .venv/bin/python benchmarks/batches.py OUT.tsv [DATA]
 

@@ -1,4 +1,4 @@
-"""Measure the design choices on data with truth, paired over seeds: the first table of docs/method.md.
+"""Measure the design choices on data with truth, paired over seeds: the tables of choices in docs/measurements.md.
 
     .venv/bin/python benchmarks/choices.py DATA OUT.tsv [DATASET ...]
 

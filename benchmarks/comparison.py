@@ -238,7 +238,7 @@ def quality_and_time(summary: pd.DataFrame, labels: Mapping[str, str]) -> Figure
     legend_left = MARGIN + columns * (axis + side + GAP)
     block = head + side + foot
     figure.set_size_inches(legend_left + width + MARGIN, max(rows * block, height) + 2 * MARGIN)
-    place_legend(legend, legend_left, MARGIN + head)
+    place_legend(figure, legend, legend_left, MARGIN + head)
     low, high = seconds.min(axis=None) / 2, seconds.max(axis=None) * 2
     for number, dataset in enumerate(sets):
         row, column = divmod(number, columns)

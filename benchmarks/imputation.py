@@ -1,4 +1,4 @@
-"""Measure imputation against held-out counts and baselines, over seeds: the second table of docs/method.md.
+"""Measure imputation against held-out counts and baselines, over seeds: a table of docs/measurements.md.
 
     .venv/bin/python benchmarks/imputation.py DATA OUT.tsv
 

@@ -1,4 +1,4 @@
-"""Which criterion finds the number of domains? On data with truth, for docs/method.md.
+"""Which criterion finds the number of domains? On data with truth, for docs/measurements.md.
 
     .venv/bin/python benchmarks/n_domains.py DATA OUT.tsv [EMBEDDINGS]
 

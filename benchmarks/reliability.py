@@ -1,4 +1,4 @@
-"""Is a spot as often right as its confidence says? Of a run with truth, for docs/method.md.
+"""Is a spot as often right as its confidence says? Of a run with truth, for docs/measurements.md.
 
     .venv/bin/python benchmarks/reliability.py RESULTS OUT.tsv [TRUTH]
 

@@ -1,4 +1,4 @@
-"""Make a lasting virtual environment of one of these files, with pip alone; `make peers` does for all peers.
+"""Make a lasting virtual environment of one of these files, with pip alone; `make baselines` does for all baselines.
 
     python envs/make_venv.py envs/mofa.yaml .venv-mofa
 
@@ -50,7 +50,11 @@ def make(env: Path, folder: Path, *, torch_first: bool = True) -> None:
 
 def install(folder: Path, *wanted: str) -> None:
     """Install packages with the pip of a virtual environment."""
-    command = [folder / "bin" / "python", "-m", "pip", "install", "-qq", "--disable-pip-version-check", *wanted]
+    if not wanted:
+        return
+    command = [folder / "bin" / "python", "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
+    # What is used is compiled when it is first imported: a fraction of all that is installed.
+    command += ["--no-compile", *wanted]
     subprocess.run(command, check=True)
 
 

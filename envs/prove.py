@@ -18,22 +18,59 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 from make_venv import install, make, pins
 
-from mosaic.config.methods import PEERS
+from mosaic.config.methods import BASELINES
 from mosaic.imports import reached
 
 REPOSITORY = Path(__file__).parents[1]
 RULES = sorted((REPOSITORY / "workflow" / "rules").glob("*.smk"))
-# What `make envs` proves: the peers' environments are heavy, and their pins are their own.
+# What `make envs` proves: the baselines' environments are heavy, and their pins are their own.
+# Rooms of the library without a test file of their own, and where their tests are; None: only whole runs test them.
+TESTED_WITH = {
+    "threads.py": "test_neighbors.py",
+    "errors.py": "test_logs.py",
+    "matrices.py": "analyse/test_impute.py",
+    "mnn.py": "integrate/test_graph.py",
+    "embedding.py": "test_spots.py",
+    "config/clusterers.py": "analyse/test_domains.py",
+    "config/readers.py": "prepare/test_read.py",
+    "config/defaults.py": "config/test_settings.py",
+    "config/design.py": "config/test_settings.py",
+    "config/schema.py": "config/test_settings.py",
+    "simulate/design.py": "simulate/test_counts.py",
+    "simulate/tissue.py": "simulate/test_counts.py",
+    "prepare/readers/h5ad.py": "prepare/test_read.py",
+    "prepare/readers/parts.py": "prepare/test_read.py",
+    "integrate/propagation.py": "integrate/test_graph.py",
+    "integrate/checkpoint.py": "integrate/test_training.py",
+    "integrate/model.py": "integrate/test_training.py",
+    "analyse/mixture.py": "analyse/test_domains.py",
+    "analyse/leiden.py": "analyse/test_domains.py",
+    "analyse/n_domains.py": "analyse/test_domains.py",
+    "analyse/donors.py": "analyse/test_impute.py",
+    "analyse/regression.py": "analyse/test_impute.py",
+    "analyse/intervals.py": "analyse/test_impute.py",
+    "analyse/imputed.py": "analyse/test_impute.py",
+    "analyse/umap.py": None,  # tests/test_designs.py
+    "analyse/export.py": None,  # tests/test_designs.py
+    "check/folds.py": None,  # tests/test_selfcheck.py
+    "figures/charts.py": "figures/test_style.py",
+    "figures/tables.py": "figures/test_style.py",
+    "baselines/published.py": None,  # tests/workflow/test_baseline_runs.py, where the published package is installed
+    "api.py": None,  # tests/test_api.py
+}
+# What tests need beyond their rooms, installed once all that the scripts import was imported: tests of
+# training build the graphs to train on.
+FOR_TESTS = {"train": ("faiss-cpu", "numba", "scikit-learn")}
 OWN_RULES = [path for path in RULES if path.name != "baselines.smk"]
 
 
-def peer_scripts_by_env() -> dict[Path, list[Path]]:
-    """Of the peers that need an environment of their own."""
+def baseline_scripts_by_env() -> dict[Path, list[Path]]:
+    """Of the baselines that need an environment of their own."""
     by_env = {}
-    for peer in PEERS.values():
-        if peer.separate:
-            path = REPOSITORY / "envs" / f"{peer.env}.yaml"
-            by_env.setdefault(path, []).append(REPOSITORY / "scripts" / f"embed_{peer.script}.py")
+    for baseline in BASELINES.values():
+        if baseline.separate:
+            path = REPOSITORY / "envs" / f"{baseline.env}.yaml"
+            by_env.setdefault(path, []).append(REPOSITORY / "scripts" / f"embed_{baseline.script}.py")
     return by_env
 
 
@@ -44,23 +81,30 @@ def scripts_by_env() -> dict[Path, list[Path]]:
         for rule in re.split(r"^rule ", path.read_text(), flags=re.MULTILINE)[1:]:
             env, script = (re.search(rf'{key}:\s*"([^"]+)"', rule).group(1) for key in ("conda", "script"))
             by_env.setdefault((path.parent / env).resolve(), []).append((path.parent / script).resolve())
-    for peer in PEERS.values():
-        if not peer.separate:
-            by_env[REPOSITORY / "envs" / f"{peer.env}.yaml"].append(REPOSITORY / "scripts" / f"embed_{peer.script}.py")
+    for baseline in BASELINES.values():
+        if not baseline.separate:
+            by_env[REPOSITORY / "envs" / f"{baseline.env}.yaml"].append(
+                REPOSITORY / "scripts" / f"embed_{baseline.script}.py"
+            )
     return by_env
 
 
 def needed(scripts: list[Path]) -> tuple[set[str], list[Path]]:
-    """Names of all modules that scripts import, and the test files of those of the library, <wing>/test_<room>.py."""
+    """Names of all modules that scripts import, and the test files of the library's rooms among them."""
     modules, foreign = set(), set()
     for script in scripts:
         own, others = reached(script)
         rooms = [Path(module).relative_to(REPOSITORY / "scripts" / "mosaic") for module in own]
         modules |= {room for room in rooms if room.name != "__init__.py"}
         foreign |= others
-    tests = [REPOSITORY / "tests" / "unit" / room.with_name(f"test_{room.name}") for room in sorted(modules)]
     names = {".".join(("mosaic", *room.with_suffix("").parts)) for room in modules}
-    return foreign | names, [path for path in tests if path.exists()]
+    return foreign | names, sorted({room_tests(room) for room in modules} - {None})
+
+
+def room_tests(room: Path) -> Path | None:
+    """The file with the tests of a room of the library, such as analyse/markers.py; None if only whole runs test it."""
+    tests = TESTED_WITH.get(room.as_posix(), room.with_name(f"test_{room.name}"))
+    return None if tests is None else REPOSITORY / "tests" / "unit" / tests
 
 
 def prove(env: Path, scripts: list[Path], folder: Path) -> None:
@@ -71,6 +115,8 @@ def prove(env: Path, scripts: list[Path], folder: Path) -> None:
     install(folder, f"pytest=={tester}")
     imported, tests = needed(scripts)
     _python(folder, "-c", f"import {', '.join(sorted(imported))}")
+    lock = pins((REPOSITORY / "requirements.lock").read_text())
+    install(folder, *(f"{name}=={lock[name]}" for name in FOR_TESTS.get(env.stem, ())))
     _python(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", *map(str, tests))
 
 

@@ -1,4 +1,4 @@
-"""Gather the columns of obs that the config names."""
+"""Collect the obs columns that the config names."""
 
 from mosaic.logs import job
 

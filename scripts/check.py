@@ -1,4 +1,4 @@
-"""Look at all files of the sheet and tell all their faults at once."""
+"""Check all files of the sample sheet and report all faults at once."""
 
 from mosaic.logs import job
 

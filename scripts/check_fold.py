@@ -1,4 +1,4 @@
-"""Hide a measured modality, impute it from the rest, and compare."""
+"""Held-out validation: hide a measured modality, impute it from the rest, and compare."""
 
 from mosaic.logs import job
 

@@ -1,4 +1,4 @@
-"""Put the folds of a modality together."""
+"""Summarise the folds of a modality."""
 
 from mosaic.logs import job
 

@@ -1,4 +1,4 @@
-"""Divide the tissue into domains."""
+"""Cluster the latent space into spatial domains."""
 
 from mosaic.logs import job
 
@@ -13,7 +13,8 @@ with job(snakemake.log[0]):
     if settings["n_domains"] == "auto":
         settings["n_domains"], curve = n_domains.choose_n_domains(latent, n_domains_range, seed=snakemake.params.seed)
         files.write_table(curve, snakemake.output.curve, index=False, float_format="%.6g")
-    found = domains.cluster_domains(latent, seed=snakemake.params.seed, **settings)
+    places = {"coordinates": embedding.obsm["spatial"], "slices": embedding.obs["slice"]}
+    found = domains.cluster_domains(latent, seed=snakemake.params.seed, **places, **settings)
     table = embedding.obs[["slice"]].assign(domain=found.labels)
     if found.probability is not None:
         table["probability"] = found.probability

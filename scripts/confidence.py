@@ -1,4 +1,4 @@
-"""Say how sure each spot's domain is, given what its slice measured."""
+"""Compute the confidence of each spot's domain, given the modalities of its slice."""
 
 from mosaic.logs import job
 

@@ -1,4 +1,4 @@
-"""Put the domains of all seeds together."""
+"""Find the consensus domains of all seeds."""
 
 from mosaic.logs import job
 

@@ -1,4 +1,4 @@
-"""Embed with Harmony: the first modality that every slice measured, its components corrected for the slice."""
+"""Baseline Harmony: the first modality that every slice has, its components corrected for the slice."""
 
 from mosaic.baselines.task import program
 
@@ -14,7 +14,7 @@ with program(__doc__) as task:
     name = next(name for name, graph in graphs.items() if set(graph.obs["slice"].unique()) == slices)
     logging.getLogger("mosaic.baselines").info("Harmony of %s", name)
     graph = graphs[name]
-    # Before the workflow's own correction, so that each seed has one of its own.
+    # The components before the workflow's batch correction, so that each seed runs Harmony anew.
     features = graph.obsm["X_reduced"]
     if len(slices) > 1:
         features, _ = harmony(features, graph.obs["slice"].to_numpy(dtype=str), seed=task.seed)

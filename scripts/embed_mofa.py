@@ -1,4 +1,4 @@
-"""Embed with MOFA+: a view per modality, a group per slice, ten factors; views that a slice lacks are missing."""
+"""Baseline MOFA+: a view per modality, a group per slice, ten factors; views that a slice lacks are missing."""
 
 from mosaic.baselines.task import program
 
@@ -15,11 +15,11 @@ with program(__doc__) as task:
 
     from mosaic import spots
 
-    # Views are dense in MOFA+: of chromatin, this many peaks that vary most.
+    # MOFA+ keeps views dense in memory: use this many of the most variable peaks.
     most_peaks = 5000
 
     def view(adata: ad.AnnData, *, kind: str, normalization: str, scale: bool) -> ad.AnnData:
-        """A modality's normalised features: log shares of chromatin, and of counts that the config left as they are."""
+        """Normalised features of a modality; log-normalise chromatin, and counts that the config does not normalise."""
         X = sparse.csr_matrix(adata.X)
         if kind == "epigenome" or (normalization == "none" and kind != "features"):
             X = (normalize(X, norm="l1") * 1e4).log1p()

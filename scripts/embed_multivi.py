@@ -1,6 +1,6 @@
-"""Embed with MultiVI: counts of RNA and chromatin, zero where a spot lacks one; a batch per slice.
+"""Baseline MultiVI: counts of RNA and chromatin, zero where a spot lacks one; a batch per slice.
 
-Each modality has the coordinates of its own encoder, which training aligns; their mean is MultiVI's joint space.
+Each modality has the coordinates of its encoder. Training aligns the encoders; their mean is MultiVI's joint space.
 """
 
 from mosaic.baselines.task import program

@@ -1,7 +1,7 @@
-"""Embed with the published package as it is, from counts, with its own preprocessing and the config's settings.
+"""Baseline SpaMosaic, the unmodified published package: from counts, with its preprocessing and the config's settings.
 
-It pairs the spots of a bridge slice by their order. Those that only one modality kept are left out of training, and
-embedded with the trained encoders amid all others.
+The package pairs the spots of a bridge slice by their order. Training excludes spots that passed quality control in one
+modality only; the trained encoders then embed them together with all others.
 """
 
 from mosaic.baselines.task import program

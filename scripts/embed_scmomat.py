@@ -1,4 +1,4 @@
-"""Embed with scMoMaT: matrices of all modalities factorised at once, each spot's factors its coordinates."""
+"""Baseline scMoMaT: joint factorisation of all matrices; the coordinates of a spot are its factors."""
 
 from mosaic.baselines.task import program
 
@@ -13,8 +13,8 @@ with program(__doc__) as task:
     names = {"rna": "RNA", "protein": "protein", "epigenome": "ATAC"}
     graphs = task.selected()
     index = spots.union({name: graph.obs for name, graph in graphs.items()})
-    # All spots of a batch have the same modalities, so those that a bridge slice has beside its pairs are a batch of
-    # their own. Where they are few they are none: ten spots among thousands took the ARI of the demo from .83 to .52.
+    # All spots of a batch must have the same modalities, so unpaired spots of a bridge slice form a separate batch.
+    # Omit them if they are few: ten spots among thousands reduced the ARI of the demo from .83 to .52.
     fewest = 0.05
     sizes = index["slice"].value_counts()
     groups = index.groupby(["slice", "modalities"], observed=True, sort=False)

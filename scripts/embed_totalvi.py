@@ -1,4 +1,4 @@
-"""Embed with totalVI: counts of RNA, and of proteins where a slice measured them; a batch per slice."""
+"""Baseline totalVI: counts of RNA, and of proteins in slices that have them; a batch per slice."""
 
 from mosaic.baselines.task import program
 
@@ -16,7 +16,7 @@ with program(__doc__) as task:
     rna, protein = graphs[task.of_kind("rna")], graphs[task.of_kind("protein")]
     adata = ad.AnnData(rna.layers["counts"].copy(), obs=rna.obs[["slice"]].astype(str), var=rna.var[[]])
     both = adata.obs_names.isin(protein.obs_names)
-    # Proteins that are zero in all of a batch are missing to totalVI: spots without, in a bridge slice, are one.
+    # totalVI treats proteins that are zero in a whole batch as missing, so spots without protein form a separate batch.
     adata.obs["batch"] = adata.obs["slice"].where(both, adata.obs["slice"] + " without proteins")
     measured = protein[protein.obs_names.isin(adata.obs_names)]
     counts = spread(measured.layers["counts"], measured.obs_names, adata.obs_names).toarray()

@@ -1,4 +1,4 @@
-"""End the run where a check failed on which it is to end."""
+"""Fail the run if a check listed in `fail_on` failed."""
 
 from mosaic.logs import job
 

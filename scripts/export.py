@@ -1,4 +1,4 @@
-"""Gather everything into integrated.h5mu."""
+"""Write counts, latent spaces, domains, UMAPs and imputed counts to integrated.h5mu."""
 
 from mosaic.logs import job
 

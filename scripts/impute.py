@@ -14,6 +14,6 @@ with job(snakemake.log[0]):
         **snakemake.params.settings,
     )
     scores = store.read_table(snakemake.input.scores, index="feature") if snakemake.input.scores else None
-    # Without a row where every fold was left out.
+    # The table is empty if every fold was skipped.
     known = scores is not None and len(scores) > 0
     imputed.write_imputed(imputation, snakemake.output[0], scores if known else None)

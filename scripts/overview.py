@@ -1,4 +1,4 @@
-"""Write the page that the report opens with."""
+"""Write the first page of the report."""
 
 from mosaic.logs import job
 
@@ -23,13 +23,13 @@ with job(snakemake.log[0]):
         run = path.parent.parent.name, int(path.parent.name.removeprefix("seed-"))
         checks[run] = pd.read_csv(path, sep="\t")
     domains = pd.read_csv(snakemake.input.domains, sep="\t", usecols=["domain"])
-    # By their kind: a figure of one modality has that in its name, too.
+    # By kind of figure: the name of a figure may also contain a modality.
     figures = {Path(path).name.split(".")[0]: path for path in snakemake.input.figures}
     versions = {}
     for path in map(Path, snakemake.input.versions):
         versions[path.parent.name, path.name.removesuffix(".versions.json")] = json.loads(path.read_text())
     told = versions, snakemake.params.columns
-    # Inside the report, browsers show no page of more than 2 MB: there it comes without figures.
+    # Browsers do not show an embedded page of more than 2 MB: that version has no figures.
     for output, shown in ((snakemake.output.page, {}), (snakemake.output.landing, figures)):
         with whole_file(output) as unfinished:
             page = overview.overview(counts, shared, corrections, checks, domains, shown, snakemake.config, *told)

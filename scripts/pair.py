@@ -1,4 +1,4 @@
-"""Compare what the files of a run share, and refuse those that don't belong together."""
+"""Compare the files of a run, and fail if they do not match."""
 
 from mosaic.logs import job
 
@@ -13,7 +13,7 @@ with job(snakemake.log[0]):
     found = pairing.compare(slices)
     pairing.tell(found)
     told = {"spots": found.spots.to_dict("records"), "features": found.features.to_dict("records")}
-    # The report marks where less is shared.
+    # The report marks values below this.
     told["few_below"] = pairing.WARN_BELOW
     told["warnings"] = [str(warning) for warning in found.warnings]
     with files.whole_file(snakemake.output[0]) as unfinished:

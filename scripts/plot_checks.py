@@ -1,4 +1,4 @@
-"""Draw the verdict on a run."""
+"""Plot the checks of a run."""
 
 from mosaic.logs import job
 

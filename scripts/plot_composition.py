@@ -1,4 +1,4 @@
-"""Draw what share of each slice lies in each domain."""
+"""Plot the proportion of each slice in each domain."""
 
 from mosaic.logs import job
 

@@ -1,4 +1,4 @@
-"""Draw how sure each spot is of its domain."""
+"""Plot the confidence of each spot on the tissue."""
 
 from mosaic.logs import job
 
@@ -13,7 +13,7 @@ with job(snakemake.log[0]):
     members = {name: (table["slice"] == name).to_numpy() for name in snakemake.params.slices}
     agreement = pd.read_csv(snakemake.input.agreement, sep="\t")
     label = "confidence, mean over the seeds" if len(agreement) else "confidence"
-    # By half of its spots: a few that quality control left with fewer modalities say nothing of a slice.
+    # Decide by half of the spots: a few that quality control left with fewer modalities do not represent the slice.
     unchecked = [name for name, rows in members.items() if table.loc[rows, "calibrated"].mean() < 0.5]
     if unchecked:
         label += ": by the clustering alone in " + (

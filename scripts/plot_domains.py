@@ -1,4 +1,4 @@
-"""Draw the domains on the tissue of every slice."""
+"""Plot the domains on the tissue of every slice."""
 
 from mosaic.logs import job
 

@@ -1,4 +1,4 @@
-"""Lay out and draw a modality's features before and after batch correction."""
+"""Plot UMAPs of the features of a modality before and after batch correction."""
 
 from mosaic.logs import job
 

@@ -1,4 +1,4 @@
-"""Draw what became of hidden counts."""
+"""Plot imputed against hidden counts, and the coverage of intervals."""
 
 from mosaic.logs import job
 

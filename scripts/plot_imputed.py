@@ -1,4 +1,4 @@
-"""Draw imputed counts on tissue, beside counts measured on another slice."""
+"""Plot imputed counts on tissue, beside measured counts of another slice."""
 
 from mosaic.logs import job
 

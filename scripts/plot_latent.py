@@ -1,4 +1,4 @@
-"""Draw the layout of the latent space by slice, measured modalities and domain."""
+"""Plot the UMAP of the latent space by slice, modalities and domain."""
 
 from mosaic.logs import job
 

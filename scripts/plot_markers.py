@@ -1,4 +1,4 @@
-"""Draw the features that mark the domains."""
+"""Plot the marker features of the domains."""
 
 from mosaic.logs import job
 
@@ -8,7 +8,7 @@ with job(snakemake.log[0]):
 
     domains = store.read_table(snakemake.input.domains)["domain"]
     truth = spots.truth(snakemake.input.annotations, domains.index, snakemake.params.truth)
-    # A feature may be called NA.
+    # A feature may have the name NA.
     profile = store.read_table(snakemake.input.profile, index="feature").reset_index()
     figure = charts.marker_dots(profile, style.domain_colours(domains, truth))
     style.save(figure, snakemake.output.svg, snakemake.output.png)

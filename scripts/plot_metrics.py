@@ -1,4 +1,4 @@
-"""Set the metrics of a run in a table."""
+"""Plot the metrics of a run as a table."""
 
 from mosaic.logs import job
 

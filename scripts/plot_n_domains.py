@@ -1,4 +1,4 @@
-"""Draw how the number of domains was chosen."""
+"""Plot the silhouette curve that chose the number of domains."""
 
 from mosaic.logs import job
 

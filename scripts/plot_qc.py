@@ -1,4 +1,4 @@
-"""Draw what quality control saw and dropped in each slice of a modality."""
+"""Plot the quality-control metrics of each slice of a modality."""
 
 from mosaic.logs import job
 
@@ -20,7 +20,7 @@ with job(snakemake.log[0]):
             metric: (None, bound) if metric == "mito_percent" else (bound, None) for metric, bound in bounds.items()
         }
     table = pd.concat(tables)
-    # What lies off the tissue is dropped for that alone, and says nothing of the tissue's quality.
+    # Spots off the tissue do not reflect the quality of the tissue.
     figure = charts.qc_distributions(
         table[table["in_tissue"]], thresholds, colours=style.palette(snakemake.params.slices)
     )

@@ -1,4 +1,4 @@
-"""Draw the losses over the epochs."""
+"""Plot the losses over the epochs."""
 
 from mosaic.logs import job
 

@@ -1,4 +1,4 @@
-"""Lay out the latent space in two dimensions."""
+"""Compute a UMAP of the latent space."""
 
 from mosaic.logs import job
 

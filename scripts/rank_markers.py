@@ -1,4 +1,4 @@
-"""Rank the features of one modality by how well they mark each domain."""
+"""Rank the marker features of the domains in one modality."""
 
 from mosaic.logs import job
 

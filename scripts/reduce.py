@@ -14,6 +14,7 @@ with job(snakemake.log[0]):
     adata = reduce.reduce_modality(slices, snakemake.wildcards.modality, **settings)
     store.write(adata, snakemake.output.h5ad)
     with whole_file(snakemake.output.correction) as unfinished:
-        # Of one slice there is no iLISI, and JSON knows no NaN.
+        # One slice has no iLISI, and JSON has no NaN.
         record = {key: None if value != value else value for key, value in adata.uns["batch_correction"].items()}
+        record["feature_agreement"] = {name: float(value) for name, value in adata.uns["feature_agreement"].items()}
         unfinished.write_text(json.dumps(record))

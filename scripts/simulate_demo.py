@@ -1,4 +1,4 @@
-"""Make the slices of the demo."""
+"""Simulate the slices of the demo."""
 
 from mosaic.logs import job
 

@@ -14,7 +14,7 @@ with job(snakemake.log[0], threads=snakemake.params.settings["threads"]):
     torch.set_num_threads(settings.pop("threads"))
     graphs = dict(zip(snakemake.params.modalities, [store.read(path) for path in snakemake.input.graphs], strict=True))
     seed = int(snakemake.wildcards.seed)
-    # Undeclared, so that Snakemake leaves it where it is when the job is killed.
+    # Not a declared output: Snakemake would delete it when the job is killed.
     checkpoint = Path(snakemake.output.model).with_name("checkpoint.safetensors")
     encoders, history = training.fit(
         graphs, seed=seed, encoder=snakemake.params.encoder, checkpoint=checkpoint, **settings

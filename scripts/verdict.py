@@ -1,8 +1,11 @@
-"""Say how far to believe the run."""
+"""Run the checks of a method and seed."""
 
 from mosaic.logs import job
 
 with job(snakemake.log[0]):
+    import json
+    from pathlib import Path
+
     import pandas as pd
 
     from mosaic import files, store
@@ -14,6 +17,10 @@ with job(snakemake.log[0]):
     metrics = pd.read_csv(snakemake.input.metrics, sep="\t")
     domains = store.read_table(snakemake.input.domains)
     calls = pd.read_csv(snakemake.input.calls, sep="\t", keep_default_na=False)
-    checks = verdict.verdicts(metrics, domains, *found, calls=calls)
+    agreement = {
+        Path(path).name.split(".")[0]: json.loads(Path(path).read_text())["feature_agreement"]
+        for path in snakemake.input.corrections
+    }
+    checks = verdict.verdicts(metrics, domains, *found, calls=calls, agreement=agreement)
     files.write_table(checks, snakemake.output.checks, index=False, na_rep="NA", float_format="%.6g")
     files.write_table(verdict.composition(domains), snakemake.output.composition, float_format="%.6g")

@@ -37,3 +37,15 @@ def raw_slice():
         return adata
 
     return make
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Writer of an AnnData to a file."""
+
+    def write(adata, name: str = "slice.h5ad") -> Path:
+        path = tmp_path / name
+        adata.write_h5ad(path)
+        return path
+
+    return write

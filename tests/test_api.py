@@ -105,7 +105,8 @@ def test_the_published_snippet(input_dict):
     ],
 )
 def test_features_are_the_published_ones(name, function, modality, options):
-    kept = np.load(REPOSITORY / "tests" / "data" / "published.npz")
+    with np.load(REPOSITORY / "tests" / "data" / "published.npz") as file:
+        kept = dict(file)
     slices = []
     for key in ("s1", "s2", "s3"):
         known = f"{modality}|{key}|counts" in kept

@@ -80,7 +80,8 @@ def _counts(values, modality, name) -> ad.AnnData:
 
 
 def corner() -> Recording:
-    kept = np.load(REPOSITORY / "tests" / "data" / "published.npz")
+    with np.load(REPOSITORY / "tests" / "data" / "published.npz") as file:
+        kept = dict(file)
     graphs, operator, hops = {}, {}, {}
     for k, slices in SLICES.items():
         n_rows = sum(len(kept[f"{k}|{name}|features"]) for name in slices)

@@ -10,6 +10,8 @@ from mosaic import embedding, matrices, spots
 from mosaic.analyse import domains, impute, metrics
 from mosaic.analyse.n_domains import choose_n_domains
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("replicate", ["replicate1", "replicate2"])
 @pytest.mark.parametrize(

@@ -213,7 +213,7 @@ def mixing(made: Mosaic, **changed: object) -> str:
     mdata = model.embed(graphs, encoders)
     domains = mdata.obs[["slice"]].assign(domain=0)
     table = metrics.evaluate(mdata, domains["domain"].to_numpy(), None)
-    return verdict.verdicts(table, domains, [], [])["status"][0]
+    return verdict.verdicts(table, domains, [], []).set_index("check").loc["slices mix", "status"]
 
 
 def test_a_slice_that_shares_nothing_is_told(easy):
@@ -228,6 +228,15 @@ def test_a_slice_that_shares_nothing_is_told(easy):
     assert mixing(other, batch_correction="harmony") == "fail"
     # Its patches can be laid on patches of other domains, which auto does as far as they go: never a pass.
     assert mixing(other) == "warn"
+    # The features themselves say it, whatever the batch correction does. They must be many.
+    wide = EASY | {"modalities": EASY["modalities"] | {"rna": EASY["modalities"]["rna"] | {"n_features": 200}}}
+    for change, status in ((None, "pass"), (other_profiles, "fail")):
+        reduced = simulated(wide, KINDS, change=change).reduced()
+        agreement = {name: adata.uns["feature_agreement"] for name, adata in reduced.items()}
+        assert agreement["adt"] == {}
+        table = pd.DataFrame({"metric": [], "scope": [], "value": []})
+        found = verdict.verdicts(table, pd.DataFrame({"slice": ["s1"], "domain": [0]}), [], [], agreement=agreement)
+        assert found.set_index("check").loc["features agree", "status"] == status
 
 
 def test_a_modality_that_nothing_else_measured_cannot_be_hidden(easy):
@@ -266,7 +275,7 @@ def test_a_fold_that_cannot_be_made_is_left_out_and_said(easy, tmp_path):
         [none.foscttm],
         [none.folds],
     )
-    assert found["status"].tolist() == ["pass", *["not checked"] * 3]
+    assert found["status"].tolist() == ["not checked", "pass", *["not checked"] * 3]
     assert "left out: s1.adt.1 (" in found.set_index("check")["advice"]["imputation"]
 
 

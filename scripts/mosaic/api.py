@@ -4,9 +4,9 @@ A face over the functions that the workflow's rules call. What the names mean fo
 that does something else, ``docs/method.md`` says so.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import anndata as ad
 import numpy as np
@@ -18,7 +18,7 @@ from mosaic.config.defaults import KIND_DEFAULTS, PUBLISHED, PUBLISHED_HARMONY, 
 from mosaic.config.design import Row, Sheet, design_faults
 from mosaic.embedding import LATENT, collect_embeddings
 from mosaic.errors import InputError
-from mosaic.integrate.encoders import ENCODERS
+from mosaic.integrate.encoders import ENCODERS, Encoder
 from mosaic.integrate.graph import build_graph
 from mosaic.integrate.model import embed
 from mosaic.integrate.training import fit
@@ -80,7 +80,7 @@ def RNA_preprocess(
     if favor not in {"scanpy", "adapted"}:
         _unknown("favor", favor, ["scanpy", "adapted"])
     if favor == "scanpy":
-        chosen = {
+        chosen: dict[str, Any] = {
             "normalization": "log" if lognorm else "none",
             "feature_selection": "seurat" if n_hvg else "all",
             "scale": scale,
@@ -119,7 +119,7 @@ def ADT_preprocess(
     InputError
         As ``RNA_preprocess``.
     """
-    chosen = {"normalization": "clr"}
+    chosen: dict[str, Any] = {"normalization": "clr"}
     if favor != "clr":
         chosen = {"normalization": "log" if lognorm else "none", "scale": scale}
     chosen |= {"n_comps": n_comps}
@@ -226,14 +226,17 @@ class SpaMosaic:
         )
         for fault in design_faults(sheet, "modBatch_dict"):
             raise fault
-        knns = [intra_knns] * len(self.slices) if np.isscalar(intra_knns) else list(intra_knns)
+        knns = list(intra_knns) if isinstance(intra_knns, Iterable) else [intra_knns] * len(self.slices)
         if len(knns) != len(self.slices):
             raise InputError(
                 f"has {len(knns)} values for {len(self.slices)} slices", where="intra_knns", hint=_ONE_EACH
             )
         self.seed, self.device = seed, device.partition(":")[0]
         measured = {
-            (row.slice, row.modality): modBatch_dict[row.modality][self.slices.index(row.slice)] for row in sheet
+            (name, modality): adata
+            for modality, adatas in modBatch_dict.items()
+            for name, adata in zip(self.slices, adatas, strict=True)
+            if adata is not None
         }
         for row in sheet:
             _check_slice(measured[row.slice, row.modality], row.path, input_key, mnn_rep_key or input_key, "spatial")
@@ -280,7 +283,8 @@ class SpaMosaic:
                 w_g=w_g,
                 **PUBLISHED["graph"],
             )
-        self.encoders = self.history = None
+        self.encoders: dict[str, Encoder] | None = None
+        self.history: pd.DataFrame | None = None
 
     def train(
         self,
@@ -367,19 +371,19 @@ class SpaMosaic:
         embedding = embed(self.graphs, self.encoders)
         merged = []
         for number, name in enumerate(self.slices):
-            adatas = {key: rows[number] for key, rows in modBatch_dict.items() if rows[number] is not None}
+            adatas = {key: own for key, rows in modBatch_dict.items() if (own := rows[number]) is not None}
             for modality, adata in adatas.items():
                 adata.obsm[emb_key] = np.asarray(embedding[modality][_obs(adata, name).index].obsm[LATENT])
-            own = embedding[(embedding.obs["slice"] == name).to_numpy()]
+            joint = embedding[(embedding.obs["slice"] == name).to_numpy()]
             obs = pd.concat([adata.obs for adata in adatas.values()])
-            obs = obs[~obs.index.duplicated()].loc[own.obs["barcode"]]
-            latent = own.obsm[LATENT]
+            obs = obs[~obs.index.duplicated()].loc[joint.obs["barcode"]]
+            latent = joint.obsm[LATENT]
             if cat:
                 if any(adata.n_obs < len(obs) for adata in adatas.values()):
                     hint = "keep the spots that all modalities measured, or set cat to False"
                     raise InputError("some spots lack a modality", where=f"cat, slice {name}", hint=hint)
                 latent = np.hstack([adata[obs.index].obsm[emb_key] for adata in adatas.values()])
-            obsm = {final_latent_key: np.asarray(latent), "spatial": np.asarray(own.obsm["spatial"])}
+            obsm = {final_latent_key: np.asarray(latent), "spatial": np.asarray(joint.obsm["spatial"])}
             merged.append(ad.AnnData(obs=obs, obsm=obsm))
         return merged
 
@@ -415,7 +419,8 @@ class SpaMosaic:
         if method not in {"nearest", "matching"}:
             _unknown("method", method, ["nearest", "matching"])
         self._check_same(modBatch_dict)
-        latent, counts = {}, {}
+        latent: dict[str, list] = {}
+        counts: dict[str, list] = {}
         for modality, adatas in modBatch_dict.items():
             latent[modality], measured = [], []
             for number, (name, adata) in enumerate(zip(self.slices, adatas, strict=True)):
@@ -467,7 +472,7 @@ def _preprocess(
         )
     names = _slice_names({kind: adatas}, batch_key)
     method = {True: PUBLISHED_HARMONY, False: "none"}[batch_corr] if isinstance(batch_corr, bool) else batch_corr
-    settings = KIND_DEFAULTS[kind] | chosen | {"batch_correction": method}
+    settings = KIND_DEFAULTS[kind] | dict(chosen) | {"batch_correction": method}
     normalization = settings.pop("normalization")
     slices = []
     for number, (name, adata) in enumerate(zip(names, adatas, strict=True)):
@@ -507,7 +512,7 @@ def _slice_names(modBatch_dict: Mapping[str, Slices], batch_key: str) -> list[st
         raise InputError(f"the lists differ in length: {shown}", where="modBatch_dict", hint=_ONE_EACH)
     names = []
     for number in range(next(iter(lengths.values()))):
-        found = [(modality, adatas[number]) for modality, adatas in modBatch_dict.items() if adatas[number] is not None]
+        found = [(key, own) for key, adatas in modBatch_dict.items() if (own := adatas[number]) is not None]
         where = f"modBatch_dict, entry {number}"
         if not found:
             if len(modBatch_dict) > 1:

@@ -1,4 +1,4 @@
-"""What every method gives: the latent space of each modality and of the run, as embedding.h5mu."""
+"""The embedding that every method writes: latent coordinates per modality and per spot, as embedding.h5mu."""
 
 from collections.abc import Mapping
 
@@ -8,12 +8,12 @@ import numpy as np
 
 from mosaic.spots import union
 
-# Where every method's embedding.h5mu keeps its latent space, of each modality and of the run.
+# Key of the latent coordinates in embedding.h5mu, of each modality and of the whole.
 LATENT = "X_latent"
 
 
 def collect_embeddings(graphs: Mapping[str, ad.AnnData], latent: Mapping[str, np.ndarray]) -> md.MuData:
-    """Gather the modalities' latent spaces into what every method writes as ``embedding.h5mu``.
+    """Collect the latent coordinates of all modalities in the format of ``embedding.h5mu``.
 
     Parameters
     ----------
@@ -24,8 +24,8 @@ def collect_embeddings(graphs: Mapping[str, ad.AnnData], latent: Mapping[str, np
 
     Returns
     -------
-    MuData over all spots, slice by slice. ``obsm["X_latent"]`` of a modality holds its own coordinates; that of the
-    whole, the mean over the modalities that measured the spot. ``obs`` is that of ``union``; ``obsm["spatial"]`` are
+    MuData over all spots, slice by slice. ``obsm["X_latent"]`` of a modality holds its coordinates; that of the
+    whole, the mean over the modalities of the spot. ``obs`` is that of ``union``; ``obsm["spatial"]`` are
     the coordinates on the tissue.
     """
     spots = union({name: graph.obs for name, graph in graphs.items()})

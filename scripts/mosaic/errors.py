@@ -1,22 +1,22 @@
-"""What the user did not mean: one exception that says what is wrong, where, and how to mend it."""
+"""`InputError`: a problem in the user's input, with its location and how to fix it."""
 
 from collections.abc import Sequence
 
 
 def printable(text: str) -> str:
-    """Text from a file; what moves the cursor, breaks the line or reverses the writing is escaped."""
+    """Text from a file, with control characters, line breaks and direction marks escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 class InputError(Exception):
-    """A fault in the user's data, sheet or configuration. What can't be printed is escaped.
+    """A fault in the user's data, sample sheet or configuration. Unprintable characters are escaped.
 
     Parameters
     ----------
     problem
         What is wrong, in one sentence.
     where
-        The file, key or line that holds the fault.
+        The file, key or line with the fault.
     hint
         What the user can do about it.
     """
@@ -34,7 +34,7 @@ class InputError(Exception):
         lines = "\n".join(f"  {number}. {fault}" for number, fault in enumerate(faults, start=1))
         count = f"{len(faults)} fault" + ("s" if len(faults) > 1 else "")
         whole = cls(f"{count} in {what}")
-        whole.args = (f"{whole}:\n{lines}",)  # the faults are printable already, and have lines of their own
+        whole.args = (f"{whole}:\n{lines}",)  # the faults are already printable and have line breaks
         return whole
 
 

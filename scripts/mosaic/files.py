@@ -1,4 +1,4 @@
-"""Files that are whole or not there, whatever stops the program that writes them."""
+"""Atomic writes: a file is complete or absent."""
 
 import os
 import stat
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
-    """A file to write beside ``path``, which takes its place when all is written, with the permissions of the umask.
+    """Write to a temporary file that replaces ``path`` when complete, with the permissions of the umask.
 
-    What a killed writer of the same file left behind is removed first. A writer that still runs, as a job may whose
+    Temporary files of killed writers of the same path are removed first. A writer that still runs, such as a job whose
     Snakemake was killed, then fails without harm.
     """
     path = Path(path)
     for left_behind in path.parent.glob(f".{path.name}.*.unfinished"):
         left_behind.unlink(missing_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    # Some libraries write a file that its owner alone can read, whatever the umask.
+    # Some libraries ignore the umask and write files that only their owner can read.
     unfinished.touch()
     mode = stat.S_IMODE(unfinished.stat().st_mode)
     unfinished.unlink()

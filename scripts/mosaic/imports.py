@@ -1,9 +1,10 @@
-"""What a script reaches: the modules of this library, whose edits make its results stale, and the packages it needs."""
+"""Imports of a script: modules of this library, whose edits make its results stale, and third-party packages."""
 
 import ast
 import platform
 import sys
 from collections.abc import Iterable
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from mosaic import __version__
 
 
 def reached(script: str | Path, scripts: str | Path | None = None) -> tuple[list[str], set[str]]:
-    """Follow a script's imports through the library that lies beside it, without running anything.
+    """Follow the imports of a script through the library beside it, without running anything.
 
     Parameters
     ----------
@@ -22,20 +23,20 @@ def reached(script: str | Path, scripts: str | Path | None = None) -> tuple[list
 
     Returns
     -------
-    Paths of the library's modules that the script reaches, sorted, and the top-level names of all other modules that
-    it or they import.
+    Sorted paths of the library modules that the script imports, directly or indirectly, and the top-level names of all
+    other modules that any of them imports.
     """
     package = (Path(script).parent if scripts is None else Path(scripts)) / "mosaic"
     modules, foreign, waiting = {package / "__init__.py"}, set(), [Path(script)]
     while waiting:
-        for name in _imported(waiting.pop()):
+        for name in _imported(waiting.pop().read_text(encoding="utf-8")):
             top, *rest = name.split(".")
             if top != "mosaic":
                 foreign.add(top)
                 continue
             for depth in range(1, len(rest) + 1):
                 path = package.joinpath(*rest[:depth])
-                # A name that is neither a wing nor a module is what a module defines.
+                # A name that is neither a wing nor a module is defined in a module.
                 for module in (path / "__init__.py", path.with_suffix(".py")):
                     if module not in modules and module.exists():
                         modules.add(module)
@@ -49,7 +50,7 @@ def versions(names: Iterable[str] | None = None) -> dict[str, str]:
     Parameters
     ----------
     names
-        Top-level names of modules; those of Python itself are left out. None: all that this process has loaded.
+        Top-level names of modules; Python's standard modules are ignored. None: all modules loaded in this process.
 
     Returns
     -------
@@ -62,9 +63,11 @@ def versions(names: Iterable[str] | None = None) -> dict[str, str]:
     return {"mosaic": __version__, "Python": platform.python_version()} | found
 
 
-def _imported(path: Path) -> list[str]:
+# Every start of Snakemake asks for all scripts, most of which import the same modules.
+@cache
+def _imported(source: str) -> list[str]:
     names = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

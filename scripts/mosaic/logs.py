@@ -1,6 +1,6 @@
-"""What every rule's script begins with: output into the rule's log, faults also on the terminal, fixed threads.
+"""Setup of every rule's script: output to the rule's log, faults also on the terminal, fixed threads.
 
-Import this before anything heavy: an import that fails must find the log open and the threads set.
+Import this before anything heavy: the log must be open, and the threads set, if an import fails.
 """
 
 import faulthandler
@@ -20,9 +20,9 @@ from mosaic.imports import versions
 
 @contextmanager
 def job(log: str | Path, *, threads: int = 1) -> Iterator[None]:
-    """Run a rule's work with stdout and stderr in its log, and record the versions it ran with.
+    """Run a rule's work with stdout and stderr in its log, and record the software versions.
 
-    When the work is done, ``{log without .log}.versions.json`` holds the versions of this library, of Python and of all
+    After the work, ``{log without .log}.versions.json`` holds the versions of this library, of Python and of all
     packages that the process loaded. Rules whose versions the report shows declare that file as an output.
 
     Faults end the process with exit code 1. The terminal (the stderr that the job was given) shows the text of an
@@ -34,12 +34,12 @@ def job(log: str | Path, *, threads: int = 1) -> Iterator[None]:
     log
         The rule's log file.
     threads
-        For numeric libraries. Results depend on this number, so it comes from the configuration and never from the
-        cores that happen to be free, which is what Snakemake puts into OMP_NUM_THREADS.
+        Threads of numeric libraries. Results depend on this number, so it comes from the configuration, not from
+        OMP_NUM_THREADS, which Snakemake sets to the available cores.
     """
     for name in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
         os.environ[f"{name}_NUM_THREADS"] = str(threads)
-    # Idle threads sleep: spinning, they take the cores of the other jobs, and all become many times slower.
+    # Idle threads sleep: if they spin, they occupy the cores of other jobs, and all become many times slower.
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     os.environ["MPLBACKEND"] = "Agg"
     Path(log).parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def job(log: str | Path, *, threads: int = 1) -> Iterator[None]:
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     os.dup2(file, 1)
     os.dup2(file, 2)
-    # A damaged file can crash the library that reads it: the log says where, for no exception will.
+    # A damaged file can crash the library that reads it, without an exception: faulthandler logs the location.
     faulthandler.enable(2)
 
     shown = logging.StreamHandler(terminal)
@@ -69,7 +69,7 @@ def job(log: str | Path, *, threads: int = 1) -> Iterator[None]:
     except Exception as error:
         traceback.print_exc()
         if "No space left on device" in str(error):  # from whichever library wrote
-            hint = "free space, then run again: what is finished is kept, and nothing half-written is left"
+            hint = "free space, then run again: finished files are kept, and no incomplete file is left"
             error = InputError(f"the disk is full ({error})", where=os.getcwd(), hint=hint)
         print(f"\n{type(error).__name__}: {error}\n    The whole traceback is in {log}\n", file=terminal)
         sys.exit(1)

@@ -4,7 +4,7 @@ import anndata as ad
 import numpy as np
 from scipy import sparse
 
-# Values of a block of features in the regression, and of a block of spots that are predicted: bounds the memory.
+# Maximum number of values in a block of the regression or of predicted spots: bounds the memory.
 BLOCK_VALUES = 20_000_000
 
 
@@ -18,7 +18,7 @@ def equal_weights(chosen: np.ndarray, n_donors: int) -> sparse.csr_matrix:
 
 
 def placed(matrix: sparse.sparray, rows: np.ndarray, shape: tuple[int, int]) -> sparse.csr_matrix:
-    """A matrix of ``shape`` whose ``rows`` are those of ``matrix``, and zero elsewhere."""
+    """A matrix of ``shape`` with the rows of ``matrix`` at ``rows``, and zeros elsewhere."""
     matrix = matrix.tocoo()
     return sparse.csr_matrix((matrix.data, (np.asarray(rows)[matrix.row], matrix.col)), shape=shape)
 
@@ -30,9 +30,9 @@ def values_of(adata: ad.AnnData) -> sparse.csr_matrix:
 
 def dense(matrix: np.ndarray | sparse.spmatrix) -> np.ndarray:
     """A layer as a plain array, for the few features of a figure."""
-    return matrix.toarray() if sparse.issparse(matrix) else np.asarray(matrix)
+    return np.asarray(matrix) if isinstance(matrix, np.ndarray) else matrix.toarray()
 
 
 def sample_rows(n_rows: int, limit: int, rng: np.random.Generator) -> np.ndarray:
-    """Numbers of ``limit`` rows at random, in order; of all where there are no more."""
+    """Sorted numbers of ``limit`` random rows; all rows if there are no more."""
     return np.arange(n_rows) if n_rows <= limit else np.sort(rng.choice(n_rows, limit, replace=False))

@@ -1,15 +1,15 @@
-"""How evenly slices mix in a space: iLISI, over all spots and within the labels that slices share."""
+"""iLISI: how evenly slices mix, over all spots and within shared labels."""
 
 import numpy as np
 import pandas as pd
 from harmonypy import compute_lisi
 
-# Spots of a label that a slice has at least to count among those that share it.
+# Minimum number of spots with a label for a slice to count as having it.
 _LEAST_SPOTS = 10
 
 
 def ilisi(embedding: np.ndarray, slices: np.ndarray) -> float:
-    """Integration LISI: how evenly slices mix around a spot, 0 (one slice alone) to 1 (all alike).
+    """Integration LISI: how evenly slices mix around a spot, 0 (separate) to 1 (evenly mixed).
 
     Median over spots of the local inverse Simpson index of the slices among a spot's 90 nearest (perplexity 30),
     scaled as in scIB (Luecken et al., Nature Methods 2022; index by Korsunsky et al., Nature Methods 2019).
@@ -23,7 +23,7 @@ def ilisi(embedding: np.ndarray, slices: np.ndarray) -> float:
 
     Returns
     -------
-    NaN where there is one slice only.
+    iLISI; NaN if there is one slice only.
     """
     n_slices = len(np.unique(slices))
     if n_slices < 2:
@@ -34,10 +34,10 @@ def ilisi(embedding: np.ndarray, slices: np.ndarray) -> float:
 
 
 def ilisi_within(embedding: np.ndarray, slices: np.ndarray, labels: pd.Series) -> float:
-    """Integration LISI among the spots of each label, over the slices that have it: mixing that a correct answer has.
+    """Integration LISI within each label, over the slices that have it.
 
-    Slices of unlike composition mix fully only where domains are mixed up, too. Within a domain they should mix in any
-    case.
+    Slices of different composition cannot mix fully without mixing domains as well. Within a domain they should always
+    mix.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def ilisi_within(embedding: np.ndarray, slices: np.ndarray, labels: pd.Series) -
 
     Returns
     -------
-    Mean over labels that two slices or more have (at least 10 spots each), by number of spots; NaN where none is.
+    Mean over labels that two or more slices have (at least 10 spots each), weighted by spots; NaN without such labels.
     """
     values, weights = [], []
     for label in labels.dropna().unique():

@@ -1,4 +1,4 @@
-"""Mutual nearest neighbours between slices, and which of them the tissue supports."""
+"""Mutual nearest neighbours between slices, and their support by the tissue."""
 
 import numpy as np
 from scipy import sparse
@@ -12,7 +12,7 @@ def mutual_nearest_neighbors(
 ) -> np.ndarray:
     """Pairs of spots of two slices that are each among the other's nearest (Haghverdi et al., Nature Biotech. 2018).
 
-    By Manhattan distance between L2-normalised rows; ``neighbors.nearest`` says up to where the search is exact.
+    By Manhattan distance between L2-normalised rows; see ``neighbors.nearest`` for when the search is exact.
 
     Parameters
     ----------
@@ -21,8 +21,8 @@ def mutual_nearest_neighbors(
     n_neighbors
         Size of the neighbourhoods.
     auto_threshold
-        Where the smaller slice has less than this share of the larger one's spots, spots of the larger look for that
-        share of ``n_neighbors`` alone (``inter_auto_knn`` of the publication). None: the same number for both.
+        If the smaller slice has less than this proportion of the larger one's spots, spots of the larger search only
+        that proportion of ``n_neighbors`` (``inter_auto_knn`` of the publication). None: the same number for both.
 
     Returns
     -------
@@ -35,7 +35,7 @@ def mutual_nearest_neighbors(
     first, second = normalize(first), normalize(second)
 
     _, forth = nearest(first, second, sizes["forth"], "manhattan")
-    # Only what some spot of the first slice has found can be mutual.
+    # Only spots that some spot of the first slice has found can be mutual.
     wanted = np.unique(forth)
     _, back = nearest(second[wanted], first, sizes["back"], "manhattan")
     shape = (len(first), len(second))
@@ -54,10 +54,10 @@ def _pattern(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> s
 def tissue_support(
     pairs: np.ndarray, first: sparse.csr_matrix, second: sparse.csr_matrix, *, block: int = 50_000
 ) -> np.ndarray:
-    """How many of the other pairs join the two neighbourhoods of each pair.
+    """Count, for each pair, the other pairs between the spatial neighbours of its two spots.
 
-    What two tissues share they share in patches, so a right pair has others beside it, and a chance pair has none: by
-    the same count, matches between two photographs are told apart (Bian et al., CVPR 2017). The slices need no common
+    Regions that two tissues share are contiguous, so a correct pair has other pairs beside it and a chance pair has
+    none. The same count filters matches between two photographs (Bian et al., CVPR 2017). The slices need no common
     frame.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Nearest neighbours: exact where that is fast, else by a search whose recall is measured in every run."""
+"""Nearest neighbours: exact if that is fast, else by an approximate search whose recall every run measures."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -16,21 +16,20 @@ logger = logging.getLogger(__name__)
 
 Metric = Literal["euclidean", "manhattan"]
 
-# Distances up to which all are computed: at as many, that takes a second or two.
+# Maximum number of distances for the exact search: it takes a second or two.
 _MOST_EXACT = 20_000**2
-# The approximate search looks ever wider until a sample of queries finds this share of its true neighbours.
+# The approximate search widens until a sample of queries has this recall.
 _LEAST_RECALL = 0.95
 _SAMPLE = 300
-# Euclidean: a graph of so many links per row, and the widths of the beam that walks it.
+# Euclidean (HNSW): links per row, and beam widths.
 _LINKS = 32
 _WIDTHS = (64, 128, 256, 512, 1024)
-# Manhattan: rows in lists around centroids, and how many of the nearest lists a query scans. Centroids are fitted on so
-# many rows each.
+# Manhattan (inverted file): number of nearest lists that a query scans, and rows per centroid to fit the centroids.
 _LISTS = (8, 16, 32, 64, 128)
 _FITTED_ROWS = 64
-# Columns that the scan takes at once: their sums stay in the cache.
+# Columns per block of the scan: their sums stay in the cache.
 _COLUMNS = 512
-# Rows of queries that one thread takes at once.
+# Queries per block of a thread.
 _ROWS = 2048
 
 
@@ -39,8 +38,8 @@ def nearest(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The nearest rows of ``among`` to each query, in ascending order of distance.
 
-    Up to 400 million distances the search is exact. Above, it is approximate, with a recall that is measured on seeded
-    queries and logged; where even the widest search falls short, all distances are computed after all. Euclidean
+    Up to 400 million distances the search is exact. Above, it is approximate; the recall on seeded queries is
+    logged. If even the widest search has too low a recall, the exact search runs. Euclidean
     neighbours are found by hierarchical navigable small worlds (Malkov & Yashunin, IEEE TPAMI 2020; faiss, Douze et al.
     2024), Manhattan ones by scanning the lists of the nearest centroids (inverted file; Jégou et al., IEEE TPAMI 2011).
     The result is the same for any number of threads.
@@ -50,7 +49,7 @@ def nearest(
     queries, among
         Rows x features. Computed on in float32.
     n_neighbors
-        How many; all of ``among`` where there are fewer.
+        Number of neighbours; all of ``among`` if there are fewer.
     metric
         ``euclidean`` or ``manhattan``.
 
@@ -75,14 +74,14 @@ def nearest(
     return exact(queries, n_neighbors)
 
 
-# Searches of so many neighbours of rows: exactly, and approximately, ever wider.
+# A search: rows and number of neighbours to distances and row numbers.
 _Search = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
 
 
 def _euclidean(among: np.ndarray) -> tuple[_Search, Callable[[], Iterable[_Search]]]:
     def rooted(index: faiss.Index) -> _Search:
         def search(rows: np.ndarray, n_neighbors: int) -> tuple[np.ndarray, np.ndarray]:
-            # faiss gives squared distances, which rounding may take below zero.
+            # faiss returns squared distances, which rounding may make negative.
             distance, found = index.search(rows, n_neighbors)
             return np.sqrt(np.maximum(distance, 0)), found
 
@@ -90,7 +89,7 @@ def _euclidean(among: np.ndarray) -> tuple[_Search, Callable[[], Iterable[_Searc
 
     def wider() -> Iterable[_Search]:
         graph = faiss.IndexHNSWFlat(among.shape[1], _LINKS)
-        # Built on one thread, the graph is the same for any number of them.
+        # Build on one thread: the graph must not depend on the number of threads.
         threads = n_threads()
         faiss.omp_set_num_threads(1)
         graph.add(among)
@@ -113,7 +112,7 @@ def _manhattan(among: np.ndarray) -> tuple[_Search, Callable[[], Iterable[_Searc
         n_lists = int(np.sqrt(len(among)))
         fit = faiss.Kmeans(among.shape[1], n_lists, niter=8, seed=0, max_points_per_centroid=_FITTED_ROWS)
         fit.train(among)
-        nearest_lists, _ = _manhattan(fit.centroids)
+        nearest_lists, _ = _manhattan(np.asarray(fit.centroids))
         home = nearest_lists(among, 1)[1].ravel()
         order = np.argsort(home, kind="stable")
         ends = np.concatenate([[0], np.cumsum(np.bincount(home, minlength=n_lists))])
@@ -136,12 +135,12 @@ def _scan(
     """Each row's nearest in its lists (rows x lists); list l is ``among`` from ``ends[l]`` to ``ends[l + 1]``."""
     distance = np.full((len(rows), n_neighbors), np.inf, dtype=np.float32)
     found = np.zeros((len(rows), n_neighbors), dtype=np.int64)
-    # Feature by feature within a list: so the processor adds up many distances at once.
+    # Feature by feature within a list, so that the processor vectorises the sums.
     columns = np.concatenate([among[start:end].T.ravel() for start, end in pairwise(ends)])
 
     def scan_part(start: int) -> None:
         part = slice(start, start + _ROWS)
-        # List by list, so that a list stays in the cache while all its rows look through it.
+        # List by list, so that a list stays in the cache while all its rows scan it.
         order = np.argsort(lists[part], axis=None, kind="stable")
         turns = np.searchsorted(lists[part].ravel()[order], np.arange(len(ends)))
         _scan_lists(rows[part], columns, ends, order // lists.shape[1], turns, distance[part], found[part])
@@ -151,7 +150,7 @@ def _scan(
     return distance, found
 
 
-# By hand, as faiss and PyTorch take four and three times as long for Manhattan distances.
+# numba: faiss and PyTorch take four and three times as long for Manhattan distances.
 @numba.njit(nogil=True, fastmath=True, cache=True)
 def _scan_lists(rows, columns, ends, turns, turn_ends, distance, found):
     n_features, last = rows.shape[1], distance.shape[1] - 1
@@ -176,7 +175,7 @@ def _scan_lists(rows, columns, ends, turns, turn_ends, distance, found):
 def _add_distances(row, block, sums):
     n_features, width = block.shape
     sums[:] = 0
-    # Five features at once: a fifth of the traffic of the sums.
+    # Five features at once: a fifth of the memory traffic of the sums.
     fives = n_features - n_features % 5
     for feature in range(0, fives, 5):
         a, b, c, d, e = row[feature], row[feature + 1], row[feature + 2], row[feature + 3], row[feature + 4]

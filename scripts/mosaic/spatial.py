@@ -1,4 +1,4 @@
-"""Spots on the tissue: who are neighbours, how dense they lie, and which lie nowhere near the tissue."""
+"""Spots on the tissue: spatial neighbours, distance between spots, and outlying spots."""
 
 import numpy as np
 from scipy import sparse
@@ -7,14 +7,14 @@ from scipy.spatial import KDTree
 from mosaic.errors import InputError
 from mosaic.threads import n_threads
 
-# A spot so many times farther from the middle than the others are is no part of any tissue; and this share of the spots
-# are the others. A picture of both would show the tissue on a hundredth of its area.
+# A spot is an outlier if it lies this many times farther from the centre than this proportion of the spots. A picture
+# with it would show the tissue on a hundredth of its area.
 _FAR = 20
 _OTHERS = 0.95
 
 
 def pitch(coordinates: np.ndarray) -> float:
-    """Median distance from a spot to the nearest one at another place, in the unit of the coordinates.
+    """Median distance from a spot to the nearest spot at another position, in the unit of the coordinates.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ def pitch(coordinates: np.ndarray) -> float:
 
     Returns
     -------
-    1 where all spots lie on one place.
+    The distance; 1 if all spots have the same position.
     """
     if len(coordinates) < 2:
         return 1.0
@@ -33,7 +33,7 @@ def pitch(coordinates: np.ndarray) -> float:
 
 
 def astray(coordinates: np.ndarray) -> np.ndarray:
-    """Which spots lie so far from all others that a picture with them would show nothing else.
+    """Mask of the spots that lie so far from all others that a picture with them would not show the tissue.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def astray(coordinates: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    bool (spots). Never more than a twentieth of the spots, but one where there are fewer than twenty.
+    bool (spots). At most a twentieth of the spots, or one spot of fewer than twenty.
     """
     reach = np.abs(coordinates - np.median(coordinates, axis=0)).max(axis=1)
     return reach > _FAR * max(np.quantile(reach, _OTHERS, method="lower"), np.finfo(float).tiny)
@@ -51,8 +51,8 @@ def astray(coordinates: np.ndarray) -> np.ndarray:
 def spatial_neighbors(coordinates: np.ndarray, n_neighbors: int, radius: float | None = None) -> sparse.csr_matrix:
     """Join each spot of a slice to its nearest spots.
 
-    Among equally distant candidates, of which a grid has many, a fixed hash of the pair decides: the same on every
-    machine, with no preferred direction, and the same from both ends of an edge.
+    A fixed hash of the pair breaks ties of distance, which are frequent on grids: the same on every machine, without
+    preferred direction, and the same from both ends of an edge.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def spatial_neighbors(coordinates: np.ndarray, n_neighbors: int, radius: float |
     n_neighbors
         Neighbours per spot; fewer in a slice of fewer spots.
     radius
-        Leave out neighbours farther than this many times the slice's median nearest-neighbour distance.
+        Exclude neighbours farther than this many times the slice's median nearest-neighbour distance.
 
     Returns
     -------
@@ -74,13 +74,13 @@ def spatial_neighbors(coordinates: np.ndarray, n_neighbors: int, radius: float |
     """
     n_spots = len(coordinates)
     if n_spots < 2:
-        raise InputError("a slice with one spot has no spatial neighbours", hint="loosen qc, or leave this slice out")
+        raise InputError("a slice with one spot has no spatial neighbours", hint="relax qc, or remove this slice")
     n_neighbors = min(n_neighbors, n_spots - 1)
     tree = KDTree(coordinates)
     rows = np.arange(n_spots)
     pitch = None
     sources, targets, lengths = [], [], []
-    # On square and hexagonal grids this reaches past the ties of the tenth neighbour.
+    # On square and hexagonal grids, this exceeds the ties of the tenth neighbour.
     depth = n_neighbors + 4
     while rows.size:
         depth = min(depth, n_spots)
@@ -88,7 +88,7 @@ def spatial_neighbors(coordinates: np.ndarray, n_neighbors: int, radius: float |
         distance[candidate == rows[:, None]] = np.inf
         if pitch is None:
             pitch = float(np.median(distance.min(axis=1)))
-        # Distances that differ by rounding alone are ties.
+        # Distances that differ only by rounding are ties.
         step = np.round(distance / ((pitch or 1.0) * 1e-5))
         order = np.lexsort((_pair_hash(rows[:, None], candidate), step))
         step = np.take_along_axis(step, order, axis=1)
@@ -103,10 +103,10 @@ def spatial_neighbors(coordinates: np.ndarray, n_neighbors: int, radius: float |
         rows = rows[~settled]
         depth *= 4
     source, target, length = (np.concatenate(parts) for parts in (sources, targets, lengths))
-    if radius is not None:
+    if radius is not None and pitch is not None:
         if pitch == 0:
             raise InputError(
-                "more than half of the spots share their place with another, so radius has no unit",
+                "more than half of the spots share their position with another, so radius has no unit",
                 hint="set radius to null, or give each spot its own coordinates",
             )
         near = length <= radius * pitch * (1 + 1e-5)

@@ -1,6 +1,6 @@
-"""The identity of a spot, slices stacked, and the pairing of a slice's modalities.
+"""Names of spots, stacking of slices, and pairing of the modalities of a slice.
 
-A spot is named ``{slice}:{barcode}``, which is unique over a run: barcodes alone repeat between slices.
+A spot has the name ``{slice}:{barcode}``, unique over a run, because barcodes repeat between slices.
 """
 
 import logging
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def as_text(values: pd.Series) -> pd.Series:
-    """Values as text, whole numbers without a decimal point; what is missing stays so."""
+    """Values as text, whole numbers without a decimal point; missing values stay missing."""
     known = values.notna().to_numpy()
     text = np.full(len(values), np.nan, dtype=object)
     text[known] = [
@@ -30,7 +30,7 @@ def as_text(values: pd.Series) -> pd.Series:
 
 
 def plain_values(values: pd.Series) -> pd.Series:
-    """Booleans (nullable where some are missing), numbers (NaN where missing), or text."""
+    """Booleans (nullable if some are missing), numbers (NaN if missing), or text."""
     if pd.api.types.is_bool_dtype(values.dtype) and not isinstance(values.dtype, pd.CategoricalDtype):
         return values.astype("boolean" if values.isna().any() else bool)
     if pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_complex_dtype(values.dtype):
@@ -39,7 +39,7 @@ def plain_values(values: pd.Series) -> pd.Series:
 
 
 def joined_column(parts: Sequence[pd.Series], name: str) -> pd.Series:
-    """One column of several tables of ``obs``, below each other: of one type, whatever types the tables have.
+    """Concatenate a column of several ``obs`` tables, with one common type.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def shared_features(slices: Sequence[ad.AnnData]) -> pd.Index:
 def stack(slices: Iterable[ad.AnnData], modality: str) -> ad.AnnData:
     """Stack the slices of one modality over their shared features, in the order given.
 
-    Slices that come from a generator are in memory no longer than they must be.
+    With a generator, slices stay in memory no longer than necessary.
 
     Raises
     ------
@@ -94,18 +94,18 @@ def stack(slices: Iterable[ad.AnnData], modality: str) -> ad.AnnData:
     for adata in slices:
         if adata.n_vars > len(shared):
             logger.info(
-                "%s: %d of %d features of %s are not in every slice and are left out",
+                "%s: dropped %d of %d features of %s that are not in every slice",
                 modality,
                 adata.n_vars - len(shared),
                 adata.n_vars,
                 adata.obs["slice"].iloc[0],
             )
     names = [adata.obs["slice"].iloc[0] for adata in slices]
-    # Only what must be cut is copied.
+    # Copy only slices that lose features.
     parts = [adata if adata.var_names.equals(shared) else adata[:, shared] for adata in slices]
     stacked = ad.concat(parts, merge="first")
     stacked.obs["slice"] = pd.Categorical(stacked.obs["slice"], names)
-    # Those that a slice lacks are missing there; joined by anndata, they would be gone.
+    # anndata would drop columns that some slice lacks; keep them, with missing values.
     for name in dict.fromkeys(name for adata in slices for name in adata.obs if name not in ("slice", "barcode")):
         column = joined_column([adata.obs[name] for adata in slices if name in adata.obs], name)
         stacked.obs[name] = spread_column(column, stacked.obs_names)
@@ -125,7 +125,7 @@ def slice_names(obs: pd.DataFrame) -> list[str]:
 
 
 def union(obs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """All spots of a run, slice by slice, each once however many modalities measured it.
+    """All spots of a run, slice by slice, each once.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def union(obs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     Returns
     -------
     DataFrame indexed by spot, with ``slice`` (categorical), ``barcode`` and ``modalities``, the names of the
-    modalities that measured the spot, joined by ``+``.
+    modalities of the spot, joined by ``+``.
     """
     rows = pd.concat([table[["slice", "barcode"]].assign(modalities=name) for name, table in obs.items()])
     rows["slice"] = rows["slice"].astype(str)
@@ -148,13 +148,13 @@ def union(obs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def spread_column(column: pd.Series, spots: pd.Index) -> pd.Series:
-    """A column over the spots wanted, missing where it has none; text as categories."""
+    """A column reindexed to ``spots``, missing where it has no value; text as categories."""
     column = _over(column, spots)
     return column.astype("category") if column.dtype == object else column
 
 
 def _over(column: pd.Series, spots: pd.Index) -> pd.Series:
-    # A bool that is missing would make the column one of objects.
+    # A missing bool would turn the column into objects.
     lacking = column.dtype == bool and not spots.isin(column.index).all()
     return (column.astype("boolean") if lacking else column).reindex(spots)
 
@@ -193,7 +193,7 @@ def annotation(obs: Mapping[str, pd.DataFrame], spots: pd.Index, column: str) ->
 
 
 def no_column(column: str, known: Iterable[str]) -> InputError:
-    """That no file has a column that the config names."""
+    """The error for a column that the config names and no file has."""
     return InputError(
         f"no file has obs[{column!r}]; columns there are: {few(sorted(known), 20) or 'none'}",
         where="config keys truth and keep_obs",
@@ -201,17 +201,17 @@ def no_column(column: str, known: Iterable[str]) -> InputError:
     )
 
 
-def truth(path: str | Path | None, spots: pd.Index, column: str | None) -> pd.Series | None:
+def truth(path: str | Path, spots: pd.Index, column: str | None) -> pd.Series | None:
     """The true domains of a run's spots.
 
     Parameters
     ----------
     path
-        What rule ``annotate`` wrote.
+        Output of rule ``annotate``; not read without ``column``.
     spots
         Names of the spots wanted.
     column
-        The column of the true domains; None means that there are none, and gives None.
+        The column of the true domains; None: unknown, returns None.
 
     Returns
     -------
@@ -231,7 +231,7 @@ def paired(obs: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     Returns
     -------
     For every slice with two modalities or more, a DataFrame indexed by spot with one column per modality of the
-    slice: the spot's row in that modality, or -1 where it was not measured. Only spots with two modalities or more.
+    slice: the row of the spot in that modality, or -1 if missing. Only spots with two or more modalities.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The workflow's own files: AnnData, MuData and tables, read and written."""
+"""Read and write the files of the workflow: AnnData, MuData and tables."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ import pandas as pd
 from mosaic.errors import InputError
 from mosaic.files import whole_file
 
-# What MuData 0.4 will do anyway: a MuData's obs is what was put there, not a copy of its modalities' obs.
+# The future default of MuData 0.4: obs holds what was assigned, not a copy of the obs of the modalities.
 md.set_options(pull_on_update=False)
 
 
@@ -41,36 +41,36 @@ def read(path: str | Path, *, layers: bool = True) -> ad.AnnData | md.MuData:
         raise InputError(
             f"is damaged ({type(error).__name__}: {error})",
             where=str(path),
-            hint="delete this file and run again: the workflow makes it anew",
+            hint="delete this file and run again: the workflow will rebuild it",
         ) from error
 
 
 def read_slices(paths: Sequence[str | Path]) -> dict[str, list[ad.AnnData]]:
     """Read files that rules named ``{slice}.{modality}.h5ad``, as lists per modality."""
-    slices = {}
+    slices: dict[str, list[ad.AnnData]] = {}
     for path in map(Path, paths):
         slices.setdefault(path.name.split(".")[1], []).append(read(path))
     return slices
 
 
 def read_table(path: str | Path, spots: pd.Index | None = None, *, index: str = "spot") -> pd.DataFrame:
-    """Read a TSV that a rule wrote, with whole numbers and words as they are, and names as text whatever they are.
+    """Read a TSV that a rule wrote, with names always as text.
 
     Parameters
     ----------
     path
         The table.
     spots
-        The spots wanted, in this order; None: all that are there.
+        The spots to return, in this order; None: all.
     index
-        The column of the names.
+        The column with the names.
 
     Raises
     ------
     InputError
         If the table is damaged or lacks one of the spots.
     """
-    hint = "delete this file and run again: the workflow makes it anew"
+    hint = "delete this file and run again: the workflow will rebuild it"
     try:
         table = pd.read_csv(path, sep="\t", index_col=index, dtype={index: str}, keep_default_na=False, na_values=[""])
     except ValueError as error:

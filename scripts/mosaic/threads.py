@@ -1,8 +1,8 @@
-"""How many threads a job may take."""
+"""Number of threads of a job."""
 
 import os
 
 
 def n_threads() -> int:
-    """As many as OMP_NUM_THREADS says, which Snakemake sets to a rule's ``threads``; else one per core."""
+    """The value of OMP_NUM_THREADS, which Snakemake sets to a rule's ``threads``; else one per core."""
     return int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))

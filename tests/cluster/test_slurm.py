@@ -14,6 +14,8 @@ from running import Checkout, weights
 
 from mosaic import store
 
+pytestmark = pytest.mark.slow
+
 # Two slices do, for fewer jobs: s2 lacks a modality.
 DESIGN = THREE_SLICES | {"slices": {"s1": ["rna", "adt"], "s2": ["rna"]}}
 CONFIG = """

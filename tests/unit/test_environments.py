@@ -7,15 +7,15 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
-from prove import OWN_RULES, RULES, peer_scripts_by_env, pins, scripts_by_env
+from prove import OWN_RULES, RULES, TESTED_WITH, baseline_scripts_by_env, pins, room_tests, scripts_by_env
 
 from mosaic.imports import reached
 
 REPOSITORY = Path(__file__).parents[2]
 # Packages that an environment needs though no script imports them: scanpy imports them in the method that asks.
 BEHIND_OTHERS = {"seurat_v3": {"scikit-misc"}}
-# Of the peers, by a module that a script imports: what the package does not declare, or what only peers need.
-BEHIND_PEERS = {
+# Of the baselines, by a module that a script imports: what the package does not declare, or what only baselines need.
+BEHIND_BASELINES = {
     "spamosaic": {"spamosaic", "annoy", "harmony-pytorch", "hnswlib", "scanpy", "scikit-learn", "scikit-misc"}
     | {"torch-geometric"},
     "muon": {"mofapy2"},
@@ -42,17 +42,17 @@ def test_environment_declares_exactly_what_its_scripts_reach(env, scripts):
     assert set(declared) == needed
 
 
-@pytest.mark.parametrize(("env", "scripts"), peer_scripts_by_env().items(), ids=lambda v: getattr(v, "stem", ""))
-def test_environment_of_a_peer_declares_exactly_what_its_scripts_reach(env, scripts):
+@pytest.mark.parametrize(("env", "scripts"), baseline_scripts_by_env().items(), ids=lambda v: getattr(v, "stem", ""))
+def test_environment_of_a_baseline_declares_exactly_what_its_scripts_reach(env, scripts):
     distributions = packages_distributions()
     needed = set()
     for script in scripts:
         for name in reached(script)[1] - set(sys.stdlib_module_names):
-            needed |= BEHIND_PEERS.get(name, set())
+            needed |= BEHIND_BASELINES.get(name, set())
             if name in distributions:
                 needed.add(distributions[name][0])
             else:
-                assert name in BEHIND_PEERS, f"{script.name} imports {name}: which package is it of?"
+                assert name in BEHIND_BASELINES, f"{script.name} imports {name}: which package is it of?"
     declared = pins(env.read_text())
     assert set(declared) == needed
     # What reads and writes files must do so alike on both sides.
@@ -60,16 +60,16 @@ def test_environment_of_a_peer_declares_exactly_what_its_scripts_reach(env, scri
         assert declared.get(name, LOCK[name]) == LOCK[name]
 
 
-def test_rule_of_peers_has_what_a_reader_expects():
-    rule = next(path for path in RULES if path not in OWN_RULES).read_text().split("rule embed_peer:")[1]
+def test_rule_of_baselines_has_what_a_reader_expects():
+    rule = next(path for path in RULES if path not in OWN_RULES).read_text().split("rule embed_baseline:")[1]
     for part in ('"""', "log:", "benchmark:", "conda:", "threads:", "mem_mb=", "runtime=", "message:", "library="):
         assert part in rule
 
 
-def test_makefile_makes_every_environment_of_peers():
+def test_makefile_makes_every_environment_of_baselines():
     makefile = (REPOSITORY / "Makefile").read_text()
-    named = re.search(r"^PEERS := (.+)$", makefile, flags=re.MULTILINE).group(1).split()
-    assert set(named) == {env.stem for env in peer_scripts_by_env()}
+    named = re.search(r"^BASELINES := (.+)$", makefile, flags=re.MULTILINE).group(1).split()
+    assert set(named) == {env.stem for env in baseline_scripts_by_env()}
 
 
 def test_every_rule_has_what_a_reader_expects():
@@ -85,7 +85,7 @@ def test_every_rule_has_what_a_reader_expects():
 
 
 def test_no_env_script_or_module_is_left_over():
-    by_env = scripts_by_env() | peer_scripts_by_env()
+    by_env = scripts_by_env() | baseline_scripts_by_env()
     used = {script for scripts in by_env.values() for script in scripts}
     assert set((REPOSITORY / "scripts").glob("*.py")) == used
     assert set((REPOSITORY / "envs").glob("*.yaml")) == set(by_env)
@@ -94,19 +94,35 @@ def test_no_env_script_or_module_is_left_over():
         # Of the workflow itself: common.smk reads these; and of notebooks.
         REPOSITORY / "scripts" / "mosaic" / f"{name}.py"
         for name in (
-            "config/__init__",
-            "config/defaults",
             "config/design",
             "config/methods",
-            "config/schema",
             "config/settings",
             "api",
         )
     }
 
 
+def test_every_room_of_the_library_has_tests_or_says_where_they_are():
+    library = REPOSITORY / "scripts" / "mosaic"
+    rooms = {path.relative_to(library) for path in library.rglob("*.py")} - {
+        path.relative_to(library) for path in library.rglob("__init__.py")
+    }
+    assert set(map(Path, TESTED_WITH)) <= rooms
+    for room in rooms:
+        tests = room_tests(room)
+        assert tests is None or tests.is_file(), f"{room} has no {tests}, and is not in TESTED_WITH of envs/prove.py"
+        alone = room.with_name(f"test_{room.name}")
+        assert str(room) not in TESTED_WITH or not (REPOSITORY / "tests" / "unit" / alone).exists(), f"{alone} exists"
+
+
+def test_an_edit_of_the_reader_makes_stale_what_reads_users_files_alone():
+    scripts = (REPOSITORY / "scripts").glob("*.py")
+    readers = {path.stem for path in scripts if any("prepare/read.py" in module for module in reached(path)[0])}
+    assert readers == {"annotate", "check", "qc"}
+
+
 def test_no_script_hides_an_installed_package():
-    by_env = scripts_by_env() | peer_scripts_by_env()
+    by_env = scripts_by_env() | baseline_scripts_by_env()
     names = {script.stem for scripts in by_env.values() for script in scripts}
     assert not names & (set(packages_distributions()) | set(sys.stdlib_module_names))
 

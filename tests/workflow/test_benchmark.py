@@ -59,11 +59,11 @@ def test_jobs_of_the_shipped_config(tmp_path, data):
     n_sets = sum("simulate" in own or data is not None for own in config["datasets"].values())
     assert sum(count for rule, count in jobs.items() if rule.startswith("make_")) == n_sets
     assert sum(count for rule, count in jobs.items() if rule.endswith("_train")) == n_sets * len(config["seeds"])
-    peers = sum(count for rule, count in jobs.items() if rule.endswith("_embed_peer"))
-    assert jobs["score"] == n_sets * len(config["seeds"]) + peers
+    baselines = sum(count for rule, count in jobs.items() if rule.endswith("_embed_baseline"))
+    assert jobs["score"] == n_sets * len(config["seeds"]) + baselines
     # Only where RNA is everywhere can totalVI and Harmony do it.
-    assert jobs["rna_everywhere_embed_peer"] == 4 * len(config["seeds"])
-    assert jobs["demo_embed_peer"] == 2 * len(config["seeds"])
+    assert jobs["rna_everywhere_embed_baseline"] == 4 * len(config["seeds"])
+    assert jobs["demo_embed_baseline"] == 2 * len(config["seeds"])
     # Nothing of a single run that the table does not need.
     assert not any(rule.endswith(("_export", "_plot_domains", "_simulate_demo")) for rule in jobs)
 
@@ -73,7 +73,7 @@ def test_the_command_line_changes_single_keys(tmp_path):
     given = ["seeds=[5,6,7]", "methods=[spamosaic]"]
     jobs = jobs_per_rule(tmp_path, tmp_path / "benchmark.yaml", given=given, snakefile=SNAKEFILE)
     assert jobs["tiny_train"] == 3
-    assert jobs["tiny_embed_peer"] == 0
+    assert jobs["tiny_embed_baseline"] == 0
 
 
 def test_a_key_given_twice_is_told(tmp_path):
@@ -90,15 +90,16 @@ def test_unknown_key_is_told(tmp_path):
     assert "lacks or does not know: dataset" in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_a_rerun_gives_the_same_table(tmp_path):
     config = TINY | {"datasets": {"tiny": TINY["datasets"]["tiny"]}}
     tables = []
-    for cores in ("2", "1"):
+    for cores, seeds in (("2", "seeds=[0,1]"), ("1", "seeds=[0]")):
         folder = tmp_path / cores
         folder.mkdir()
         (folder / "benchmark.yaml").write_text(yaml.safe_dump(config))
         command = [sys.executable, "-m", "snakemake", "--cores", cores, "-s", SNAKEFILE]
-        command += ["--configfile", folder / "benchmark.yaml"]
+        command += ["--configfile", folder / "benchmark.yaml", "--config", seeds]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         tables.append(pd.read_csv(folder / "results/benchmark/scores.tsv", sep="\t", dtype=str))
@@ -106,7 +107,9 @@ def test_a_rerun_gives_the_same_table(tmp_path):
             assert (folder / f"results/benchmark/{name}.svg").stat().st_size > 2000
     cost = tables[0]["metric"].str.endswith((" (s)", " (MiB)"))
     assert cost.sum() == 3 * 2 * 2  # of each method and seed
-    pd.testing.assert_frame_equal(tables[0][~cost], tables[1][~cost])
+    kept = [table[(table["seed"] == "0") & ~table["metric"].str.endswith((" (s)", " (MiB)"))] for table in tables]
+    assert len(kept[0]) > 40
+    pd.testing.assert_frame_equal(*(table.reset_index(drop=True) for table in kept))
     found = set(tables[0]["metric"])
     assert {
         "ARI",
@@ -127,6 +130,6 @@ def test_what_a_method_cannot_do_is_in_the_table(tmp_path):
     """Of a run that has its scores already, the summary alone."""
     (tmp_path / "benchmark.yaml").write_text(yaml.safe_dump(TINY))
     jobs = jobs_per_rule(tmp_path, tmp_path / "benchmark.yaml", snakefile=SNAKEFILE)
-    assert jobs["tiny_embed_peer"] == 2
-    assert jobs["no_shared_modality_embed_peer"] == 0
+    assert jobs["tiny_embed_baseline"] == 2
+    assert jobs["no_shared_modality_embed_baseline"] == 0
     assert jobs["score"] == 6

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from dockerfile_parse import DockerfileParser
-from prove import peer_scripts_by_env
+from prove import baseline_scripts_by_env
 from running import REPOSITORY
 
 # Snakemake asks conda for its version, platform and settings before it prints; nothing else of it is used.
@@ -34,8 +34,8 @@ def test_dockerfile_makes_every_environment(checkout, tmp_path_factory, monkeypa
     steps = [(step["instruction"], step["value"]) for step in dockerfile.structure]
     assert {name for name, _ in steps} == {"FROM", "LABEL", "COMMENT", "RUN", "COPY"}
 
-    # Of the rules that this config has; peers come with conda, or with interpreters.
-    envs = sorted(set((REPOSITORY / "envs").glob("*.yaml")) - set(peer_scripts_by_env()))
+    # Of the rules that this config has; baselines come with conda, or with interpreters.
+    envs = sorted(set((REPOSITORY / "envs").glob("*.yaml")) - set(baseline_scripts_by_env()))
     content = b"".join(env.read_bytes() for env in envs)
     assert dockerfile.labels["io.github.snakemake.conda_env_hash"] == hashlib.sha256(content).hexdigest()
     copied = dict(value.split() for name, value in steps if name == "COPY")

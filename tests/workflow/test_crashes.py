@@ -14,6 +14,8 @@ import pytest
 from chain import THREE_SLICES
 from running import Checkout, weights
 
+pytestmark = pytest.mark.slow
+
 MODEL = "results/spamosaic/seed-1234/model.safetensors"
 CHECKPOINT = "results/spamosaic/seed-1234/checkpoint.safetensors"
 CONFIG = """

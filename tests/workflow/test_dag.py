@@ -164,8 +164,8 @@ def test_jobs_have_the_config_of_the_run(checkout, raw_slice):
 @pytest.mark.parametrize(
     ("target", "problem"),
     [
-        ("spamosaic/seed-1234/imputed/s1.rna.h5ad", "slice s1 measured rna"),
-        ("spamosaic/seed-1234/figures/imputed.s1.adt.png", "slice s1 measured adt"),
+        ("spamosaic/seed-1234/imputed/s1.rna.h5ad", "slice s1 has rna"),
+        ("spamosaic/seed-1234/figures/imputed.s1.adt.png", "slice s1 has adt"),
         ("check/folds/s2.rna.1.h5ad", "the run hides no s2.rna.1"),
         ("check/folds/s1.rna.4.h5ad", "folds are named slice.modality.part: s1.rna.1, s1.rna.2"),
         ("check/folds/s1.rna.01.h5ad", "the run hides no s1.rna.01"),

@@ -167,7 +167,8 @@ CHECKS = {
 
 @pytest.mark.parametrize(("page", "language", "text"), blocks())
 def test_code_compiles_and_what_it_imports_is_there(page, language, text):
-    assert language in ("python", "yaml", "tsv", "text"), f"{page}: no way is known to check a block of {language}"
+    known = ("python", "yaml", "tsv", "text", "mermaid")
+    assert language in known, f"{page}: no way is known to check a block of {language}"
     if language == "yaml":
         yaml.safe_load(text)
     for node in ast.parse(text).body if language == "python" else ():
@@ -177,6 +178,17 @@ def test_code_compiles_and_what_it_imports_is_there(page, language, text):
         elif isinstance(node, ast.Import):
             for alias in node.names:
                 importlib.import_module(alias.name)
+
+
+def test_graph_of_the_stages_is_a_part_of_the_rule_graph(checkout):
+    (drawn,) = (text for page, language, text in blocks() if (page, language) == ("README.md", "mermaid"))
+    chains = [line.split(" --> ") for line in map(str.strip, drawn.splitlines()) if " --> " in line]
+    shown = {pair for chain in chains for pair in pairwise(chain)}
+    made = checkout.snakemake("--rulegraph", "mermaid-js", cores=None).stdout
+    names = dict(re.findall(r"(id\d+)\[(\w+)\]", made))
+    edges = {(names[a], names[b]) for a, b in re.findall(r"(id\d+) --> (id\d+)", made)}
+    assert len(shown) > 10
+    assert shown <= edges
 
 
 def anchors(path: Path) -> set[str]:

@@ -16,6 +16,8 @@ from jinja2 import Template
 from matplotlib.image import imread
 from running import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 MARKER = "OWNED"
 SCRIPT = f"</script><script>document.title='{MARKER}'</script>"
 NAMES = [

@@ -3,6 +3,7 @@
 import anndata as ad
 import mudata as md
 import numpy as np
+import pytest
 import torch
 import yaml
 from chain import THREE_SLICES
@@ -11,6 +12,8 @@ from threadpoolctl import threadpool_limits
 from mosaic import matrices
 from mosaic.api import ADT_preprocess, RNA_preprocess, SpaMosaic
 from mosaic.simulate.counts import simulate_mosaic
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_same_embeddings_and_imputed_counts(checkout):

@@ -96,8 +96,8 @@ def cost(dataset, method, seed):
     """Where Snakemake noted time and memory of what a method does with a data set, from counts to embedding."""
     folder = f"{RESULTS}/{dataset}/benchmarks"
     reduced = [f"{folder}/reduce/{modality}.tsv" for modality in kinds(dataset)]
-    if method not in methods.PEERS:
+    if method not in methods.BASELINES:
         graphs = [f"{folder}/build_graph/{modality}.tsv" for modality in kinds(dataset)]
         return [*reduced, *graphs, f"{folder}/train/seed-{seed}.tsv"]
-    own = f"{folder}/embed_peer/{method}.seed-{seed}.tsv"
-    return [*reduced, own] if methods.PEERS[method].reduced else [own]
+    own = f"{folder}/embed_baseline/{method}.seed-{seed}.tsv"
+    return [*reduced, own] if methods.BASELINES[method].reduced else [own]

@@ -1,9 +1,9 @@
-# What follows from a latent space. Needs <results>/{method}/seed-{seed}/embedding.h5mu, whatever method wrote it;
-# makes domains, imputed counts, metrics and layouts beside it, and <results>/integrated.h5mu of it all.
+# From the latent space to results. Reads <results>/{method}/seed-{seed}/embedding.h5mu of any method; writes domains,
+# imputed counts, metrics and UMAPs beside it, and <results>/integrated.h5mu with all results.
 
 
 rule cluster:
-    """Divide the tissue into domains."""
+    """Cluster the latent space into spatial domains."""
     input:
         embedding="<results>/{method}/seed-{seed}/embedding.h5mu",
         library=library("cluster"),
@@ -31,7 +31,7 @@ rule cluster:
 
 
 rule consensus:
-    """Let the seeds vote on the domain of each spot."""
+    """Find consensus domains: the majority vote of the seeds for each spot."""
     input:
         domains=collect("<results>/{method}/seed-{seed}/confidence.tsv", seed=config["seeds"], allow_missing=True),
         library=library("consensus"),
@@ -83,7 +83,7 @@ rule impute:
 
 
 rule evaluate:
-    """Score domains and latent space, against the truth where there is one."""
+    """Score domains and latent space, against the true domains if known."""
     input:
         embedding="<results>/{method}/seed-{seed}/embedding.h5mu",
         domains="<results>/{method}/seed-{seed}/domains.tsv",
@@ -112,7 +112,7 @@ rule evaluate:
 
 
 rule rank_markers:
-    """Find the features of a modality that mark the domains, slice by slice."""
+    """Rank the marker features of the domains in a modality, slice by slice."""
     input:
         slices=slices_with("<results>/qc/{slice}.{modality}.h5ad"),
         domains="<results>/{method}/seed-{seed}/domains.tsv",
@@ -131,7 +131,7 @@ rule rank_markers:
         mem_mb=memory(1500, 40),
         runtime=60,
     params:
-        # Ranks need one scale for all spots, also where the run itself takes raw counts.
+        # Ranking needs one scale for all spots, even if the run integrates raw counts.
         scale=lambda wildcards: "clr" if config["modalities"][wildcards.modality]["kind"] == "protein" else "log",
     message:
         "Markers of the domains of {wildcards.method}, seed {wildcards.seed}, in {wildcards.modality}"
@@ -140,7 +140,7 @@ rule rank_markers:
 
 
 rule project_latent:
-    """Lay out the latent space in two dimensions."""
+    """Compute a UMAP of the latent space."""
     input:
         embedding="<results>/{method}/seed-{seed}/embedding.h5mu",
         library=library("project_latent"),
@@ -165,7 +165,7 @@ rule project_latent:
 
 
 rule export:
-    """Gather counts, latent spaces, domains, layouts and imputed counts into one file."""
+    """Write counts, latent spaces, domains, UMAPs and imputed counts to one file."""
     input:
         qc=measured("<results>/qc/{slice}.{modality}.h5ad"),
         reduced=collect("<results>/reduced/{modality}.h5ad", modality=SHEET.modalities),
@@ -199,6 +199,6 @@ rule export:
         config=config,
         columns=SHEET.columns,
     message:
-        "Writing the result"
+        "Writing integrated.h5mu"
     script:
         "../../scripts/export.py"

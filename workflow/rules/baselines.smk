@@ -1,36 +1,36 @@
-# Peers: from counts to embedding.h5mu with methods of others. Needs <results>/qc and, for some, normalized and reduced;
-# included where the config lists one. Each runs with a Python of its own: that of its environment in envs/, or the one
+# From counts to embedding.h5mu with baseline methods. Reads <results>/qc and, for some methods, normalized and reduced;
+# included if the config lists one. Each method runs in a separate Python: that of its environment in envs/, or the one
 # that the config names under `interpreters`.
 
 
-rule embed_peer:
-    """Embed every spot with a method of others."""
+rule embed_baseline:
+    """Embed all spots with a baseline method."""
     input:
-        slices=peer_slices,
-        reduced=peer_reduced,
+        slices=baseline_slices,
+        reduced=baseline_reduced,
         pairing=ancient("<results>/pairing.json"),
-        script=peer_script,
-        library=lambda wildcards: reached(peer_script(wildcards))[0],
+        script=baseline_script,
+        library=lambda wildcards: reached(baseline_script(wildcards))[0],
     output:
         embedding=ensure("<results>/{method}/seed-{seed}/embedding.h5mu", non_empty=True),
-        versions=ensure("<results>/logs/embed_peer/{method}.seed-{seed}.versions.json", non_empty=True),
+        versions=ensure("<results>/logs/embed_baseline/{method}.seed-{seed}.versions.json", non_empty=True),
     log:
-        "<results>/logs/embed_peer/{method}.seed-{seed}.log",
+        "<results>/logs/embed_baseline/{method}.seed-{seed}.log",
     benchmark:
-        "<results>/benchmarks/embed_peer/{method}.seed-{seed}.tsv"
+        "<results>/benchmarks/embed_baseline/{method}.seed-{seed}.tsv"
     wildcard_constraints:
-        method="|".join(map(re.escape, PEERS)),
+        method="|".join(map(re.escape, BASELINES)),
     conda:
-        lambda wildcards: f"../../envs/{methods.PEERS[wildcards.method].env}.yaml"
+        lambda wildcards: f"../../envs/{methods.BASELINES[wildcards.method].env}.yaml"
     threads: config["train"]["threads"]
     resources:
         mem_mb=memory(4000, 60),
         runtime=240,
         gpu=int(config["train"]["device"] == "cuda"),
     params:
-        python=peer_python,
-        settings=peer_settings,
-        # Part of the result, so the config's and not what Snakemake happens to give.
+        python=baseline_python,
+        settings=baseline_settings,
+        # The number of threads affects the result: take it from the config, not from Snakemake.
         threads=config["train"]["threads"],
     message:
         "Embedding the spots with {wildcards.method}, seed {wildcards.seed}"

@@ -1,9 +1,9 @@
-# How far the run may be believed. Needs what prepare, integrate and analyse made; makes <results>/check: what was hidden,
-# imputed and compared, and <results>/checks.tsv, the verdict.
+# How far to trust the run. Reads the results of prepare, integrate and analyse; writes held-out validation to
+# <results>/check, and the checks of each run to <results>/{method}/seed-{seed}/checks.tsv.
 
 
 rule check_fold:
-    """Hide a measured modality in a bridge slice or a stripe of it, train without it, impute it, and compare."""
+    """Held-out validation: hide a modality in a bridge slice or a stripe of it, train without it, impute, compare."""
     input:
         reduced=collect("<results>/reduced/{modality}.h5ad", modality=SHEET.modalities),
         graphs=collect("<results>/graph/{modality}.h5ad", modality=SHEET.modalities),
@@ -34,13 +34,13 @@ rule check_fold:
         impute=config["impute"],
         seed=config["seeds"][0],
     message:
-        "Hiding {wildcards.modality} of {wildcards.slice} (part {wildcards.part}) to check what is imputed"
+        "Held-out validation of {wildcards.modality} in {wildcards.slice} (part {wildcards.part})"
     script:
         "../../scripts/check_fold.py"
 
 
 rule check_imputation:
-    """Put the folds of a modality together: scores and errors of each feature, and how well intervals hold."""
+    """Summarise the folds of a modality: scores and errors of each feature, and the coverage of intervals."""
     input:
         folds=folds_of,
         library=library("check_imputation"),
@@ -58,13 +58,13 @@ rule check_imputation:
         mem_mb=memory(1500, 20),
         runtime=30,
     message:
-        "Scoring what was imputed of {wildcards.modality}"
+        "Summarising held-out validation of {wildcards.modality}"
     script:
         "../../scripts/check_imputation.py"
 
 
 rule confidence:
-    """Say how sure each spot's domain is, by how often hidden spots keep theirs without what its slice lacks."""
+    """Compute the confidence of each spot's domain, calibrated on held-out spots with the modalities of its slice."""
     input:
         embedding="<results>/{method}/seed-{seed}/embedding.h5mu",
         domains="<results>/{method}/seed-{seed}/domains.tsv",
@@ -82,17 +82,18 @@ rule confidence:
         mem_mb=memory(1000, 20),
         runtime=30,
     message:
-        "How sure the domains of {wildcards.method}, seed {wildcards.seed}, are"
+        "Confidence of the domains of {wildcards.method}, seed {wildcards.seed}"
     script:
         "../../scripts/confidence.py"
 
 
 rule verdict:
-    """Say how far to believe the run."""
+    """Run the checks of a method and seed: status, number and hint of each."""
     input:
         metrics="<results>/{method}/seed-{seed}/metrics.tsv",
         domains="<results>/{method}/seed-{seed}/confidence.tsv",
         calls="<results>/{method}/seed-{seed}/calls.tsv",
+        corrections=collect("<results>/reduced/{modality}.correction.json", modality=SHEET.modalities),
         features=check_results("features"),
         foscttm=check_results("foscttm"),
         folds=check_results("folds"),
@@ -109,13 +110,13 @@ rule verdict:
         mem_mb=memory(1000, 10),
         runtime=10,
     message:
-        "Checking {wildcards.method}, seed {wildcards.seed}"
+        "Running the checks of {wildcards.method}, seed {wildcards.seed}"
     script:
         "../../scripts/verdict.py"
 
 
 rule enforce:
-    """Stop the run where it failed a check that the config names. A rule of its own, so that the verdict stays."""
+    """Fail the run if a check listed in `fail_on` failed. A separate rule, so that checks.tsv is kept."""
     input:
         checks="<results>/{method}/seed-{seed}/checks.tsv",
         library=library("enforce"),
@@ -132,6 +133,6 @@ rule enforce:
     params:
         fail_on=config["checks"]["fail_on"],
     message:
-        "Is {wildcards.method}, seed {wildcards.seed}, to be believed?"
+        "Enforcing the checks of {wildcards.method}, seed {wildcards.seed}"
     script:
         "../../scripts/enforce.py"

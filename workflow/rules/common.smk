@@ -1,4 +1,4 @@
-# What all rules share: the checked configuration, the sheet of slices, and helpers for inputs and resources.
+# Shared by all rules: the checked configuration, the sample sheet, and helpers for inputs and resources.
 import hashlib
 import json
 import re
@@ -10,23 +10,24 @@ from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
 from snakemake.utils import update_config
 
-# The package lies beside the scripts, so the workflow runs from a clone, also as a module of another workflow.
+# The package is beside the scripts, so the workflow runs from a clone and as a module of another workflow.
 ROOT = Path(workflow.current_basedir).parents[1]
 SCRIPTS = ROOT / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 from mosaic.config import methods, schema, settings
+from mosaic.config.clusterers import CLUSTERERS
 from mosaic.errors import InputError
 from mosaic.imports import reached
 
-# A workflow that takes this one as a module gives the config itself.
+# A workflow that uses this one as a module provides the config.
 AS_MODULE = workflow.modifier.skip_configfile
-# Where it doesn't, a --configfile stands alone, and config/config.yaml is loaded only without one.
+# Otherwise a --configfile stands alone: config/config.yaml is loaded only without one.
 BY_DEFAULT = not (AS_MODULE or workflow.overwrite_configfiles)
 WITH_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
 
 try:
-    # Snakemake reads these files itself, but lets the last of a key given twice win, and does not say where one is broken.
+    # Snakemake also reads these files, but silently takes the last of a repeated key and does not locate syntax errors.
     for path in [*workflow.configfiles, *(["config/config.yaml"] if BY_DEFAULT else [])]:
         schema.read_yaml(path)
     DEMO = schema.read_yaml(ROOT / "resources" / "demo.yaml")
@@ -50,16 +51,14 @@ try:
 except InputError as error:
     raise WorkflowError(str(error))
 for modality in settings.unused_modalities(config, SHEET):
-    logger.warning(
-        f"Modality {modality} is in the config, but {complete['slices']} has no slice with it: it is left out."
-    )
+    logger.warning(f"Ignoring modality {modality} of the config: no slice in {complete['slices']} has it.")
 config.clear()
 config.update(complete)
 
 
-# Methods of others that the config lists.
-PEERS = [name for name in config["methods"] if name in methods.PEERS]
-# What the self-check hides, in turn: it is about this workflow's own method.
+# Baseline methods that the config lists.
+BASELINES = [name for name in config["methods"] if name in methods.BASELINES]
+# Folds of held-out validation, which covers the method spamosaic alone.
 CHECKS_ITSELF = config["checks"]["imputation"] and "spamosaic" in config["methods"]
 FOLDS = SHEET.folds(config["checks"]["n_folds"]) if CHECKS_ITSELF else []
 CHECKED = sorted({modality for _, modality, _ in FOLDS})
@@ -73,46 +72,46 @@ wildcard_constraints:
     part=r"\d+",
 
 
-# Whether spots know how sure they are of their domain: by the vote of several seeds, or by the mixture's posterior.
-CONFIDENT = len(config["seeds"]) > 1 or config["cluster"]["method"] == "mixture"
-# The run that the report's first page shows.
+# Whether domains have a confidence: from the vote of several seeds, or from the posterior of the clustering.
+CONFIDENT = len(config["seeds"]) > 1 or CLUSTERERS[config["cluster"]["method"]].probability
+# The run on the first page of the report.
 FIRST_RUN = f"<results>/{config['methods'][0]}/seed-{config['seeds'][0]}"
 
 
 def library(script):
-    """The library's modules that a rule's script reaches: as inputs, their edits make its results stale."""
+    """Library modules that a rule's script imports: as inputs, an edit of one makes the results stale."""
     return reached(SCRIPTS / f"{script}.py")[0]
 
 
 def slices_with(pattern):
-    """An input function: the pattern for each slice that measured the wildcard's modality."""
+    """An input function: the pattern for each slice that has the wildcard's modality."""
     return lambda wildcards: collect(pattern, slice=SHEET.slices_of(wildcards.modality), allow_missing=True)
 
 
 def reduction(wildcards):
-    """What `reduce` does with a modality."""
+    """Settings of `reduce` for a modality."""
     modality = config["modalities"][wildcards.modality]
     return {key: value for key, value in modality.items() if key != "normalization"}
 
 
 def linked_slices(wildcards):
-    """Pairs of slices that the graph of a modality links by expression."""
+    """Pairs of slices between which the graph of a modality has mutual nearest neighbours."""
     return [list(pair) for pair in SHEET.linked(wildcards.modality)]
 
 
 def annotations(truth=False):
-    """What the users' files say of spots, where the config names such columns; ``truth``: where it names that one."""
+    """The annotations file if the config names obs columns; with ``truth``, only if it names the true domains."""
     named = config["truth"] or (config["keep_obs"] and not truth)
     return "<results>/annotations.h5ad" if named else []
 
 
 def imputation_counts(wildcards):
-    """Counts to impute from: the missing modality's, and where matched, those of each modality of the slice, too."""
+    """Counts to impute from: the missing modality's and, for `matching`, those of each modality of the slice."""
     if wildcards.modality in SHEET.modalities_of(wildcards.slice):
         raise InputError(
-            f"slice {wildcards.slice} measured {wildcards.modality}, so that nothing is imputed there",
+            f"slice {wildcards.slice} has {wildcards.modality}: nothing to impute",
             where=config["slices"],
-            hint="its counts are in <results>/qc; how imputed ones compare with hidden ones is in <results>/check",
+            hint="its counts are in <results>/qc, the comparison of imputed with hidden counts in <results>/check",
         )
     donors = SHEET.slices_of(wildcards.modality)
     rows = [(name, wildcards.modality) for name in donors]
@@ -123,7 +122,7 @@ def imputation_counts(wildcards):
 
 
 def fold_counts(wildcards):
-    """Counts of the hidden modality, and of what it is imputed from, where both were measured."""
+    """Counts of the hidden modality and of its sources, in slices that have both."""
     fold = f"{wildcards.slice}.{wildcards.modality}.{wildcards.part}"
     known = [f"{slice}.{modality}.{part}" for slice, modality, part in FOLDS]
     if fold not in known:
@@ -138,16 +137,16 @@ def fold_counts(wildcards):
 
 
 def fold_links(wildcards):
-    """Slices that the graph of a fold's hidden modality links by expression."""
+    """Pairs of slices between which the graph of a fold's hidden modality has mutual nearest neighbours."""
     whole = wildcards.part == "0"
     design = SHEET.without(wildcards.slice, wildcards.modality) if whole else SHEET
     return [list(pair) for pair in design.linked(wildcards.modality)]
 
 
 def folds_of(wildcards):
-    """Results of the folds that hide a modality."""
+    """Results of all folds that hide a modality."""
     if wildcards.modality not in CHECKED:
-        hint = "checks.imputation must be true, methods name spamosaic, and a bridge slice have measured the modality"
+        hint = "set checks.imputation: true, list spamosaic under methods, and provide a bridge slice with the modality"
         raise InputError(f"the run hides no {wildcards.modality}", where="config key checks", hint=hint)
     return [
         f"<results>/check/folds/{slice}.{modality}.{part}.h5ad"
@@ -157,60 +156,60 @@ def folds_of(wildcards):
 
 
 def fold_embeddings(wildcards):
-    """Latent spaces of all folds, where they are of the wildcard's method."""
+    """Latent spaces of all folds; empty for baseline methods."""
     own = FOLDS if wildcards.method == "spamosaic" else []
     return [f"<results>/check/folds/{slice}.{modality}.{part}.embedding.h5ad" for slice, modality, part in own]
 
 
 def held_out_scores(wildcards):
-    """The modality's table of held-out scores, where the run makes one of this method."""
+    """The modality's table of held-out scores; empty if the run has none for this method."""
     made = wildcards.method == "spamosaic" and wildcards.modality in CHECKED
     return "<results>/check/features.{modality}.tsv" if made else []
 
 
 def check_results(table):
-    """An input function: a table of the self-check for each modality, where it is of the wildcard's method."""
+    """An input function: a table of held-out validation for each modality; empty for baseline methods."""
     pattern = f"<results>/check/{table}.{{modality}}.tsv"
     return lambda wildcards: collect(pattern, modality=CHECKED if wildcards.method == "spamosaic" else [])
 
 
-def peer_slices(wildcards):
-    """The files of each slice that a peer reads."""
-    folder = methods.PEERS[wildcards.method].slices
+def baseline_slices(wildcards):
+    """The files of each slice that a baseline method reads."""
+    folder = methods.BASELINES[wildcards.method].slices
     return measured(f"<results>/{folder}/{{slice}}.{{modality}}.h5ad") if folder else []
 
 
-def peer_reduced(wildcards):
-    """What `reduce` made of each modality, in the order of the config, for a peer that reads it."""
-    wanted = methods.PEERS[wildcards.method].reduced
+def baseline_reduced(wildcards):
+    """Reduced features of each modality, in the order of the config; empty for a method that does not read them."""
+    wanted = methods.BASELINES[wildcards.method].reduced
     return collect("<results>/reduced/{modality}.h5ad", modality=SHEET.modalities) if wanted else []
 
 
-def peer_script(wildcards):
-    """The script of a peer."""
-    return SCRIPTS / f"embed_{methods.PEERS[wildcards.method].script}.py"
+def baseline_script(wildcards):
+    """The script of a baseline method."""
+    return SCRIPTS / f"embed_{methods.BASELINES[wildcards.method].script}.py"
 
 
-def peer_settings(wildcards):
-    """What a peer follows of the config, as JSON."""
-    sections = ("modalities", *methods.PEERS[wildcards.method].settings)
+def baseline_settings(wildcards):
+    """Sections of the config that a baseline method uses, as JSON."""
+    sections = ("modalities", *methods.BASELINES[wildcards.method].settings)
     return json.dumps({key: config[key] for key in sections} | {"device": config["train"]["device"]})
 
 
-def peer_python(wildcards):
-    """The Python that runs a peer's script."""
-    ready = "python" if WITH_CONDA or methods.PEERS[wildcards.method].separate else sys.executable
+def baseline_python(wildcards):
+    """The Python interpreter that runs a baseline method's script."""
+    ready = "python" if WITH_CONDA or methods.BASELINES[wildcards.method].separate else sys.executable
     return config["interpreters"].get(wildcards.method, ready)
 
 
 def n_domains_curve():
-    """What clustering writes beside the domains: the curve that chose their number, where it was to be chosen."""
+    """Additional output of `cluster`: the curve that chose the number of domains, for `n_domains: auto`."""
     path = "<results>/{method}/seed-{seed}/n_domains.tsv"
     return {"curve": ensure(path, non_empty=True)} if config["cluster"]["n_domains"] == "auto" else {}
 
 
 def memory(base, per_input):
-    """MB for a job: what its imports take, and so many times the size of its input; more on every attempt."""
+    """Memory of a job in MB: ``base`` plus ``per_input`` times the size of its input, times the attempt."""
     return lambda wildcards, input, attempt: int((base + per_input * input.size_mb) * attempt)
 
 
@@ -227,13 +226,13 @@ def missing(pattern):
 
 
 def enforced():
-    """What is there once the run passed the checks on which it is to end; nothing where it is not to end on any."""
+    """Marker files of rule `enforce`; empty unless `checks.fail_on` is set."""
     path = "<results>/{method}/seed-{seed}/checks.passed"
     return collect(path, method=config["methods"], seed=config["seeds"]) if config["checks"]["fail_on"] else []
 
 
 def labels(figure, method="{method}", seed="{seed}"):
-    """What the report calls a figure; by method and seed only where there are several."""
+    """Labels of a figure in the report; method and seed only if the run has several."""
     several = {key: len(config[key]) > 1 for key in ("methods", "seeds")}
     return {
         "figure": figure,
@@ -243,24 +242,24 @@ def labels(figure, method="{method}", seed="{seed}"):
 
 
 def digest(settings):
-    """A number that changes with the settings and holds nothing of theirs."""
+    """SHA-256 of the settings: Snakemake notices a change, the report shows no values."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 def counted():
-    """Modalities with counts, which quality control and markers need."""
+    """Modalities with counts; quality control and markers need them."""
     return [name for name, modality in config["modalities"].items() if modality["kind"] != "features"]
 
 
 def recorded_versions():
-    """What the jobs on which the results hang recorded of the versions they ran with, beside their logs."""
+    """Files with the software versions of all jobs that affect the results, beside their logs."""
     ours, run = "spamosaic" in config["methods"], "{method}.seed-{seed}"
     jobs = [
         *measured("qc/{slice}.{modality}"),
         *collect("reduce/{modality}", modality=SHEET.modalities),
         *(collect("build_graph/{modality}", modality=SHEET.modalities) if ours else []),
         *(collect("{rule}/seed-{seed}", rule=["train", "embed"], seed=config["seeds"]) if ours else []),
-        *collect(f"embed_peer/{run}", method=PEERS, seed=config["seeds"]),
+        *collect(f"embed_baseline/{run}", method=BASELINES, seed=config["seeds"]),
         *(f"check_fold/{slice}.{modality}.{part}" for slice, modality, part in FOLDS),
         *collect(
             [f"cluster/{run}", *missing(f"impute/{run}.{{slice}}.{{modality}}"), f"evaluate/{run}"],
@@ -272,13 +271,13 @@ def recorded_versions():
 
 
 def main_figures():
-    """The figures of the first run that the report's first page shows."""
+    """Figures of the first run, on the first page of the report."""
     features = [f"markers.{name}" for name in counted()[:1]] or [f"imputed.{s}.{m}" for s, m in SHEET.missing[:1]]
     return [f"{FIRST_RUN}/figures/{name}.png" for name in ("domains", "latent", *features, "metrics")]
 
 
 def figures():
-    """Every figure of the run, as PNG; the SVG lies beside it."""
+    """All figures of the run, as PNG; an SVG is beside each."""
     run = "<results>/{method}/seed-{seed}/figures/"
     chosen = ["n_domains"] if n_domains_curve() else []
     per_run = [f"{run}{name}.png" for name in ("checks", "latent", "domains", "composition", "metrics", *chosen)]

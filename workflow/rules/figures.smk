@@ -1,9 +1,9 @@
-# The figures: SVG to edit, PNG for the report. Needs what the other rules made; makes <results>/figures for the input
-# and <results>/{method}/seed-{seed}/figures for each run.
+# The figures, as SVG and as PNG for the report. Reads the results of the other rules; writes <results>/figures for the
+# input and <results>/{method}/seed-{seed}/figures for each run.
 
 
 rule plot_qc:
-    """Show what quality control saw and dropped in each slice of a modality."""
+    """Plot the quality-control metrics of each slice of a modality, with thresholds."""
     input:
         spots=slices_with("<results>/qc/{slice}.{modality}.tsv"),
         summaries=slices_with("<results>/qc/{slice}.{modality}.json"),
@@ -34,7 +34,7 @@ rule plot_qc:
 
 
 rule plot_features:
-    """Lay out a modality's features before and after batch correction."""
+    """Plot UMAPs of the features of a modality before and after batch correction."""
     input:
         reduced="<results>/reduced/{modality}.h5ad",
         library=library("plot_features"),
@@ -64,7 +64,7 @@ rule plot_features:
 
 
 rule plot_training:
-    """Show the losses over the epochs, a line per seed."""
+    """Plot the losses over the epochs, one line per seed."""
     input:
         history=collect("<results>/spamosaic/seed-{seed}/history.tsv", seed=config["seeds"]),
         library=library("plot_training"),
@@ -94,7 +94,7 @@ rule plot_training:
 
 
 rule plot_latent:
-    """Show the layout of the latent space by slice, measured modalities and domain."""
+    """Plot the UMAP of the latent space by slice, modalities and domain."""
     input:
         embedding="<results>/{method}/seed-{seed}/embedding.h5mu",
         domains="<results>/{method}/seed-{seed}/domains.tsv",
@@ -128,7 +128,7 @@ rule plot_latent:
 
 
 rule plot_domains:
-    """Show the domains on the tissue of every slice, above the truth where there is one."""
+    """Plot the domains on the tissue of every slice, above the true domains if known."""
     input:
         embedding="<results>/{method}/seed-{seed}/embedding.h5mu",
         domains="<results>/{method}/seed-{seed}/domains.tsv",
@@ -161,7 +161,7 @@ rule plot_domains:
 
 
 rule plot_composition:
-    """Show what share of each slice lies in each domain."""
+    """Plot the proportion of each slice in each domain."""
     input:
         composition="<results>/{method}/seed-{seed}/composition.tsv",
         domains="<results>/{method}/seed-{seed}/domains.tsv",
@@ -192,7 +192,7 @@ rule plot_composition:
 
 
 rule plot_markers:
-    """Show the features of a modality that mark the domains."""
+    """Plot the marker features of the domains in a modality."""
     input:
         profile="<results>/{method}/seed-{seed}/markers/{modality}.profile.tsv",
         domains="<results>/{method}/seed-{seed}/domains.tsv",
@@ -223,7 +223,7 @@ rule plot_markers:
 
 
 rule plot_n_domains:
-    """Show how the number of domains was chosen, where it was not set."""
+    """Plot the silhouette curve that chose the number of domains."""
     input:
         curve="<results>/{method}/seed-{seed}/n_domains.tsv",
         library=library("plot_n_domains"),
@@ -250,7 +250,7 @@ rule plot_n_domains:
 
 
 rule plot_confidence:
-    """Show on tissue how sure each spot is of its domain."""
+    """Plot the confidence of each spot on the tissue."""
     input:
         embedding=f"<results>/{{method}}/seed-{config['seeds'][0]}/embedding.h5mu",
         spots="<results>/{method}/consensus.tsv",
@@ -282,7 +282,7 @@ rule plot_confidence:
 
 
 rule plot_imputed:
-    """Show imputed counts on a slice beside measured ones on the largest slice that has them."""
+    """Plot imputed counts of a slice beside measured counts of the largest slice that has the modality."""
     input:
         imputed="<results>/{method}/seed-{seed}/imputed/{slice}.{modality}.h5ad",
         donors=slices_with("<results>/qc/{slice}.{modality}.h5ad"),
@@ -312,7 +312,7 @@ rule plot_imputed:
 
 
 rule plot_metrics:
-    """Set the metrics of a run in a table."""
+    """Plot the metrics of a run as a table."""
     input:
         metrics="<results>/{method}/seed-{seed}/metrics.tsv",
         foscttm=check_results("foscttm"),
@@ -340,7 +340,7 @@ rule plot_metrics:
 
 
 rule plot_checks:
-    """Show the verdict on a run: what was checked, and what to do about it."""
+    """Plot the checks of a run: status, number and hint of each."""
     input:
         checks="<results>/{method}/seed-{seed}/checks.tsv",
         library=library("plot_checks"),
@@ -361,13 +361,13 @@ rule plot_checks:
         mem_mb=memory(1000, 20),
         runtime=30,
     message:
-        "Drawing the verdict on {wildcards.method}, seed {wildcards.seed}"
+        "Drawing the checks of {wildcards.method}, seed {wildcards.seed}"
     script:
         "../../scripts/plot_checks.py"
 
 
 rule plot_imputation_check:
-    """Show how near a modality's imputed counts come to hidden ones, and how well their intervals hold."""
+    """Plot imputed against hidden counts of a modality, and the coverage of their intervals."""
     input:
         features="<results>/check/features.{modality}.tsv",
         coverage="<results>/check/coverage.{modality}.tsv",
@@ -389,13 +389,13 @@ rule plot_imputation_check:
         mem_mb=memory(1000, 20),
         runtime=30,
     message:
-        "Drawing the check of imputed {wildcards.modality}"
+        "Drawing the held-out validation of {wildcards.modality}"
     script:
         "../../scripts/plot_imputation_check.py"
 
 
 rule overview:
-    """Write the page that the report opens with: input, verdict, the figures that matter, settings and versions."""
+    """Write the first page of the report: input, checks, main figures, settings and versions."""
     input:
         summaries=measured("<results>/qc/{slice}.{modality}.json"),
         pairing="<results>/pairing.json",
@@ -410,7 +410,7 @@ rule overview:
         versions=recorded_versions(),
         library=library("overview"),
     output:
-        # With its figures, for workflow.rst, which finds it beside the other.
+        # The same page with figures; workflow.rst includes it, as it is beside the other.
         landing=ensure("<results>/landing.html", non_empty=True),
         page=report(
             ensure("<results>/overview.html", non_empty=True),
@@ -427,9 +427,8 @@ rule overview:
         mem_mb=memory(1000, 20),
         runtime=30,
     params:
-        # The report holds params in a script, unescaped, so that texts of the user's must not be among them, but for
-        # those that a schema keeps free of markup: the page reads the configuration itself, and its digest makes it
-        # anew when that changes.
+        # The report embeds params in a script, unescaped. They must not contain user text, except what a schema keeps
+        # free of markup: the page reads the configuration itself, and the digest reruns the rule when it changes.
         settings=digest(config),
         columns=SHEET.columns,
     message:

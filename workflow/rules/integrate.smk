@@ -1,9 +1,9 @@
-# From features to one latent space. Needs <results>/reduced; makes <results>/graph and, for the method spamosaic and
-# each seed, a model and embedding.h5mu. baselines.smk has the rule that writes the same file with any other method.
+# From features to the latent space. Reads <results>/reduced; writes <results>/graph and, for the method spamosaic and
+# each seed, a model and embedding.h5mu. baselines.smk has the rule that writes the same file for baseline methods.
 
 
 rule build_graph:
-    """Join the spots of a modality: neighbours on the tissue, and mutual nearest neighbours between slices."""
+    """Build the graph of a modality: spatial edges within slices, mutual nearest neighbours between slices."""
     input:
         reduced="<results>/reduced/{modality}.h5ad",
         library=library("build_graph"),
@@ -30,7 +30,7 @@ rule build_graph:
 
 
 rule train:
-    """Train one encoder per modality, on a GPU where there is one and the config allows it."""
+    """Train one encoder per modality, on a GPU if available and allowed by the config."""
     input:
         graphs=collect("<results>/graph/{modality}.h5ad", modality=SHEET.modalities),
         library=library("train"),

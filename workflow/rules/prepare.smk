@@ -1,9 +1,9 @@
-# From the users' files to features. Needs the h5ad files of the sheet; makes <results>/qc, normalized and reduced,
-# <results>/annotations.h5ad, and for `snakemake check` alone <results>/inputs.tsv.
+# From the users' files to features. Reads the h5ad files of the sample sheet; writes <results>/qc, normalized and
+# reduced, <results>/annotations.h5ad and, only for `snakemake check`, <results>/inputs.tsv.
 
 
 rule simulate_demo:
-    """Make the slices of the demo, with the truth in obs["domain"]; runs only when the sheet names these files."""
+    """Simulate the slices of the demo, with true domains in obs["domain"]; runs only if the sheet names these files."""
     input:
         design=ROOT / "resources" / "demo.yaml",
         library=library("simulate_demo"),
@@ -20,13 +20,13 @@ rule simulate_demo:
     params:
         seed=1234,
     message:
-        "Making the demo's slices"
+        "Simulating the slices of the demo"
     script:
         "../../scripts/simulate_demo.py"
 
 
 rule check:
-    """Look at all files of the sheet and tell all their faults at once, in seconds; `snakemake check` runs this alone."""
+    """Check all files of the sample sheet in seconds and report all faults at once; runs only by `snakemake check`."""
     input:
         h5ad=[row.path for row in SHEET],
         library=library("check"),
@@ -34,7 +34,7 @@ rule check:
         ensure("<results>/inputs.tsv", non_empty=True),
     log:
         "<results>/logs/check.log",
-    # A cluster's queue would take longer than the work.
+    # Waiting in a cluster's queue would take longer than the job.
     localrule: True
     conda:
         "../../envs/prepare.yaml"
@@ -48,13 +48,13 @@ rule check:
         truth=config["truth"],
         keep_obs=config["keep_obs"],
     message:
-        "Checking the files of the sheet"
+        "Checking the files of the sample sheet"
     script:
         "../../scripts/check.py"
 
 
 rule annotate:
-    """Gather the columns of obs that the config names, the truth first of all, from all files of the sheet."""
+    """Collect the obs columns that the config names (`truth`, `keep_obs`) from all files of the sample sheet."""
     input:
         h5ad=[row.path for row in SHEET],
         library=library("annotate"),
@@ -62,7 +62,7 @@ rule annotate:
         ensure("<results>/annotations.h5ad", non_empty=True),
     log:
         "<results>/logs/annotate.log",
-    # First of all: a column that no file has is better known before training than after.
+    # Runs first: a missing column should fail the run before training, not after.
     priority: 1
     conda:
         "../../envs/prepare.yaml"
@@ -75,13 +75,13 @@ rule annotate:
         truth=config["truth"],
         keep_obs=config["keep_obs"],
     message:
-        "Gathering what the files say of spots"
+        "Collecting annotations of the spots"
     script:
         "../../scripts/annotate.py"
 
 
 rule qc:
-    """Check one modality of one slice and drop the spots and features that fail."""
+    """Check one modality of one slice and drop spots and features that fail quality control."""
     input:
         h5ad=lambda wildcards: SHEET.path(wildcards.slice, wildcards.modality),
         library=library("qc"),
@@ -110,7 +110,7 @@ rule qc:
 
 
 rule pair:
-    """Compare barcodes and places of each slice's modalities, and features of each modality's slices."""
+    """Compare barcodes and coordinates of the modalities of a slice, and features of the slices of a modality."""
     input:
         slices=measured("<results>/qc/{slice}.{modality}.h5ad"),
         library=library("pair"),
@@ -125,7 +125,7 @@ rule pair:
         mem_mb=memory(1000, 5),
         runtime=30,
     message:
-        "Comparing what slices and modalities share"
+        "Comparing barcodes, coordinates and features"
     script:
         "../../scripts/pair.py"
 
@@ -154,10 +154,10 @@ rule normalize:
 
 
 rule reduce:
-    """Select features over all slices of a modality, reduce them, and correct for the slice."""
+    """Select features over all slices of a modality, reduce them, and correct batch effects of the slices."""
     input:
         slices=slices_with("<results>/normalized/{slice}.{modality}.h5ad"),
-        # Files that don't belong together end the run here; a pairing made anew is no reason to reduce again.
+        # Mismatched files fail the run here. `ancient`: a new pairing.json does not make the features stale.
         pairing=ancient("<results>/pairing.json"),
         library=library("reduce"),
     output:
@@ -177,6 +177,6 @@ rule reduce:
     params:
         settings=reduction,
     message:
-        "Reducing {wildcards.modality}"
+        "Reducing {wildcards.modality} to features"
     script:
         "../../scripts/reduce.py"

@@ -1,4 +1,4 @@
-"""What several seeds say together: one labelling, and how sure each spot is of it."""
+"""Consensus of several seeds: one domain per spot, and its confidence."""
 
 from collections.abc import Mapping
 from itertools import combinations
@@ -17,8 +17,8 @@ class Consensus(NamedTuple):
     ----------
     spots
         ``slice``, ``domain`` and ``confidence`` of each spot: the mean over the seeds of their confidence in that
-        domain, 0 for a seed that put the spot elsewhere and 1 where a seed that put it there knows of none; with one
-        seed, its own, if it has one for every spot. ``calibrated``: whether the self-check has a say in it.
+        domain, with 0 for a seed that assigned another domain and 1 for a seed without confidence; with one seed, its
+        confidence, if every spot has one. ``calibrated``: whether held-out validation contributes to it.
     agreement
         ``seed``, ``other`` and the adjusted Rand index ``ARI`` of their domains, for each pair of seeds.
     """
@@ -28,18 +28,17 @@ class Consensus(NamedTuple):
 
 
 def consensus(domains: Mapping[int, pd.DataFrame]) -> Consensus:
-    """Let the seeds vote on each spot, once their domains have the same names.
+    """Take a vote of the seeds on each spot, after matching the names of their domains.
 
-    Domains of every seed are renamed after those of the seed that agrees best with the others, so that as many spots as
-    possible keep theirs; then each spot goes to the domain that most seeds put it in, in doubt to that of the seed that
-    agrees best (bagged clustering by voting; Dudoit & Fridlyand, Bioinformatics 2003). A domain that has no counterpart
-    gets no vote.
+    The domains of every seed get the names of the seed that agrees best with the others, matched one to one by most
+    shared spots. Each spot then gets the domain of most seeds; ties go to the seed that agrees best (bagged clustering
+    by voting; Dudoit & Fridlyand, Bioinformatics 2003). A domain without counterpart gets no vote.
 
     Parameters
     ----------
     domains
-        Per seed ``slice``, ``domain``, ``agreement`` and ``confidence`` of each spot, as ``confidence.calibrate`` gives
-        them; the same spots in the same order.
+        Per seed ``slice``, ``domain``, ``agreement`` and ``confidence`` of each spot, as ``confidence.calibrate``
+        returns them; the same spots in the same order.
     """
     tables = list(domains.values())
     labels = np.column_stack([table["domain"].to_numpy() for table in tables])
@@ -64,7 +63,7 @@ def consensus(domains: Mapping[int, pd.DataFrame]) -> Consensus:
         for number, name in enumerate(names):
             votes[:, number] += renamed == name
             sure[:, number] += (renamed == name) * table["confidence"].fillna(1)
-    # Less than a vote, so that it decides between equals alone.
+    # Less than a vote: it only breaks ties.
     tie = votes + 0.5 * (labels[:, [best]] == names)
     spots["domain"] = names[tie.argmax(axis=1)]
     spots["confidence"] = np.take_along_axis(sure, tie.argmax(axis=1)[:, None], axis=1).ravel() / len(tables)
@@ -77,7 +76,7 @@ def _pairs(seeds: list[int]) -> list[tuple[tuple[int, int], tuple[int, int]]]:
 
 
 def _renamed(labels: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Labels with the names of the reference, one to one, by most shared spots; -1 where there is no counterpart."""
+    """Labels with the names of the reference, one to one, by most shared spots; -1 without counterpart."""
     shared = pd.crosstab(labels, reference)
     own, other = linear_sum_assignment(-shared.to_numpy())
     names = dict(zip(shared.index[own], shared.columns[other], strict=True))

@@ -2,19 +2,24 @@
 
 import logging
 import warnings
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
-from mosaic.analyse.leiden import _check_n_found, leiden_domains
+from mosaic.analyse.leiden import leiden_domains
 from mosaic.analyse.mixture import mixture_domains
+from mosaic.config.clusterers import CLUSTERERS
 from mosaic.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-Method = Literal["mixture", "kmeans", "leiden"]
+# Colours can be told apart up to the first; above the second, domains are crumbs that no figure or marker can show.
+_MANY_DOMAINS = 30
+
+_MOST_DOMAINS = 100
 
 
 class DomainLabels(NamedTuple):
@@ -34,10 +39,12 @@ class DomainLabels(NamedTuple):
 
 def cluster_domains(
     embedding: np.ndarray,
-    method: Method = "mixture",
+    method: str = "mixture",
     *,
     n_domains: int | None = None,
     resolution: float | None = None,
+    coordinates: np.ndarray | None = None,
+    slices: np.ndarray | None = None,
     seed: int = 0,
 ) -> DomainLabels:
     """Group spots into tissue domains.
@@ -48,52 +55,58 @@ def cluster_domains(
         Embedding of all spots of all slices, shape (spots, dimensions). Computed on in float64.
     method
         ``mixture``: Gaussian mixture with one covariance for all domains (see :func:`mixture_domains`), the published
-        choice; ``kmeans``; ``leiden``: communities of the nearest-neighbour graph.
+        choice; ``kmeans``; ``leiden``: communities of the nearest-neighbour graph. ``CLUSTERERS`` says what each needs.
     n_domains
         Number of domains; required by ``mixture`` and ``kmeans``.
     resolution
         Leiden's resolution, above 0; required by ``leiden``, which finds the number of domains itself.
+    coordinates, slices
+        Place (spots x 2) and slice of each spot; required by ways that look at the tissue, and unused by others.
     seed
         Seed of every random choice: one seed, one result.
 
     Returns
     -------
     DomainLabels
-        Labels ordered by decreasing size, and the mixture's posterior probabilities.
+        Labels ordered by decreasing size, and posterior probabilities where the method has them.
 
     Raises
     ------
     InputError
         If a needed setting is missing or out of range, the embedding holds NaN or infinity, more domains are asked for
-        than there are spots, the method cannot find that many, or Leiden finds more than 100. No method ever stands in
-        for another.
+        than there are spots, the method cannot find that many, or one that goes by a resolution finds more than 100.
+        No method ever stands in for another.
     """
     embedding = checked_embedding(embedding)
-    if method == "leiden":
-        if resolution is None or resolution <= 0:
-            raise InputError(
-                f"Leiden needs a resolution above 0, but it is {resolution}",
-                where="cluster: resolution",
-                hint="set resolution, for example 1.0; higher values give more domains",
-            )
-        if n_domains is not None:
-            logger.warning(
-                "n_domains = %s is not used: Leiden finds the number of domains from the resolution", n_domains
-            )
-        labels, probability = leiden_domains(embedding, resolution, seed), None
-        _check_n_found(len(np.unique(labels)), len(labels), resolution)
-    elif method in ("mixture", "kmeans"):
-        _check_n_domains(n_domains, len(embedding))
-        if resolution is not None:
-            logger.warning("resolution = %s is not used: only Leiden has one", resolution)
-        if method == "mixture":
-            labels, probability = mixture_domains(embedding, n_domains, seed)
-        else:
-            labels, probability = kmeans_domains(embedding, n_domains, seed), None
-    else:
+    if method not in CLUSTERERS:
         raise InputError(
-            f"unknown clustering method '{method}'", where="cluster: method", hint="choose mixture, kmeans or leiden"
+            f"unknown clustering method '{method}'",
+            where="cluster: method",
+            hint=f"choose one of: {', '.join(CLUSTERERS)}",
         )
+    way = CLUSTERERS[method]
+    if way.needs == "n_domains":
+        _check_n_domains(n_domains, len(embedding))
+    elif resolution is None or resolution <= 0:
+        raise InputError(
+            f"{way.label} needs a resolution above 0, but it is {resolution}",
+            where="cluster: resolution",
+            hint="set resolution, for example 1.0; higher values give more domains",
+        )
+    given: dict[str, Any] = {"n_domains": n_domains, "resolution": resolution}
+    size = given.pop(way.needs)
+    for name, value in given.items():
+        if value is not None:
+            logger.warning("%s = %s is not used: %s goes by %s", name, value, way.label, way.needs)
+    tissue: tuple[np.ndarray, ...] = ()
+    if way.tissue:
+        if coordinates is None or slices is None:
+            raise InputError(f"{way.label} needs the spots' coordinates and slices", where="cluster")
+        tissue = (np.asarray(coordinates, dtype=np.float64), np.asarray(slices))
+    found = FUNCTIONS[method](embedding, *tissue, size, seed)
+    labels, probability = found if way.probability else (found, None)
+    if way.needs == "resolution":
+        _check_n_found(way.label, len(np.unique(labels)), len(labels), size)
     return DomainLabels(_by_decreasing_size(labels), probability)
 
 
@@ -149,9 +162,34 @@ def _check_n_domains(n_domains: int | None, n_spots: int) -> None:
         )
 
 
+def _check_n_found(label: str, n_found: int, n_spots: int, resolution: float) -> None:
+    """Whether a way that chooses the number of domains found so few that they can be looked at."""
+    text = f"{label} found {n_found} domains in {n_spots} spots with resolution {resolution:g}"
+    if n_found > _MOST_DOMAINS:
+        raise InputError(
+            f"{text}; {_MOST_DOMAINS} are the most that figures and markers can show",
+            where="cluster: resolution",
+            hint=f"lower resolution, for example to {resolution / 10:g}; if it stays so at low values, the latent "
+            "space has no structure: look at the curves of training",
+        )
+    if n_found > _MANY_DOMAINS:
+        logger.warning(
+            "%s: colours can be told apart up to %d; a lower resolution gives fewer domains", text, _MANY_DOMAINS
+        )
+
+
 def _by_decreasing_size(labels: np.ndarray) -> np.ndarray:
     """Number labels from the largest group to the smallest; of equal groups the one that appears first comes first."""
     _, first, group, size = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
     rank = np.empty(len(size), dtype=int)
     rank[np.lexsort((first, -size))] = np.arange(len(size))
     return rank[group]
+
+
+# By the names in CLUSTERERS. Each takes the embedding, coordinates and slices where it looks at the tissue, then the
+# number of domains or the resolution, and the seed; and gives labels, and probabilities where CLUSTERERS says so.
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "mixture": mixture_domains,
+    "kmeans": kmeans_domains,
+    "leiden": leiden_domains,
+}

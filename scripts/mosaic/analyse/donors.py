@@ -1,4 +1,4 @@
-"""Donors: spots with a modality that are most like a spot without it."""
+"""Donors: the spots with a modality that are most similar to a spot without it."""
 
 import anndata as ad
 import numpy as np
@@ -12,7 +12,7 @@ from mosaic.neighbors import Metric, nearest
 from mosaic.spatial import spatial_neighbors
 from mosaic.spots import slice_names
 
-# The correction for hubs looks at so many times the neighbours that it returns.
+# Candidates per neighbour returned, in the correction for hubs.
 _CANDIDATES = 4
 
 
@@ -26,7 +26,7 @@ def nearest_donors(
     queries, donors
         Latent coordinates (spots x n_latent).
     n_neighbors
-        Neighbours per query; all donors where there are fewer.
+        Neighbours per query; all donors if there are fewer.
     metric
         See ``neighbors.nearest``.
 
@@ -42,8 +42,8 @@ def matched_donors(
 ) -> sparse.csr_matrix:
     """Equal weights on each query's nearest donors, corrected for hubs.
 
-    In many dimensions some donors, the hubs, are near to every query, and means over the same few donors look alike.
-    A donor's own mean squared distance to its nearest queries is therefore subtracted from twice the squared distance
+    In many dimensions some donors, the hubs, are near to every query, so that all queries would average the same few.
+    The mean squared distance of a donor to its nearest queries is therefore subtracted from twice the squared distance
     (cross-domain similarity local scaling; Conneau et al., ICLR 2018).
 
     Parameters
@@ -51,7 +51,7 @@ def matched_donors(
     queries, donors, n_neighbors
         As for ``nearest_donors``.
     own
-        Where the queries are themselves among the donors: their row numbers there. None is then its own donor.
+        Row numbers of the queries among the donors, if they are donors themselves; a query is then not its own donor.
 
     Returns
     -------
@@ -76,7 +76,7 @@ def smooth_latent(adata: ad.AnnData, n_neighbors: int) -> np.ndarray:
     adata
         Spots of one modality, with ``obsm["X_latent"]``, ``obsm["spatial"]`` and ``obs["slice"]``.
     n_neighbors
-        Neighbours of a spot; 0 leaves all as it is.
+        Neighbours of a spot; 0: no smoothing.
     """
     latent = np.array(adata.obsm[LATENT], dtype=np.float64)
     slices = adata.obs["slice"].to_numpy(dtype=str)
@@ -90,5 +90,5 @@ def smooth_latent(adata: ad.AnnData, n_neighbors: int) -> np.ndarray:
 
 
 def smoothed_latent(adata: ad.AnnData, names: pd.Index, n_neighbors: int) -> np.ndarray:
-    """Smoothed latent coordinates of some spots, smoothed among all spots of their slices."""
+    """Latent coordinates of some spots, smoothed over all spots of their slices."""
     return smooth_latent(adata, n_neighbors)[adata.obs_names.get_indexer(names)]

@@ -1,4 +1,4 @@
-"""The result: one MuData with counts, latent spaces, domains, layouts and imputed counts of a whole run."""
+"""The result file: one MuData with counts, latent spaces, domains, UMAPs and imputed counts of a run."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from mosaic.spots import spread_column
 
 
 class Run(NamedTuple):
-    """What one method with one seed made of the slices."""
+    """Results of one method with one seed."""
 
     method: str
     seed: int
@@ -33,35 +33,34 @@ def assemble(
     annotations: pd.DataFrame | None = None,
     columns: Mapping[str, Mapping[str, str]] | None = None,
 ) -> md.MuData:
-    """Gather a run's results for muon, and its modalities for scanpy and squidpy.
+    """Assemble the results of a run for muon, and its modalities for scanpy and squidpy.
 
     Parameters
     ----------
     counts
         Per modality its slices after QC, stacked, with ``layers["counts"]`` (kind ``features``: X alone).
     reduced
-        Per modality the features of all its slices, as ``reduce_modality`` gives them.
+        Per modality the features of all its slices, as ``reduce_modality`` returns them.
     runs
-        Results per method and seed; the first one also fills the plain names.
+        Results per method and seed; the first also fills the names without method and seed.
     consensus
-        Per method ``domain`` of each spot as its seeds agree on it, and ``confidence`` where there is one
-        (see ``consensus.consensus``).
+        Per method the consensus ``domain`` of each spot, and ``confidence`` if known (see ``consensus.consensus``).
     config
         The configuration with all defaults.
     annotations
-        Columns of the users' ``obs`` (spots) to put beside the results.
+        Columns of the users' ``obs`` (spots) to add.
     columns
-        Further columns of the sheet: per name the text of each slice that has one.
+        Further columns of the sample sheet: per name the text of each slice that has one.
 
     Returns
     -------
     MuData. Per modality the measured spots with counts in X and ``layers["counts"]`` and features in ``obsm``; and,
-    where slices lack it, a second modality ``{modality}_imputed`` with ``layers["imputed"]`` (X too) and
+    if slices lack it, a second modality ``{modality}_imputed`` with ``layers["imputed"]`` (X too) and
     ``layers["imputed_sd"]`` of the first run, ``layers["imputed_{method}_{seed}"]`` of further ones. Over all spots:
     ``obsm["X_{method}_{seed}"]``, ``obsm["X_umap_{method}_{seed}"]``, ``obs["domain_{method}_{seed}"]``, and the first
     run's as ``obsm["X_latent"]``, ``obsm["X_umap"]`` and ``obs["mosaic_domain"]``; of each method
-    ``obs["consensus_{method}"]`` and ``obs["confidence_{method}"]``; the annotations in ``obs`` by their own names,
-    also of the measured modalities, and the sheet's further columns as text; coordinates in ``obsm["spatial"]``;
+    ``obs["consensus_{method}"]`` and ``obs["confidence_{method}"]``; the annotations in ``obs`` under their names,
+    also in the measured modalities, and the sheet's further columns as text; coordinates in ``obsm["spatial"]``;
     ``uns["mosaic"]`` with version and configuration (JSON).
     """
     first = runs[0]
@@ -106,7 +105,9 @@ def assemble(
 
 
 def _annotate(obs: pd.DataFrame, annotations: pd.DataFrame | None) -> None:
-    for name in () if annotations is None else annotations:
+    if annotations is None:
+        return
+    for name in annotations:
         obs[name] = spread_column(annotations[name], obs.index)
 
 

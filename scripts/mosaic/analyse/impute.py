@@ -1,8 +1,8 @@
-"""The counts of a modality that a slice did not measure, from spots elsewhere that did."""
+"""Imputation: the counts of a modality that a slice lacks, from spots that have it."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import anndata as ad
 import mudata as md
@@ -23,23 +23,23 @@ logger = logging.getLogger(__name__)
 Method = Literal["matching", "nearest"]
 
 
-# Above this share of non-zero values a dense matrix is the smaller one.
+# Proportion of non-zero values above which a dense matrix is smaller than a sparse one.
 _DENSE_ABOVE = 0.5
-# The regression is fitted on at most so many donors, a seeded sample of them.
+# Maximum number of donors to fit the regression on; above, a seeded sample.
 _MOST_FITTED = 20_000
-# Spots whose prediction tells whether the result is stored dense or sparse.
+# Number of spots whose prediction decides whether the result is stored dense or sparse.
 _PROBED = 1000
 
 
 class Imputation(NamedTuple):
-    """One modality to be imputed in one slice; spots are predicted block by block, when they are asked for.
+    """Plan to impute one modality in one slice; it predicts spots block by block, on demand.
 
     Attributes
     ----------
     spots
         Spots x 0, with ``obs`` and ``obsm["spatial"]`` as in the embedding.
     features
-        Names of the features imputed.
+        Names of the imputed features.
     weights
         Of each spot's donors (spots x donors, rows that sum to 1).
     values
@@ -47,10 +47,10 @@ class Imputation(NamedTuple):
     donors
         Names of the donors.
     shifts
-        Per source modality the rows of its spots (spots of the source), their share in the prediction, and what the
-        source adds.
+        Per source modality the rows of its spots (spots of the source), their weight in the prediction, and the shift
+        that the source adds.
     counted
-        Whether values below zero make no sense.
+        Whether the values are counts, which cannot be below zero.
     """
 
     spots: ad.AnnData
@@ -78,13 +78,13 @@ class Imputation(NamedTuple):
         return sparse.csr_matrix(mean, dtype=np.float32), sparse.csr_matrix(spread, dtype=np.float32)
 
     def density(self) -> float:
-        """Share of predicted counts above zero, among a seeded sample of spots."""
+        """Proportion of predicted counts above zero, in a seeded sample of spots."""
         n_spots = self.weights.shape[0]
         probed = np.random.default_rng(0).choice(n_spots, min(_PROBED, n_spots), replace=False)
         return self.predict(np.sort(probed))[0].nnz / (len(probed) * len(self.features))
 
     def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray] | tuple[sparse.csr_matrix, sparse.csr_matrix]]:
-        """What ``predict`` gives, block by block over all spots; dense arrays where most values are not zero."""
+        """Predictions block by block over all spots; dense arrays if most values are not zero."""
         as_dense = self.density() > _DENSE_ABOVE
         n_spots = self.weights.shape[0]
         n_rows = max(1, BLOCK_VALUES // len(self.features))
@@ -93,7 +93,7 @@ class Imputation(NamedTuple):
             yield tuple(part.toarray() for part in found) if as_dense else found
 
     def n_bytes(self) -> int:
-        """How much the result takes, before compression."""
+        """Size of the result in bytes, before compression."""
         density = self.density()
         return int(2 * 4 * self.weights.shape[0] * len(self.features) * (1 if density > _DENSE_ABOVE else 2 * density))
 
@@ -109,32 +109,31 @@ def prepare(
     n_neighbors: int = 25,
     smooth_neighbors: int = 5,
 ) -> Imputation:
-    """Find what one modality is imputed from in one slice that lacks it.
+    """Plan the imputation of one modality in one slice that lacks it.
 
-    One prediction for each modality that the slice did measure, the source; then their mean. ``nearest`` is the
-    published way (Yan et al., Nature Genetics 2026): the mean counts of the donors nearest by Manhattan distance,
-    donors being all spots that measured the missing modality, placed by their latent coordinates of it. ``matching``
-    smooths latent coordinates over the tissue, takes as donors the bridge spots that measured source and missing
-    modality, placed by the source, corrects for hubs and for what the source says beyond the match (see
-    ``smooth_latent``, ``matched_donors``, ``regression_shift``). Where no slice measured both, donors are as for
-    ``nearest`` and nothing is regressed.
+    Each modality of the slice (a source) gives a prediction; the result is their mean. ``nearest`` is the published
+    method (Yan et al., Nature Genetics 2026): the mean counts of the donors nearest by Manhattan distance. Donors are
+    all spots with the missing modality, at their latent coordinates of it. ``matching`` smooths latent coordinates over
+    the tissue, uses as donors the bridge spots with source and missing modality, at their coordinates of the source,
+    and corrects for hubs and for differences in the source (see ``smooth_latent``, ``matched_donors``,
+    ``regression_shift``). If no slice has both modalities, donors are as for ``nearest``, without regression.
 
     Parameters
     ----------
     embedding
-        As ``spots.collect_embeddings`` makes it.
+        As ``embedding.collect_embeddings`` returns it.
     slice_name
         The slice that lacks the modality.
     modality
         The modality to impute.
     counts
         Per modality its slices, stacked (``spots.stack``), with ``layers["counts"]`` (kind ``features``: X, which then
-        stands for the counts). Of the missing modality all slices that measured it, whose shared features are imputed;
-        ``matching`` needs the source modalities too, in the slice itself and in bridge slices.
+        stands for the counts). Of the missing modality all slices that have it; their shared features are imputed.
+        ``matching`` also needs the source modalities, in the slice itself and in bridge slices.
     spots
-        Which spots of the slice; None: all of them.
+        Spots of the slice to impute; None: all.
     method, n_neighbors
-        See above; neighbours per source.
+        See above; ``n_neighbors`` per source.
     smooth_neighbors
         For ``matching``: see ``smooth_latent``.
 
@@ -158,11 +157,11 @@ def prepare(
             continue
         queries = names[rows]
         if method == "nearest":
-            z = [
+            z, z_donors = (
                 normalize(part[own].obsm[LATENT])
                 for part, own in ((adata, queries), (embedding[modality], targets.obs_names))
-            ]
-            weights = nearest_donors(*z, n_neighbors, metric="manhattan")
+            )
+            weights = nearest_donors(z, z_donors, n_neighbors, metric="manhattan")
         else:
             places = (embedding, source, queries, modality, targets.obs_names, smooth_neighbors)
             weights, shift = _match(*places, values, counts, n_neighbors)
@@ -185,7 +184,7 @@ def prepare(
     )
 
 
-def impute_modality(*arguments: object, **settings: object) -> ad.AnnData:
+def impute_modality(*arguments: Any, **settings: Any) -> ad.AnnData:
     """Impute one modality in one slice that lacks it, in memory.
 
     Parameters
@@ -196,7 +195,7 @@ def impute_modality(*arguments: object, **settings: object) -> ad.AnnData:
     Returns
     -------
     AnnData of the slice's spots x features with ``layers["imputed"]``, the predicted counts, and
-    ``layers["imputed_sd"]``, the standard deviation of the donors' counts (float32; sparse where most values are
+    ``layers["imputed_sd"]``, the standard deviation of the donors' counts (float32; sparse if most values are
     zero); ``obs["slice"]``, ``obs["modalities"]`` and ``obsm["spatial"]`` as in ``embedding``.
     """
     imputation = prepare(*arguments, **settings)
@@ -221,12 +220,12 @@ def _match(
     counts: Mapping[str, ad.AnnData],
     n_neighbors: int,
 ) -> tuple[sparse.csr_matrix, Shift | None]:
-    """Weights on the targets (queries x targets) and what to add, of one source modality."""
+    """Weights on the targets (queries x targets) and the shift to add, for one source modality."""
     adata = embedding[source]
     paired = targets.isin(adata.obs_names)
     regress = paired.sum() > 1
     if not regress:
-        logger.info("%s: no slice measured it beside %s, so nothing is regressed", modality, source)
+        logger.info("%s: no slice has both it and %s, so nothing is regressed", modality, source)
         paired, adata = np.ones(len(targets), dtype=bool), embedding[modality]
     donors = np.flatnonzero(paired)
     names = targets[donors]
@@ -243,7 +242,5 @@ def _match(
         parts = [values_of(counts[source][own]) for own in (names, queries)]
         shift = regression_shift(parts[0], values[donors], fitted, among, parts[1], weights)
         n_explained = len(shift.features)
-        logger.info(
-            "%s: %s tells more than its match of %d of %d features", modality, source, n_explained, values.shape[1]
-        )
+        logger.info("%s: regression on %s improves %d of %d features", modality, source, n_explained, values.shape[1])
     return placed(weights.T, donors, (len(targets), len(queries))).T, shift

@@ -1,4 +1,4 @@
-"""Imputed counts, written block by block."""
+"""Write imputed counts block by block."""
 
 import shutil
 from pathlib import Path
@@ -16,16 +16,16 @@ from mosaic.files import whole_file
 
 
 def write_imputed(imputation: Imputation, path: str | Path, scores: pd.DataFrame | None = None) -> None:
-    """Write what ``impute_modality`` returns as h5ad, block by block, so that the whole is never in memory.
+    """Write what ``impute_modality`` returns as h5ad, block by block, without holding all of it in memory.
 
     Parameters
     ----------
     imputation
-        As ``prepare`` gives it.
+        As ``prepare`` returns it.
     path
         The file.
     scores
-        Per feature what is known of it from hidden spots, for ``var`` (``selfcheck.summarise``).
+        Held-out scores per feature, for ``var`` (see ``folds.summarise``).
 
     Raises
     ------
@@ -38,7 +38,7 @@ def write_imputed(imputation: Imputation, path: str | Path, scores: pd.DataFrame
             f"{imputation.spots.n_obs} spots x {len(imputation.features)} imputed features take up to "
             f"{needed / 1e9:.1f} GB, but the disk has {free / 1e9:.1f} GB left",
             where=str(path),
-            hint="free the disk, or impute fewer features: under qc, min_spots drops those that are hardly ever seen",
+            hint="free the disk, or impute fewer features: min_spots under qc drops rare ones",
         )
     var = pd.DataFrame({"unit": unit_of(imputation.values), "counted": imputation.counted}, index=imputation.features)
     if scores is not None:
@@ -56,7 +56,7 @@ def write_imputed(imputation: Imputation, path: str | Path, scores: pd.DataFrame
 
 
 def _append(layers: h5py.Group, name: str, part: np.ndarray | sparse.csr_matrix, start: int, n_spots: int) -> None:
-    """Put the next rows into a layer of an h5ad file; the first ones make it."""
+    """Append rows to a layer of an h5ad file; the first rows create it."""
     if sparse.issparse(part):
         if start:
             ad.io.sparse_dataset(layers[name]).append(part)

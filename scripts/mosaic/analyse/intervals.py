@@ -1,4 +1,4 @@
-"""Intervals of imputed values."""
+"""Prediction intervals of imputed values."""
 
 from collections.abc import Sequence
 
@@ -10,23 +10,23 @@ from sklearn.utils.sparsefuncs import mean_variance_axis
 from mosaic.errors import InputError
 from mosaic.matrices import dense
 
-# What is imputed, in this order wherever both are: predicted counts, and the spread of the donors' counts.
+# Layers of imputed data, in this order: predicted counts, and the standard deviation of the donors' counts.
 LAYERS = ("imputed", "imputed_sd")
 
-# Share of a spot's own donors in the variance that errors are measured by; the rest is that of all donors.
+# Weight of a spot's donors in the variance that scales errors; the rest comes from all donors.
 _OWN_SPREAD = 0.8
 
 
 def unit_of(values: sparse.csr_matrix) -> np.ndarray:
-    """Standard deviation of each feature over all donors (features), 1 where it does not vary."""
+    """Standard deviation of each feature over all donors (features); 1 if it does not vary."""
     variance = mean_variance_axis(sparse.csr_matrix(values, dtype=np.float64), axis=0)[1]
     return np.where(variance > 0, np.sqrt(variance), 1)
 
 
 def error_scale(spread: np.ndarray, unit: np.ndarray) -> np.ndarray:
-    """What errors of imputed counts are in units of: the spread of a spot's donors, drawn to that of all donors.
+    """Scale of the errors of imputed counts: the spread of a spot's donors, shrunk towards that of all donors.
 
-    A few donors may agree by chance, and would promise what they can't hold.
+    Without shrinkage, a few donors that agree by chance would give intervals that are too narrow.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def error_scale(spread: np.ndarray, unit: np.ndarray) -> np.ndarray:
 
 
 def interval(adata: ad.AnnData, features: Sequence[str] | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Between which counts 90 % of the measured ones would lie, by the errors on hidden spots.
+    """Bounds that would enclose 90 % of measured counts, from the errors on hidden spots.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def interval(adata: ad.AnnData, features: Sequence[str] | None = None) -> tuple[
     Raises
     ------
     InputError
-        If no errors are known.
+        If ``var`` has no errors of hidden spots.
     """
     adata = adata if features is None else adata[:, list(features)]
     if "error_low" not in adata.var:

@@ -1,23 +1,14 @@
 """Domains by the Leiden algorithm on the latent space's neighbours."""
 
-import logging
-import random
-
 import igraph
+import leidenalg
 import numpy as np
 from scipy import sparse
 
 from mosaic.errors import InputError
 from mosaic.neighbors import nearest
 
-logger = logging.getLogger(__name__)
-
 _LEIDEN_NEIGHBORS = 15
-
-# Colours can be told apart up to the first; above the second, domains are crumbs that no figure or marker can show.
-_MANY_DOMAINS = 30
-
-_MOST_DOMAINS = 100
 
 
 def leiden_domains(embedding: np.ndarray, resolution: float, seed: int) -> np.ndarray:
@@ -25,7 +16,7 @@ def leiden_domains(embedding: np.ndarray, resolution: float, seed: int) -> np.nd
 
     Two spots are joined by the Jaccard index of their 15 nearest neighbours, themselves included, where one is among
     the neighbours of the other (PhenoGraph; Levine et al., Cell 2015). Communities maximise modularity (Traag, Waltman
-    and van Eck, Scientific Reports 2019), by igraph.
+    and van Eck, Scientific Reports 2019), by leidenalg.
 
     Raises
     ------
@@ -43,26 +34,12 @@ def leiden_domains(embedding: np.ndarray, resolution: float, seed: int) -> np.nd
     shared.data /= 2 * (n_neighbors + 1) - shared.data
     edges = sparse.triu(shared, k=1).tocoo()
     graph = igraph.Graph(len(embedding), np.column_stack([edges.row, edges.col]), edge_attrs={"weight": edges.data})
-    # igraph draws from one generator of the whole process: lend it a seeded one.
-    igraph.set_random_number_generator(random.Random(seed))
-    try:
-        communities = graph.community_leiden("modularity", weights="weight", resolution=resolution, n_iterations=-1)
-    finally:
-        igraph.set_random_number_generator(random)
+    communities = leidenalg.find_partition(
+        graph,
+        leidenalg.RBConfigurationVertexPartition,
+        weights="weight",
+        resolution_parameter=resolution,
+        n_iterations=-1,
+        seed=seed,
+    )
     return np.asarray(communities.membership)
-
-
-def _check_n_found(n_found: int, n_spots: int, resolution: float) -> None:
-    """Whether Leiden found so few domains that they can be looked at."""
-    text = f"Leiden found {n_found} domains in {n_spots} spots with resolution {resolution:g}"
-    if n_found > _MOST_DOMAINS:
-        raise InputError(
-            f"{text}; {_MOST_DOMAINS} are the most that figures and markers can show",
-            where="cluster: resolution",
-            hint=f"lower resolution, for example to {resolution / 10:g}; if it stays so at low values, the latent "
-            "space has no structure: look at the curves of training",
-        )
-    if n_found > _MANY_DOMAINS:
-        logger.warning(
-            "%s: colours can be told apart up to %d; a lower resolution gives fewer domains", text, _MANY_DOMAINS
-        )

@@ -1,4 +1,4 @@
-"""What domains are made of: features that mark a domain in each slice, and their profile over the domains."""
+"""Marker features of the domains in each slice, and their profile over the domains."""
 
 import logging
 from collections.abc import Sequence
@@ -13,25 +13,25 @@ from mosaic.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-_FEWEST_SPOTS = 10  # of a domain in a slice: fewer say nothing
-_LEAST_SCORE = 1.96  # in the slice where a feature marks its domain least
+_FEWEST_SPOTS = 10  # of a domain in a slice, to rank markers
+_LEAST_SCORE = 1.96  # in every slice
 _MOST_LISTED = 50  # features per domain and slice in the table
 
 
 class Markers(NamedTuple):
-    """Features that tell the domains apart.
+    """Features that separate the domains.
 
     Attributes
     ----------
     table
-        Per ``slice`` and ``domain`` the first 50 features by ``auroc``: the chance that a spot of the domain has more
-        of the feature than another of the slice, which unlike a p-value does not grow with the domain; ``score``, the
-        z-score of Wilcoxon's rank sum (not corrected for ties, and so on the safe side), and its ``pval_adj``
-        (Benjamini and Hochberg); ``difference`` of the means on the normalised (logarithmic) scale; the shares of spots
-        with a count, ``share_inside`` and ``share_outside``. The p-values take the domains for given; they were found
-        in the same counts, so read them as an order, not as a test.
+        Per ``slice`` and ``domain`` the first 50 features by ``auroc``: the probability that a spot of the domain has
+        more of the feature than another of the slice, which unlike a p-value does not depend on the size of the domain;
+        ``score``, the z-score of Wilcoxon's rank sum (uncorrected for ties, hence conservative), and ``pval_adj``
+        (Benjamini and Hochberg); ``difference`` of the means on the normalised (logarithmic) scale; the proportions of
+        spots with a count, ``share_inside`` and ``share_outside``. The p-values treat the domains as given, but these
+        come from the same counts: use them as a ranking, not as a test.
     profile
-        Per ``domain`` and ``feature`` of those that mark any domain best: ``mean`` normalised value and ``share`` of
+        Per ``domain`` and ``feature``, for the best markers of all domains: ``mean`` normalised value and ``share`` of
         spots with a count, each the mean over the slices; ``marker_of`` is the domain that the feature marks: the one
         with its highest mean AUROC, and its score must be above 1.96 in every slice.
     """
@@ -43,17 +43,17 @@ class Markers(NamedTuple):
 def rank_markers(slices: Sequence[ad.AnnData], domains: pd.Series, *, most: int = 40) -> Markers:
     """Rank the features of one modality by how well they mark each domain, slice by slice.
 
-    Slices are ranked one at a time, so that a batch effect is not taken for a marker; a feature marks a domain well if
-    the mean of its AUROC over the slices is high.
+    Slices are ranked separately, so that a batch effect is not mistaken for a marker; a good marker has a high mean
+    AUROC over the slices.
 
     Parameters
     ----------
     slices
         Normalised slices of the modality (log or centred log ratio), with ``layers["counts"]``.
     domains
-        Domain of each spot, by name; spots of other slices may be among them.
+        Domain of each spot, by name; may include spots of other slices.
     most
-        Features in the profile, at most; no domain gets more than its part of them.
+        Maximum number of features in the profile, divided equally over the domains.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def rank_markers(slices: Sequence[ad.AnnData], domains: pd.Series, *, most: int 
     if not tables:
         raise InputError(
             f"no slice has two domains of {_FEWEST_SPOTS} spots or more, so nothing can mark one",
-            hint="ask for fewer domains",
+            hint="set fewer n_domains",
         )
     each = pd.concat(tables, ignore_index=True)
     profile = _profile(each, means, shares, most)
@@ -116,7 +116,7 @@ def _profile(each: pd.DataFrame, means: dict, shares: dict, most: int) -> pd.Dat
     surest = pd.Series({feature: over["score"].loc[feature, domain] for feature, domain in best.items()})
     chosen = over["auroc"].max(axis=1)[surest > _LEAST_SCORE].sort_values(ascending=False, kind="stable")
     per_domain = max(most // best.nunique(), 1)
-    marker_of = {}
+    marker_of: dict[str, str] = {}
     for domain in sorted(best.unique(), key=int):
         marker_of |= dict.fromkeys(chosen.index[best[chosen.index] == domain][:per_domain], domain)
     rows = []

@@ -1,4 +1,4 @@
-"""How good a latent space and its domains are, and how good imputed counts: the metrics of the publication."""
+"""Metrics of the publication, for latent spaces, domains and imputed counts."""
 
 import logging
 from collections.abc import Iterator
@@ -21,11 +21,11 @@ from mosaic.spots import paired, slice_names
 
 logger = logging.getLogger(__name__)
 
-# Training has brought these pairs together, so they say less than those that the self-check holds out.
+# Training pulls these pairs together, so they say less than those of held-out validation.
 TRAINING_PAIRS = "FOSCTTM (training pairs)"
 
-# Above these numbers of spots a metric is taken on a seeded sample, and the log says so: all pairs of spots are
-# compared for FOSCTTM; iLISI and the matching score search neighbours by brute force, iLISI slowly.
+# Above these numbers of spots a metric uses a seeded sample, with a log message: FOSCTTM compares all pairs of spots;
+# iLISI and the matching score search neighbours by brute force, iLISI slowly.
 _MOST_PAIRED = 20_000
 _MOST_LISI = 10_000
 
@@ -40,7 +40,7 @@ def foscttm(first: np.ndarray, second: np.ndarray, rows: np.ndarray | None = Non
     first, second
         Embeddings of the same spots by two modalities (spots x n_latent), row by row.
     rows
-        Spots whose matches are looked for, among all; None: all.
+        Spots whose matches are sought among all spots; None: all.
     """
     first, second = normalize(first), normalize(second)
     rows = np.arange(len(first)) if rows is None else np.asarray(rows)
@@ -55,10 +55,10 @@ def foscttm(first: np.ndarray, second: np.ndarray, rows: np.ndarray | None = Non
 
 
 def matching_score(first: np.ndarray, second: np.ndarray) -> float:
-    """Mean probability put on the true match, from shared nearest neighbours (Lance et al., PMLR 2022), 1 is perfect.
+    """Mean probability of the true match, from shared nearest neighbours (Lance et al., PMLR 2022), 1 is perfect.
 
-    Spots of the two modalities weigh by the Jaccard index of their neighbourhoods over both modalities (one neighbour
-    in each), and each spot's weights are scaled to a sum of 1.
+    The weight of two spots is the Jaccard index of their neighbourhoods over both modalities (one neighbour in each);
+    the weights of each spot sum to 1.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def matching_score(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def label_transfer_f1(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> float:
-    """Macro F1 of labels carried by 10 nearest neighbours from one modality to the other, both directions averaged.
+    """Macro F1 of labels transferred by 10 nearest neighbours between modalities, averaged over both directions.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def label_transfer_f1(first: np.ndarray, second: np.ndarray, labels: np.ndarray)
 
 
 def pas(coordinates: np.ndarray, domains: np.ndarray) -> float:
-    """Percentage of abnormal spots, as a share: those with more than half of their 10 nearest in another domain.
+    """Proportion of abnormal spots: those with more than half of their 10 nearest in another domain.
 
     Source: Shang & Zhou, Nature Communications 2022. Degenerate domains score well.
 
@@ -114,9 +114,9 @@ def pas(coordinates: np.ndarray, domains: np.ndarray) -> float:
 
 
 def chaos(coordinates: np.ndarray, domains: np.ndarray) -> float:
-    """Spatial chaos: mean distance from a spot to the nearest of its domain, on standardised coordinates.
+    """Spatial chaos: mean distance from a spot to the nearest spot of its domain, on standardised coordinates.
 
-    Source: Shang & Zhou, Nature Communications 2022. A domain of a single spot adds nothing. Degenerate domains score
+    Source: Shang & Zhou, Nature Communications 2022. A domain with one spot contributes 0. Degenerate domains score
     well.
 
     Parameters
@@ -135,11 +135,11 @@ def chaos(coordinates: np.ndarray, domains: np.ndarray) -> float:
 
 
 def imputation_scores(imputed: np.ndarray, measured: np.ndarray) -> dict[str, float]:
-    """How near imputed counts come to measured ones, by the metrics of the publication.
+    """Agreement of imputed and measured counts, by the metrics of the publication.
 
-    Pearson correlations count 0 where the imputed values are constant. The correlation matrix distance (CMD; Herdin et
+    Pearson correlations are 0 if the imputed values are constant. The correlation matrix distance (CMD; Herdin et
     al., IEEE VTC 2005) is 1 - tr(R1 R2) / (|R1| |R2|) of the correlation matrices, here between features and between
-    spots: 0 where they are alike. It takes spots squared in memory.
+    spots; 0 if they agree. Its memory grows with the square of the spots.
 
     Parameters
     ----------
@@ -170,28 +170,28 @@ def _standardised(rows: np.ndarray) -> np.ndarray:
 
 
 def evaluate(embedding: md.MuData, domains: np.ndarray, truth: pd.Series | None, *, seed: int = 0) -> pd.DataFrame:
-    """Every metric that a run allows, in a tidy table.
+    """All metrics that apply to a run, in a tidy table.
 
     Parameters
     ----------
     embedding
-        As ``spots.collect_embeddings`` makes it.
+        As ``embedding.collect_embeddings`` returns it.
     domains
         Each spot's domain.
     truth
         Each spot's true domain, missing where unknown; or None.
     seed
-        Of the samples that stand for large runs.
+        Seed of the samples that represent large runs.
 
     Returns
     -------
     DataFrame with ``metric``, ``scope`` (``all``, ``slice:{slice}`` or ``{slice}:{modality}~{modality}``), ``value``
-    (NaN where the metric has no meaning) and ``direction`` (``up``: more is better; ``down``).
+    (NaN if the metric does not apply) and ``direction`` (``up``: more is better; ``down``).
 
     Raises
     ------
     InputError
-        If a truth is asked for but no spot has one.
+        If ``truth`` is given but no spot has a true domain.
     """
     rng = np.random.default_rng(seed)
     slices = embedding.obs["slice"].to_numpy(dtype=str)
@@ -209,7 +209,8 @@ def evaluate(embedding: md.MuData, domains: np.ndarray, truth: pd.Series | None,
     for name, metric in (("PAS", pas), ("CHAOS", chaos)):
         values = {f"slice:{key}": metric(embedding.obsm["spatial"][own], domains[own]) for key, own in members.items()}
         rows += [
-            (name, scope, value, "down") for scope, value in ({"all": np.mean([*values.values()])} | values).items()
+            (name, scope, value, "down")
+            for scope, value in ({"all": float(np.mean([*values.values()]))} | values).items()
         ]
     return pd.concat([*tables, _tidy(rows)], ignore_index=True)
 
@@ -242,13 +243,13 @@ def against_truth(domains: np.ndarray, truth: pd.Series, slices: np.ndarray) -> 
     if not known.any():
         raise InputError("no spot has a true domain", where="config key truth", hint="set truth to null")
     if not known.all():
-        logger.warning("%d of %d spots have no true domain and are left out of ARI and NMI", (~known).sum(), len(known))
+        logger.warning("%d of %d spots have no true domain: ARI and NMI exclude them", (~known).sum(), len(known))
     spelled = {name: set(truth[own & known]) for name, own in members.items()}
     for name, labels in spelled.items():
         others = set().union(*(other for key, other in spelled.items() if key != name))
         if len(spelled) > 1 and labels - others:
             logger.warning(
-                "true domains of %s that no other slice has: %s. Make them alike if they are only spelled otherwise",
+                "true domains of %s that no other slice has: %s. Rename them if they only differ in spelling",
                 name,
                 ", ".join(sorted(labels - others)),
             )
@@ -265,7 +266,7 @@ def against_truth(domains: np.ndarray, truth: pd.Series, slices: np.ndarray) -> 
 def _alignment(embedding: md.MuData, truth: pd.Series | None, rng: np.random.Generator) -> Iterator[tuple]:
     """FOSCTTM, matching score and label transfer for each pair of modalities of each bridge slice.
 
-    NaN where a method gives one joint latent space: modalities that have the same coordinates can't lie apart.
+    NaN for a method with one joint latent space, in which all modalities of a spot have the same coordinates.
     """
     bridges = paired({name: adata.obs for name, adata in embedding.mod.items()})
     if not bridges:

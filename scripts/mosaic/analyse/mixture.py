@@ -1,4 +1,4 @@
-"""Domains by a Gaussian mixture with one covariance for all."""
+"""Gaussian mixture with one covariance for all domains (mclust EEE)."""
 
 import logging
 import warnings
@@ -17,55 +17,54 @@ from mosaic.matrices import sample_rows
 
 logger = logging.getLogger(__name__)
 
-# Ward's clustering needs memory and time quadratic in its rows, so it sees at most this many (as in R's mclust).
+# Maximum number of rows for Ward's clustering, whose memory and time are quadratic (as in R's mclust).
 START_ROWS = 2000
 
-# Where there are few spots, each start sees this share of them: what the starts differ by.
+# With few spots, the proportion that each start uses, so that starts differ.
 _START_SHARE = 0.8
 
-# EM ends in a poor optimum from one subset in ten, on some data from nine in ten, so several are tried, half of them
-# from the whitened embedding; and from the best, so many pairs of domains that overlap most are merged on trial.
+# EM often converges to a poor local optimum (1 in 10 starts, on some data 9 in 10). Run `_STARTS` starts, half on the
+# whitened embedding, then try to improve the best by merging its `_MERGES` most overlapping pairs of domains.
 _STARTS = 10
 
 _MERGES = 5
 
-# Which exchanges promise most is told from EM with a still looser tolerance; so many are fitted again, and one must
-# gain this much likelihood a spot.
+# Exchanges are ranked by EM with a looser tolerance; the best `_REFITS` are fitted again, and one must gain
+# `_EXCHANGE_GAIN` in likelihood per spot.
 _TRIAL_TOLERANCE = 1e-2
 
 _REFITS = 3
 
 _EXCHANGE_GAIN = 1e-3
 
-# The starts are compared on at most this many rows and with a loose tolerance; only the best one is fitted to the end.
+# Starts are compared on at most this many rows and with a loose tolerance; only the best is fitted to convergence.
 COMPARE_ROWS = 20_000
 
 COMPARE_TOLERANCE = 1e-3
 
-# EM stops when the mean log-likelihood of a spot gains less than this.
+# EM stops when the mean log-likelihood per spot gains less than this.
 _EM_TOLERANCE = 1e-5
 
 _EM_ITERATIONS = 1000
 
-# On top of the within-domain covariance, in units of the embedding's variance (which whitening makes 1).
+# Added to the within-domain covariance, in units of the embedding's variance (1 after whitening).
 _RIDGE = 1e-6
 
-# A direction whose variance is this far below the largest is float32 rounding, not signal.
+# Relative variance below which a direction is float32 rounding, not signal.
 _SMALLEST_VARIANCE = 1e-10
 
 
 def mixture_domains(embedding: np.ndarray, n_domains: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Gaussian mixture with one tied covariance, EM started from hierarchical clustering.
 
-    This is the EEE model of mclust (Scrucca et al., R Journal 2016), by which SpaMosaic assigns domains. As in mclust,
-    EM starts from a hierarchical clustering: from k-means it loses 0.15 ARI as soon as more domains are asked for than
-    there are. A start is Ward's clustering of a seeded subset, of 2000 spots at most, in turn of the whitened embedding
-    and of the embedding as it is. Of ten, that one is kept which ends with the highest classification likelihood, by
-    which the integrated completed likelihood compares mixtures (Biernacki, Celeux and Govaert, IEEE PAMI 2000): the
-    likelihood less the entropy of the posterior. By the likelihood alone, a mixture that merges two domains and splits
-    another by slice can be even with one that does not. From such an optimum EM can't return, so two domains are merged
-    and a third is split for as long as that gains (Ueda et al., Neural Computation 2000). Time is linear in the number
-    of spots.
+    This is the EEE model of mclust (Scrucca et al., R Journal 2016), which SpaMosaic uses for domains. As in mclust,
+    EM starts from a hierarchical clustering: from k-means it loses 0.15 ARI if ``n_domains`` exceeds the true number. A
+    start is Ward's clustering of a seeded subset of at most 2000 spots, alternately of the whitened and of the original
+    embedding. Of ten starts, the one with the highest classification likelihood is kept: the likelihood minus the
+    entropy of the posterior, as in the integrated completed likelihood (Biernacki, Celeux and Govaert, IEEE PAMI 2000).
+    By the likelihood alone, a mixture that merges two domains and splits another by slice can tie with the correct one.
+    EM cannot leave such an optimum, so two domains are merged and a third is split while that improves the mixture
+    (Ueda et al., Neural Computation 2000). Time is linear in the number of spots.
 
     Parameters
     ----------
@@ -84,7 +83,7 @@ def mixture_domains(embedding: np.ndarray, n_domains: int, seed: int) -> tuple[n
     Raises
     ------
     InputError
-        If there are too few spots for the model, or EM does not converge or leaves a domain without spots.
+        If the model needs more spots, EM does not converge, or a domain has no spots.
     """
     white = whitened(embedding)
     n_spots, n_dimensions = white.shape
@@ -124,7 +123,7 @@ def mixture_domains(embedding: np.ndarray, n_domains: int, seed: int) -> tuple[n
 
 
 def whitened(embedding: np.ndarray) -> np.ndarray:
-    """Rotate and scale to unit variance in every direction; directions without variance are left out.
+    """Rotate and scale to unit variance in every direction; drops directions without variance.
 
     The tied mixture does not change under such a map, but Ward's clustering does: with Euclidean distances it follows
     the directions of largest variance, which are those between domains that are far apart anyway.
@@ -142,9 +141,9 @@ def whitened(embedding: np.ndarray) -> np.ndarray:
 
 
 def _exchanged(fit: GaussianMixture, white: np.ndarray, rng: np.random.Generator) -> GaussianMixture:
-    """The mixture after every exchange that gains: two domains that overlap are merged and a third is split.
+    """Improve a mixture by exchanges: merge two overlapping domains and split a third, while that gains.
 
-    Exchanges are ranked by EM with a loose tolerance on as many spots as a start takes.
+    Exchanges are ranked by EM with a loose tolerance on ``START_ROWS`` spots.
     """
     best = _classification_likelihood(fit, white)
     while len(fit.weights_) > 2:
@@ -175,14 +174,14 @@ def _exchanged(fit: GaussianMixture, white: np.ndarray, rng: np.random.Generator
 
 
 def _parameters(fit: GaussianMixture) -> dict[str, np.ndarray]:
-    """To start from."""
+    """Start parameters of EM."""
     return {"weights": fit.weights_, "means": fit.means_, "precisions": fit.precisions_}
 
 
 def _exchange(
     fit: GaussianMixture, white: np.ndarray, split: int, halves: Sequence[np.ndarray], kept: int, freed: int
 ) -> dict[str, np.ndarray]:
-    """A start where ``kept`` has the spots of ``freed`` too, which has one half of those of ``split``."""
+    """A start in which ``kept`` also has the spots of ``freed``, and ``freed`` gets one half of those of ``split``."""
     weights, means = fit.weights_.copy(), fit.means_.copy()
     means[kept] = np.average(means[[kept, freed]], axis=0, weights=weights[[kept, freed]])
     weights[kept] += weights[freed]
@@ -192,13 +191,13 @@ def _exchange(
 
 
 def _classification_likelihood(fit: GaussianMixture, white: np.ndarray) -> float:
-    """Mean over spots of the log-likelihood less the entropy of the posterior."""
+    """Mean over spots of the log-likelihood minus the entropy of the posterior."""
     posterior = fit.predict_proba(white)
     return fit.score(white) + float(special.xlogy(posterior, posterior).sum(axis=1).mean())
 
 
 def start_from(white: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Weights, means and pooled precision of clusters; none of the labels 0..k-1 is without rows."""
+    """Weights, means and pooled precision of clusters; every label 0..k-1 has rows."""
     n_domains = labels.max() + 1
     member = np.eye(n_domains)[labels]
     weights = member.mean(axis=0)
@@ -209,7 +208,7 @@ def start_from(white: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def fit_mixture(white: np.ndarray, start: dict[str, np.ndarray], tolerance: float) -> GaussianMixture | str:
-    """EM from ``start``; where it fails, the reason in words."""
+    """Run EM from ``start``; return the reason as text if it fails."""
     model = GaussianMixture(
         len(start["weights"]),
         covariance_type="tied",
@@ -219,7 +218,7 @@ def fit_mixture(white: np.ndarray, start: dict[str, np.ndarray], tolerance: floa
         **{f"{name}_init": value for name, value in start.items()},
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # told through converged_
+        warnings.simplefilter("ignore", ConvergenceWarning)  # reported by converged_
         try:
             labels = model.fit_predict(white)
         except ValueError as error:

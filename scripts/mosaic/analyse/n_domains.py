@@ -1,4 +1,4 @@
-"""How many domains: the number whose mixtures separate best."""
+"""Choice of the number of domains, by the silhouette of mixtures."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ from mosaic.matrices import sample_rows
 
 logger = logging.getLogger(__name__)
 
-# How often half of the spots, at most as many as a start takes, are divided and as many others judge.
+# Number of pairs of subsets: a mixture is fitted to one and judged on the other.
 SUBSETS = 8
 
 
@@ -26,15 +26,15 @@ def choose_n_domains(
     """Choose the number of domains by the silhouette of left-out spots.
 
     The tied mixture is fitted to eight seeded subsets, each half of the spots and 2000 at most. It then labels as many
-    other spots, and the silhouette (Rousseeuw, Journal of Computational and Applied Mathematics 1987) says how well
-    its domains are set apart in the embedding. Chosen is the largest number whose mean is within one standard error
-    of the best (the rule of Breiman et al., Classification and Regression Trees, 1984): where numbers can't be told
-    apart, one domain too many costs less than one too few. docs/method.md compares it with other criteria.
+    other spots, and the silhouette (Rousseeuw, Journal of Computational and Applied Mathematics 1987) measures how
+    well its domains are separated in the embedding. The choice is the largest number whose mean is within one standard
+    error of the best (the rule of Breiman et al., Classification and Regression Trees, 1984): among equivalent numbers,
+    one domain too many costs less than one too few. docs/measurements.md compares it with other criteria.
 
     Parameters
     ----------
     embedding
-        Shape (spots, dimensions). Of more than 20,000 spots a seeded sample of so many is used.
+        Shape (spots, dimensions). Above 20,000 spots, a seeded sample of that size is used.
     n_domains_range
         Smallest and largest number to choose from, both included.
     seed
@@ -49,7 +49,7 @@ def choose_n_domains(
     Raises
     ------
     InputError
-        If the range is not one, there are too few spots for its upper end, the embedding holds NaN or infinity, or no
+        If the range is invalid, its upper end needs more spots, the embedding holds NaN or infinity, or no
         mixture of the range can be fitted.
     """
     embedding = checked_embedding(embedding)
@@ -63,7 +63,7 @@ def choose_n_domains(
     rng = np.random.default_rng(seed)
     sample = sample_rows(len(embedding), COMPARE_ROWS, rng)
     if len(sample) < len(embedding):
-        logger.info("the number of domains is chosen on a sample of %d of %d spots", len(sample), len(embedding))
+        logger.info("choosing the number of domains on a sample of %d of %d spots", len(sample), len(embedding))
     embedding = embedding[sample]
     white = whitened(embedding)
     needed = white.shape[1] + high
@@ -100,13 +100,13 @@ def choose_n_domains(
 
 
 def two_subsets(n_rows: int, rng: np.random.Generator) -> np.ndarray:
-    """Two subsets of rows without a row in common, as large as can be and as a start takes; shape (2, rows)."""
+    """Two disjoint subsets of rows, each at most half of them and at most ``START_ROWS``; shape (2, rows)."""
     size = min(n_rows // 2, START_ROWS)
     return rng.permutation(n_rows)[: 2 * size].reshape(2, size)
 
 
 def mixtures(white: np.ndarray, numbers: Iterable[int]) -> list[GaussianMixture | None]:
-    """A mixture for each number of domains, from cuts of one tree of Ward's; None where EM fails."""
+    """A mixture for each number of domains, from cuts of one Ward tree; None if EM fails."""
     tree = linkage(white, "ward")
     fits = [
         fit_mixture(white, start_from(white, fcluster(tree, number, "maxclust") - 1), COMPARE_TOLERANCE)
@@ -116,14 +116,14 @@ def mixtures(white: np.ndarray, numbers: Iterable[int]) -> list[GaussianMixture 
 
 
 def silhouette(distances: np.ndarray, labels: np.ndarray) -> float:
-    """Mean silhouette, NaN where it has no meaning: all spots in one domain, or each in its own."""
+    """Mean silhouette; NaN if undefined: all spots in one domain, or each in a separate one."""
     if not 1 < len(np.unique(labels)) < len(labels):
         return np.nan
     return silhouette_score(distances, labels, metric="precomputed")
 
 
 def largest_within_one_error(scores: pd.DataFrame) -> int:
-    """The largest column whose mean is within one standard error of the best column's; NaN are left out."""
+    """The largest column whose mean is within one standard error of the best column's; ignores NaN."""
     mean, best = scores.mean(), scores.mean().idxmax()
     error = scores[best].sem() if scores[best].count() > 1 else 0.0
     return int(mean.index[mean >= mean[best] - error].max())

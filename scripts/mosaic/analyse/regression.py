@@ -1,4 +1,4 @@
-"""How counts differ between a donor and a spot, by regression on the modalities that both have."""
+"""Regression of the difference in counts between a donor and a spot on the modality that both have."""
 
 from typing import NamedTuple
 
@@ -10,24 +10,24 @@ from sklearn.preprocessing import StandardScaler
 
 from mosaic.matrices import BLOCK_VALUES
 
-# The regression sees the source modality through at most so many components ...
+# Maximum number of components of the source modality in the regression.
 _COMPONENTS = 50
 
-# ... and shifts a feature only where, left out in turn, it explains more than this share of what matching leaves.
+# Proportion of the residual of matching that the regression must explain, by leave-one-out, to shift a feature.
 _LEAST_GAIN = 0.05
 
 _PENALTIES = np.logspace(0, 6, 13)
 
 
 class Shift(NamedTuple):
-    """What to add to the features that a regression explains: ``difference @ coefficients``.
+    """Shift of the features that a regression explains: ``difference @ coefficients``.
 
     Attributes
     ----------
     features
-        Their numbers (explained features).
+        Numbers of the explained features.
     difference
-        How the queries' source counts differ from those of their donors (queries x components).
+        Difference between the source counts of queries and those of their donors (queries x components).
     coefficients
         Components x explained features.
     """
@@ -45,13 +45,12 @@ def regression_shift(
     queries: sparse.csr_matrix,
     weights: sparse.csr_matrix,
 ) -> Shift:
-    """What a query's own source modality says beyond its donors: the regression of a bias-corrected matching.
+    """Regression of a bias-corrected matching: correct for the difference between a query and its donors in the source.
 
-    After Abadie & Imbens (JBES 2011): what matching leaves unexplained in each donor, when it is matched to the other
-    donors, is regressed (ridge, penalty per feature by leave-one-out) on how the donor's source counts differ from
-    those of its matches; the fit is applied to how a query's source counts differ from those of its donors. These
-    differences are centred over the queries, so that a batch effect between slices shifts nothing. Depth is the
-    foremost thing that is carried over so.
+    After Abadie & Imbens (JBES 2011). Each donor is matched to the other donors. The residual of the match is regressed
+    (ridge, penalty per feature by leave-one-out) on the difference between the source counts of the donor and of its
+    matches. The fit is applied to the same difference between a query and its donors. These differences are centred
+    over the queries, so that a batch effect between slices has no effect. The shift mostly transfers depth.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Two dimensions of many, for figures."""
+"""UMAP, for figures."""
 
 import logging
 
@@ -9,7 +9,7 @@ from mosaic.neighbors import nearest
 
 logger = logging.getLogger(__name__)
 
-# Above so many spots a seeded sample is laid out, and each other spot put amid the nearest of the sample.
+# Above this number of spots, UMAP uses a seeded sample; each other spot gets the mean of its nearest in the sample.
 _MOST_SPOTS = 50_000
 _AMID = 5
 
@@ -24,7 +24,7 @@ def umap_layout(features: np.ndarray, *, n_neighbors: int = 30, seed: int = 0) -
     n_neighbors
         Size of the neighbourhoods.
     seed
-        Makes the layout, which then runs on one thread, reproducible.
+        Seed; UMAP then runs on one thread and is reproducible.
 
     Returns
     -------
@@ -34,7 +34,9 @@ def umap_layout(features: np.ndarray, *, n_neighbors: int = 30, seed: int = 0) -
     n_neighbors = min(n_neighbors, len(features) - 1)
     if len(features) > _MOST_SPOTS:
         logger.warning(
-            "UMAP: of a sample of %d of %d spots; the others lie amid their nearest", _MOST_SPOTS, len(features)
+            "UMAP of a sample of %d of %d spots; the others lie at the mean of their nearest",
+            _MOST_SPOTS,
+            len(features),
         )
         sample = np.sort(np.random.default_rng(seed).choice(len(features), _MOST_SPOTS, replace=False))
         placed = umap_layout(features[sample], n_neighbors=n_neighbors, seed=seed)

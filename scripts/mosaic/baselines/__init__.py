@@ -1,1 +1,1 @@
-"""Methods to compare with."""
+"""Baseline methods, for comparison."""

@@ -1,6 +1,6 @@
-"""Driving the published package, spamosaic 1.0.3, unmodified: what it needs to run, and which of its functions when.
+"""Run the unmodified published package, spamosaic 1.0.3.
 
-Import this before the package, which imports torch-scatter; that would have to be compiled against torch.
+Import this before the package: it replaces torch-scatter, which would have to be compiled against torch.
 """
 
 import sys
@@ -15,12 +15,14 @@ import torch
 KEY = "features"
 
 
-def scatter_add(values: torch.Tensor, index: torch.Tensor, dim: int = 0, dim_size: int | None = None) -> torch.Tensor:
-    """The one use that the package makes of torch-scatter, on tensors of one dimension."""
+def scatter_add(values: torch.Tensor, index: torch.Tensor, dim: int = 0, *, dim_size: int) -> torch.Tensor:
+    """The only function of torch-scatter that the package uses, for one-dimensional tensors."""
     return torch.zeros(dim_size, dtype=values.dtype, device=values.device).index_add(0, index, values)
 
 
-sys.modules.setdefault("torch_scatter", types.SimpleNamespace(scatter_add=scatter_add))
+torch_scatter = types.ModuleType("torch_scatter")
+vars(torch_scatter)["scatter_add"] = scatter_add
+sys.modules.setdefault("torch_scatter", torch_scatter)
 from spamosaic import preprocessing  # noqa: E402 - after the stand-in
 from spamosaic.framework import SpaMosaic  # noqa: E402
 from spamosaic.preprocessing import ADT_preprocess, Epigenome_preprocess, RNA_preprocess  # noqa: E402
@@ -39,16 +41,16 @@ def preprocess(
     batch_correction: str | Mapping,
     **_: object,
 ) -> None:
-    """Put features into ``obsm["features"]`` of all slices of a modality, with the package's function for its kind.
+    """Write features to ``obsm["features"]`` of all slices of a modality, with the package's function for its kind.
 
-    Without normalisation it does as the package's tutorial of the simulation: scaled counts, PCA, Harmony.
+    Without normalisation it follows the package's tutorial of the simulation: scaled counts, PCA, Harmony.
 
     Parameters
     ----------
     slices
         With ``layers["counts"]`` (kind ``features``: X). X becomes counts.
     kind, normalization, feature_selection, n_top_features, scale, reduction, n_comps, batch_correction
-        The config's, of the modality.
+        Settings of the modality in the config.
     """
     if kind == "features":
         for adata in slices:
@@ -56,7 +58,7 @@ def preprocess(
         return
     for adata in slices:
         counts = adata.layers["counts"]
-        # Its centred log ratio takes no sparse matrix of SciPy from 1.14 on.
+        # The package's centred log ratio does not accept sparse matrices of SciPy 1.14 or later.
         adata.X = counts.toarray() if kind == "protein" else counts.copy()
     common = {"batch_corr": batch_correction != "none", "n_comps": n_comps, "batch_key": "slice", "key": KEY}
     n_shared = len(set.intersection(*(set(adata.var_names) for adata in slices)))
@@ -70,25 +72,25 @@ def preprocess(
         favor = "clr" if normalization == "clr" else "lognorm"
         ADT_preprocess(slices, favor=favor, lognorm=lognorm, scale=scale, **common)
     else:
-        # Its search for variable peaks fails on sparse ones (a singular loess), and where all are kept it says nothing.
+        # The package's search for variable peaks fails on sparse peaks (singular loess). Skip it if all peaks are kept.
         search = every_feature if most == n_shared else preprocessing.sc.pp.highly_variable_genes
         with mock.patch.object(preprocessing.sc.pp, "highly_variable_genes", search):
             Epigenome_preprocess(slices, n_peak=most, **common)
 
 
 def every_feature(adata: ad.AnnData, **_: object) -> None:
-    """Call all features variable, in the stead of ``scanpy.pp.highly_variable_genes``."""
+    """Mark every feature as highly variable; replaces ``scanpy.pp.highly_variable_genes``."""
     adata.var["highly_variable"] = True
 
 
 def by_slice(slices: Mapping[str, Sequence[ad.AnnData]], names: Sequence[str]) -> dict[str, list[ad.AnnData | None]]:
-    """Per modality a list over all slices, as the package takes it: None where a slice lacks the modality."""
+    """Per modality a list over all slices, as the package expects; None if a slice lacks the modality."""
     found = {key: {adata.obs["slice"].iloc[0]: adata for adata in parts} for key, parts in slices.items()}
     return {key: [own.get(name) for name in names] for key, own in found.items()}
 
 
 def pairs_only(data: Mapping[str, list[ad.AnnData | None]]) -> dict[str, list[ad.AnnData | None]]:
-    """Of each slice the spots that all its modalities kept, in one order: the package pairs spots by their place."""
+    """Spots of each slice that all its modalities have, in one order, because the package pairs spots by row."""
     rows = []
     for parts in zip(*data.values(), strict=True):
         there = [adata for adata in parts if adata is not None]
@@ -100,18 +102,18 @@ def pairs_only(data: Mapping[str, list[ad.AnnData | None]]) -> dict[str, list[ad
 
 
 def model(data: Mapping, names: Sequence[str], graph: Mapping, *, seed: int, device: str) -> SpaMosaic:
-    """The package's model of these slices, not yet trained.
+    """The package's untrained model of these slices.
 
     Parameters
     ----------
     data
-        As ``pairs_only`` gives it.
+        As ``pairs_only`` returns it.
     names
         Slices in the order of ``data``.
     graph
-        The config's section.
+        Section ``graph`` of the config.
     seed, device
-        As the package takes them.
+        Passed to the package.
     """
     knns = graph["intra_knns"]
     return SpaMosaic(
@@ -123,8 +125,8 @@ def model(data: Mapping, names: Sequence[str], graph: Mapping, *, seed: int, dev
             key: graph[key]
             for key in ("inter_knn_base", "inter_auto_knn", "rmv_outlier", "smooth_input", "smooth_L", "w_g")
         },
-        # The package's neighbours end at a distance in the unit of the coordinates; the config's do at a multiple of
-        # the distance to the nearest spot, or nowhere.
+        # The package limits the distance of neighbours in the unit of the coordinates; the config in multiples of the
+        # distance to the nearest spot, or not at all.
         radius_cutoff=np.inf,
         seed=seed,
         device=device,
@@ -132,20 +134,20 @@ def model(data: Mapping, names: Sequence[str], graph: Mapping, *, seed: int, dev
 
 
 def embed(trained: SpaMosaic, everything: Mapping[str, list[ad.AnnData | None]]) -> dict[str, np.ndarray]:
-    """Latent coordinates of all spots, also of those that training had to leave out.
+    """Latent coordinates of all spots, including those that training excluded.
 
     Parameters
     ----------
     trained
-        The model.
+        The trained model.
     everything
-        As ``by_slice`` gives it.
+        As ``by_slice`` returns it.
 
     Returns
     -------
     Per modality spots x n_latent, slice by slice.
     """
-    # The package's own graphs, now over all spots; the links between slices are those that training had.
+    # The package's graphs, now over all spots; edges between slices are those of training.
     for parts in everything.values():
         numbers = (dict.fromkeys(adata.obs_names, n) for n, adata in enumerate(parts) if adata is not None)
         for own in numbers:

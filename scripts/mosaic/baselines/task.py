@@ -1,6 +1,6 @@
-"""What the scripts of the peers share: their command line, reading slices, and writing embedding.h5mu.
+"""Shared by the scripts of baseline methods: command line, reading slices, and writing embedding.h5mu.
 
-A peer's script runs with an interpreter of its own, so Snakemake's ``script:`` is not at its hand. Import nothing heavy
+These scripts run in a separate interpreter, so they can't use Snakemake's ``script:`` directive. Import nothing heavy
 before ``program`` has set the threads.
 """
 
@@ -23,17 +23,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# A spot that lacks what a method needs is put amid so many of its slice; more than this share of them is an error.
+# Spots that a method cannot embed get the mean of this many nearest spatial neighbours; a larger proportion of them is
+# an error.
 _AMID = 5
 _MOST_LACKING = 0.1
 
 
 def parse(arguments: Sequence[str] | None = None, description: str | None = None) -> argparse.Namespace:
-    """The command line of every peer's script; None: this process's own arguments."""
+    """Parse the command line of a baseline script; None: the arguments of this process."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--slices", nargs="*", default=[], help="files named {slice}.{modality}.h5ad")
     parser.add_argument("--reduced", nargs="*", default=[], help="files named {modality}.h5ad")
-    parser.add_argument("--settings", type=json.loads, required=True, help="JSON: modalities and what the peer follows")
+    parser.add_argument("--settings", type=json.loads, required=True, help="JSON: the sections of the config to use")
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--log", required=True)
@@ -42,12 +43,12 @@ def parse(arguments: Sequence[str] | None = None, description: str | None = None
 
 
 class Task:
-    """What a peer's script was asked to do.
+    """The task of a baseline script: its arguments and input.
 
     Parameters
     ----------
     asked
-        As ``parse`` gives it.
+        As ``parse`` returns it.
     """
 
     def __init__(self, asked: argparse.Namespace):
@@ -58,7 +59,7 @@ class Task:
 
     @property
     def gpu(self) -> bool:
-        """Whether a GPU may be used, if there is one."""
+        """Whether the config allows a GPU."""
         return self.settings["device"] != "cpu"
 
     def slices(self) -> "dict[str, list[ad.AnnData]]":
@@ -69,7 +70,7 @@ class Task:
         return {name: found[name] for name in self.kinds}
 
     def reduced(self) -> "dict[str, ad.AnnData]":
-        """What ``reduce`` made of each modality; its ``var`` has the features that were selected."""
+        """Output of ``reduce`` for each modality; its ``var`` has the selected features."""
         from mosaic import store
 
         return {name: store.read(path) for name, path in zip(self.kinds, self.asked.reduced, strict=True)}
@@ -83,7 +84,7 @@ class Task:
         return {name: adata[:, reduced[name].var_names].copy() for name, adata in stacked.items()}
 
     def of_kind(self, kind: str) -> str:
-        """The modality of a kind that has one."""
+        """The first modality of a kind."""
         return next(name for name, own in self.kinds.items() if own == kind)
 
     def write(self, graphs: "Mapping[str, ad.AnnData]", latent: "Mapping[str, np.ndarray]") -> None:
@@ -94,7 +95,7 @@ class Task:
 
         for name, values in latent.items():
             if not np.isfinite(values).all():
-                hint = "the method's own numbers: try another seed, or leave it out of methods"
+                hint = "try another seed, or remove the method from methods"
                 raise InputError("the method gave coordinates that are not finite", where=f"modality {name}", hint=hint)
         store.write(embedding.collect_embeddings(graphs, latent), self.asked.output)
 
@@ -106,7 +107,7 @@ class Task:
         graphs
             Per modality all slices, with ``obs`` and ``obsm["spatial"]``.
         latent
-            Coordinates, indexed by spot. What lacks here is put amid its neighbours, see ``amid``.
+            Coordinates, indexed by spot. Missing spots are filled from their neighbours, see ``amid``.
         """
         latent = amid(graphs, latent)
         self.write(graphs, {name: latent.loc[graph.obs_names].to_numpy() for name, graph in graphs.items()})
@@ -114,7 +115,7 @@ class Task:
 
 @contextmanager
 def program(description: str | None) -> Iterator[Task]:
-    """A peer's script: its command line, its log, its threads, and the seeds of Python and numpy."""
+    """Context of a baseline script: command line, log, threads, and the seeds of Python and numpy."""
     asked = parse(description=description)
     with job(asked.log, threads=asked.threads):
         import numpy as np
@@ -125,17 +126,16 @@ def program(description: str | None) -> Iterator[Task]:
 
 
 def amid(graphs: "Mapping[str, ad.AnnData]", latent: "pd.DataFrame") -> "pd.DataFrame":
-    """Give each spot that a method could not embed the mean of the 5 nearest on the tissue that it could.
+    """Give each spot that a method could not embed the mean of its 5 nearest embedded neighbours on the tissue.
 
-    Quality control drops a few spots of one modality only, so nearly every bridge slice has some that lack what a
-    method needs of each.
+    Quality control drops some spots in one modality only, so nearly every bridge slice has spots that lack a modality.
 
     Parameters
     ----------
     graphs
         Per modality all slices, with ``obs`` and ``obsm["spatial"]``.
     latent
-        Coordinates of the others, indexed by spot.
+        Coordinates of the embedded spots, indexed by spot.
 
     Returns
     -------
@@ -144,7 +144,7 @@ def amid(graphs: "Mapping[str, ad.AnnData]", latent: "pd.DataFrame") -> "pd.Data
     Raises
     ------
     InputError
-        If more than a tenth of a slice's spots lack them.
+        If more than a tenth of the spots of a slice were not embedded.
     """
     import numpy as np
     import pandas as pd
@@ -167,10 +167,10 @@ def amid(graphs: "Mapping[str, ad.AnnData]", latent: "pd.DataFrame") -> "pd.Data
             raise InputError(
                 f"the method can't embed {(~known).sum()} of {len(own)} spots, as they lack a modality that it needs",
                 where=f"slice {name}",
-                hint="loosen the thresholds of that modality under qc, or leave the method out of methods",
+                hint="relax the thresholds of that modality under qc, or remove the method from methods",
             )
         logger.warning(
-            "%s: %d of %d spots lack a modality that the method needs: placed amid their nearest on the tissue",
+            "%s: %d of %d spots lack a modality that the method needs: they get the mean of their spatial neighbours",
             name,
             (~known).sum(),
             len(own),
@@ -183,7 +183,7 @@ def amid(graphs: "Mapping[str, ad.AnnData]", latent: "pd.DataFrame") -> "pd.Data
 
 
 def spread(matrix: "sparse.csr_matrix", names: "pd.Index", index: "pd.Index") -> "sparse.csr_matrix":
-    """Rows of a matrix over all spots of a run: zeros where a spot was not measured (spots x features)."""
+    """Expand the rows of a matrix to all spots of a run, with zeros for missing spots (spots x features)."""
     import numpy as np
     from scipy import sparse
 

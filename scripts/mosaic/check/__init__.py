@@ -1,1 +1,1 @@
-"""How far a run can be believed: held-out folds, confidence, checks."""
+"""How far to trust a run: held-out validation, confidence, checks."""

@@ -1,9 +1,9 @@
-"""How sure a spot's domain is, given what its slice measured: calibrated on what the self-check hid.
+"""Confidence of a spot's domain given the modalities of its slice, calibrated by held-out validation.
 
-The posterior of a clustering says how clearly a spot lies in a domain, not whether its modalities can see that domain
-at all. The self-check knows: it embeds spots of bridge slices from a part of their modalities, and how often the domain
-that they are called then is the one that all their modalities gave them, domain by domain, is what the posterior of
-other spots with the same modalities is multiplied by.
+The posterior of a clustering says how clearly a spot lies in a domain, not whether its modalities can see that domain.
+Held-out validation embeds spots of bridge slices from a subset of their modalities and assigns them to domains. The
+proportion of them whose domain agrees with that from all modalities, per domain, multiplies the posterior of other
+spots with the same modalities.
 """
 
 import logging
@@ -18,34 +18,34 @@ from mosaic.embedding import LATENT
 
 logger = logging.getLogger(__name__)
 
-# Hidden spots by which a domain's agreement is drawn to that of all domains with the same modalities.
+# Pseudo-count of hidden spots that shrinks a domain's agreement towards that of all domains with the same modalities.
 _PRIOR_SPOTS = 10
-# Two domains can't be told apart where of this many hidden spots at least, called one, this share is the other.
+# Two domains are inseparable if, of at least this many hidden spots assigned to one, this proportion belongs to the
+# other.
 LEAST_SPOTS, LEAST_SHARE = 10, 0.25
 CALLS = ["modalities", "called", "domain", "n_spots", "share"]
 
 
 def hidden_calls(domains: pd.DataFrame, modalities: pd.Series, fold: ad.AnnData) -> pd.DataFrame:
-    """The domains that hidden spots are called without what was hidden of them.
+    """Assign hidden spots to domains without the hidden modality.
 
-    The domains of all other spots are the means of a Gaussian each, with one covariance, in the fold's latent space:
-    the model of the tied mixture, with its labels given. So they keep their names, and however they were found, hidden
-    spots are called after them.
+    Each domain of the other spots is a Gaussian in the latent space of the fold, all with one covariance: the model of
+    the tied mixture with known labels. The domains therefore keep their names, whatever method found them.
 
     Parameters
     ----------
     domains
-        ``domain`` of each spot, as the run found it, and ``probability`` if it has one.
+        ``domain`` of each spot in the run, and ``probability`` if the clustering has one.
     modalities
-        Of each spot, joined by ``+``: what it was embedded by in the run.
+        Modalities that the run embedded each spot by, joined by ``+``.
     fold
-        As ``selfcheck.Fold.embedding``; without spots where the fold was left out.
+        As ``folds.Fold.embedding``; without spots if the fold was skipped.
 
     Returns
     -------
-    DataFrame of hidden spots: ``modalities``, by which the fold embedded them; ``called`` and its ``posterior``; and
-    ``domain``, which the run found by all modalities. The posterior is 1 where the run has none. Spots of domains that
-    no other spot has are not among them: nothing could be called so.
+    DataFrame of hidden spots: ``modalities``, by which the fold embedded them; ``called``, the assigned domain, and its
+    ``posterior``; and ``domain``, from all modalities. The posterior is 1 if the run has none. Excluded are spots of
+    domains that no other spot has, because no spot can be assigned to them.
     """
     columns = ["modalities", "called", "posterior", "domain"]
     if not fold.n_obs:
@@ -65,27 +65,27 @@ def hidden_calls(domains: pd.DataFrame, modalities: pd.Series, fold: ad.AnnData)
         posterior = np.ones(len(called))
     known = np.isin(found[hidden], seen)
     if not known.all():
-        logger.info("%d hidden spots are of domains that no other spot has: they are left out", (~known).sum())
+        logger.info("excluded %d hidden spots of domains that no other spot has", (~known).sum())
     values = (by[hidden], called, posterior, found[hidden])
     return pd.DataFrame(dict(zip(columns, values, strict=True)), index=fold.obs_names[hidden])[known]
 
 
 def calibrate(domains: pd.DataFrame, modalities: pd.Series, calls: pd.DataFrame) -> pd.DataFrame:
-    """Multiply each spot's posterior by how often hidden spots with its modalities keep the domain they are called.
+    """Multiply each spot's posterior by the agreement of hidden spots with the same modalities and domain.
 
     Parameters
     ----------
     domains, modalities
         As for ``hidden_calls``, with ``slice``.
     calls
-        Of all folds, as ``hidden_calls`` gives them.
+        Of all folds, as ``hidden_calls`` returns them.
 
     Returns
     -------
-    ``domains`` with two columns more. ``agreement``: of hidden spots with these modalities, called this domain, the
-    share to which all modalities gave it, over their mean posterior, drawn to that of all domains where spots are few;
-    missing where no fold hid spots down to these modalities. ``confidence``: posterior times agreement; the posterior
-    alone where the latter is missing; missing where both are.
+    ``domains`` with two more columns. ``agreement``: of the hidden spots with these modalities that were assigned to
+    this domain, the proportion that has it by all modalities, divided by their mean posterior and shrunk towards that
+    of all domains; missing if no fold has hidden spots with these modalities. ``confidence``: posterior times
+    agreement; the posterior alone if agreement is missing; missing if both are.
     """
     agreement = pd.Series(np.nan, index=domains.index)
     spot_modalities = modalities.loc[domains.index].astype(str)
@@ -96,18 +96,18 @@ def calibrate(domains: pd.DataFrame, modalities: pd.Series, calls: pd.DataFrame)
         share = (sums["right"] + _PRIOR_SPOTS * overall) / (sums["posterior"] + _PRIOR_SPOTS)
         rows = spot_modalities == own
         agreement[rows] = domains.loc[rows, "domain"].map(share).fillna(overall).clip(upper=1)
-    # Where the run has no posterior, agreement is all that is known.
+    # Without a posterior, confidence is the agreement.
     posterior = domains.get("probability", pd.Series(1.0, index=domains.index).where(agreement.notna()))
     return domains.assign(agreement=agreement, confidence=posterior * agreement.fillna(1))
 
 
 def called_by(calls: pd.DataFrame) -> pd.DataFrame:
-    """What hidden spots called one domain are by all modalities.
+    """Count, for each assigned domain, the domains of its hidden spots by all modalities.
 
     Parameters
     ----------
     calls
-        Of all folds, as ``hidden_calls`` gives them.
+        Of all folds, as ``hidden_calls`` returns them.
 
     Returns
     -------
@@ -119,25 +119,25 @@ def called_by(calls: pd.DataFrame) -> pd.DataFrame:
 
 
 def together(calls: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """The calls of several folds."""
+    """Concatenate the calls of several folds."""
     return pd.concat(list(calls) or [pd.DataFrame(columns=["modalities", "called", "posterior", "domain"])])
 
 
 def taken_for_others(calls: pd.DataFrame, spots: pd.DataFrame) -> pd.DataFrame:
-    """Which domains hidden spots are called in place of others, with the modalities of slices of the run.
+    """Find domains to which hidden spots of other domains are assigned, for the modalities of slices of the run.
 
     Parameters
     ----------
     calls
-        As ``called_by`` gives them.
+        As ``called_by`` returns them.
     spots
         ``slice`` and ``modalities`` of each spot.
 
     Returns
     -------
-    The rows of ``calls`` in which the call is not the domain, largest share first: of modalities that a slice has at
-    ``LEAST_SPOTS`` spots or more, and of domains that as many hidden spots are called; with ``slices``, the names of
-    these slices, joined by commas. A domain that is called in place of no other has one row, with a share of 0.
+    The rows of ``calls`` with a wrong domain, largest proportion first, and ``slices``, the names of their slices,
+    joined by commas. Included are modalities that a slice has at ``LEAST_SPOTS`` or more spots, and domains with as
+    many hidden spots. A domain without wrong spots has one row, with a share of 0.
     """
     sizes = spots.groupby(["modalities", "slice"], observed=True).size()
     sizes = sizes[sizes >= LEAST_SPOTS].reset_index()

@@ -1,16 +1,16 @@
-"""How far imputed counts may be believed: measured counts are hidden, imputed from the rest, and compared.
+"""Held-out validation: hide measured counts, impute them from the rest, and compare.
 
-A fold hides one modality in a bridge slice: in the whole slice where the other slices still join the modalities, else
-in one stripe at a time of the spots that measured another modality, too. A fold that can't be made is left out, and its
-reason is kept. The graph of the hidden modality is built without the hidden spots, the encoders are
-trained without them, and what is imputed there is scored against what was measured, beside two baselines: the mean
-profile of the donors, and the mean of the donors nearest in the features of the source modality before any integration.
-Features were selected and corrected with the hidden counts among them; nothing else has seen them.
+A fold hides one modality in a bridge slice: in the whole slice if the other slices still link the modalities, else in
+one stripe at a time of the spots that also have another modality. A fold that cannot be made is skipped, and its reason
+recorded. A fold builds the graph of the hidden modality and trains the encoders without the hidden spots. It scores
+imputed against measured counts, beside two baselines: the mean profile of the donors, and the mean of the donors
+nearest in the features of the source modality before integration. Feature selection and batch correction have seen the
+hidden counts; nothing else has.
 """
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import anndata as ad
 import numpy as np
@@ -31,33 +31,33 @@ from mosaic.neighbors import nearest
 
 logger = logging.getLogger(__name__)
 
-# Where the distribution of errors is kept, per feature: at so many evenly spaced quantiles.
+# Quantiles that represent the distribution of errors of each feature.
 QUANTILES = np.linspace(0, 1, 101)
-# Columns of a modality's table of features.
+# Columns of the feature table of a modality.
 _FEATURES = ["n_spots", "pearson", "rmse", "rmse_mean", "pearson_neighbors", "rmse_neighbors", "auroc"]
 _FEATURES += ["error_low", "error_high", "better_than_mean"]
-# What was imputed, and the baselines, as endings of names.
+# Suffixes of names: the imputed counts, and the two baselines.
 WAYS = ("", "_mean", "_neighbors")
-# An interval is to hold this share of the measured counts.
+# Nominal coverage of the intervals.
 NOMINAL = 0.9
 NOMINALS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-# Values of a block of features that are dense at once.
+# Maximum number of values in a dense block of features.
 _BLOCK_VALUES = 20_000_000
-# CMD takes spots squared in memory, so it sees at most so many of them.
+# Maximum number of spots for the CMD, whose memory grows with the square of the spots.
 _MOST_SPOTS = 2000
-# Paired spots among which the match of each hidden one is looked for.
+# Maximum number of paired spots for the FOSCTTM of hidden spots.
 _MOST_PAIRED = 20_000
 
 
 def stripe(coordinates: np.ndarray, part: int, n_stripes: int) -> np.ndarray:
-    """Which spots lie in one of the stripes of equally many spots across the long axis of the tissue; 0: all of them.
+    """Mask of the spots in one of ``n_stripes`` equal-sized stripes across the long axis of the tissue; 0: all spots.
 
     Parameters
     ----------
     coordinates
         Spots x 2.
     part, n_stripes
-        Number of the stripe from 1, of so many.
+        Number of the stripe, from 1, and number of stripes.
 
     Returns
     -------
@@ -72,20 +72,20 @@ def stripe(coordinates: np.ndarray, part: int, n_stripes: int) -> np.ndarray:
 
 
 class Fold(NamedTuple):
-    """What a fold found; of one that can't be made, both are empty and ``scored.uns["left_out"]`` says why.
+    """Result of a fold. For a skipped fold, both are empty and ``scored.uns["left_out"]`` has the reason.
 
     Attributes
     ----------
     scored
-        AnnData of hidden spots x features without X. ``obs``: Pearson over features of what was imputed (``pearson``)
+        AnnData of hidden spots x features without X. ``obs``: Pearson over features of the imputed counts (``pearson``)
         and of the baselines (``pearson_mean``, ``pearson_neighbors``). ``varm``: sums over the hidden spots for each of
         the three (``moments``, ``moments_mean``, ``moments_neighbors``; see ``_pearson``), and quantiles of
         (measured - imputed) / scale (``errors``). ``var["auroc"]`` of counts above zero. ``uns``: slice, modality,
-        part; CMD of what was imputed and of the neighbours; by scope, ``foscttm`` of the hidden spots, which the
-        encoder embeds after training, among all of the slice.
+        part; CMD of the imputed counts and of the neighbours; by scope, ``foscttm`` of the hidden spots, which the
+        encoder embeds after training, among all spots of the slice.
     embedding
-        AnnData of all spots without X: ``obsm["X_latent"]``, ``obs["slice"]``, and ``obs["modalities"]``, by which a
-        spot was embedded: of the hidden spots without the hidden modality.
+        AnnData of all spots without X: ``obsm["X_latent"]``, ``obs["slice"]``, and ``obs["modalities"]``, by which the
+        fold embedded the spot: for hidden spots, without the hidden modality.
     """
 
     scored: ad.AnnData
@@ -97,9 +97,9 @@ def try_fold(
     graphs: Mapping[str, ad.AnnData],
     counts: Mapping[str, ad.AnnData],
     fold: tuple[str, str, int],
-    **settings: object,
+    **settings: Any,
 ) -> Fold:
-    """What ``run_fold`` gives, or where the fold can't be made, an empty one with the reason.
+    """Run a fold; if it cannot be made, return an empty one with the reason.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def try_fold(
     except InputError as error:
         slice_name, modality, part = fold
         reason = printable(f"{error.where}: {error.problem}" if error.where else error.problem)
-        logger.warning("this fold is left out of the self-check: %s", reason)
+        logger.warning("skipped this fold of held-out validation: %s", reason)
         scored, embedding = ad.AnnData(obs=pd.DataFrame(index=[])), ad.AnnData(obs=pd.DataFrame(index=[]))
         scored.uns = {"slice": slice_name, "modality": modality, "part": part, "left_out": reason}
         return Fold(scored, embedding)
@@ -130,22 +130,22 @@ def run_fold(
     impute_settings: Mapping,
     seed: int,
 ) -> Fold:
-    """Hide, build, train, impute, and compare.
+    """Hide a modality, build its graph, train, impute, and compare.
 
     Parameters
     ----------
     reduced
-        Per modality as ``reduce.reduce_modality`` gives it.
+        Per modality, as ``reduce.reduce_modality`` returns it.
     graphs
-        Per modality as ``graph.build_graph`` gives it, of all spots; training does not see that of the hidden one.
+        Per modality, as ``graph.build_graph`` returns it, of all spots; training does not use that of the hidden one.
     counts
         As for ``impute.prepare``.
     fold
-        As ``settings.Sheet.folds`` gives it.
+        As ``design.Sheet.folds`` returns it.
     linked
-        Slices of the hidden modality to link without the fold's slice, where the whole of it is hidden.
+        Pairs of slices to link in the hidden modality; without the fold's slice if all of it is hidden.
     n_stripes
-        As for ``settings.Sheet.folds``.
+        As for ``design.Sheet.folds``.
     graph_settings, train_settings, impute_settings
         Of ``graph.build_graph``, ``training.fit`` and ``impute.prepare``.
     seed
@@ -154,13 +154,13 @@ def run_fold(
     Raises
     ------
     InputError
-        If a modality is hidden that no other spot measured, nothing else was measured where it is hidden, or as the
-        functions that are called.
+        If no other spot has the hidden modality, if the hidden spots have no other modality, or if a called function
+        raises it.
     """
     slice_name, modality, part = fold
     whole = reduced[modality]
     in_slice = (whole.obs["slice"] == slice_name).to_numpy()
-    # Only what another modality measured too can be imputed.
+    # Only spots that also have another modality can be imputed.
     sources = [name for name in graphs if name != modality and (graphs[name].obs["slice"] == slice_name).any()]
     seen = in_slice & whole.obs_names.isin(np.concatenate([graphs[name].obs_names for name in sources]))
     hidden = np.flatnonzero(in_slice if part == 0 else seen)
@@ -170,7 +170,7 @@ def run_fold(
     if kept.n_obs < 2 or not len(spots):
         what = "no other spot measured it" if len(spots) else "no spot measured another modality, too"
         raise InputError(f"{modality} can't be hidden, as {what}", where=f"slice {slice_name}")
-    remaining = {name: adata.obs["slice"].unique() for name, adata in (graphs | {modality: kept}).items()}
+    remaining = {name: adata.obs["slice"].unique() for name, adata in {**graphs, modality: kept}.items()}
     # Slices by modalities: whatever a slice measured, it joins.
     design = pd.DataFrame({name: pd.Series(1, index=own.astype(str)) for name, own in remaining.items()}).fillna(0)
     if connected_components(sparse.block_array([[None, design.to_numpy()], [design.to_numpy().T, None]]))[0] > 1:
@@ -201,9 +201,9 @@ def run_fold(
 def _unintegrated(
     reduced: Mapping[str, ad.AnnData], sources: Sequence[str], spots: pd.Index, donors: pd.Index, n_neighbors: int
 ) -> sparse.csr_matrix:
-    """Weights of the nearest donors before batch correction, by the first source that has both spot and donors."""
+    """Weights of the nearest donors before batch correction, in the first source modality with spot and donors."""
     n_neighbors = min(n_neighbors, len(donors))
-    # Where no source places a spot among the donors, any of them stand in.
+    # Spots without a source modality in common with the donors get evenly spaced donors.
     chosen = np.tile(np.linspace(0, len(donors) - 1, n_neighbors).astype(int), (len(spots), 1))
     open_rows = np.ones(len(spots), dtype=bool)
     for source in sources:
@@ -223,7 +223,7 @@ def _unintegrated(
 def _score(
     measured: sparse.csr_matrix, imputation: impute.Imputation, mean: np.ndarray, near: sparse.csr_matrix
 ) -> ad.AnnData:
-    """Compare with what was measured, block of features by block, so that no more than a block is dense."""
+    """Compare imputed with measured counts, by blocks of features, so that only one block is dense at a time."""
     spots, n_features = imputation.spots, measured.shape[1]
     predicted, spread = imputation.predict(np.arange(spots.n_obs))
     unit = unit_of(imputation.values)
@@ -244,7 +244,7 @@ def _score(
         scale = error_scale(spread[:, block].toarray(), unit[block])
         errors[block] = np.quantile((truth - imputed) / scale, QUANTILES, axis=0).T
     few = np.sort(np.random.default_rng(0).permutation(spots.n_obs)[:_MOST_SPOTS])
-    summary = {}
+    summary: dict[str, float] = {}
     for way, values in (("", predicted[few]), ("_neighbors", sparse.csr_matrix(near[few] @ imputation.values))):
         scores = imputation_scores(values.toarray(), measured[few].toarray()) if n_features <= _MOST_SPOTS else {}
         summary |= {f"{name}{way}": scores.get(name, np.nan) for name in ("cmd_feature", "cmd_spot")}
@@ -292,7 +292,7 @@ def _unseen_foscttm(source: ad.AnnData, latent: pd.DataFrame, slice_name: str, h
 
 
 class Summary(NamedTuple):
-    """What the folds of one modality say together.
+    """Results of all folds of one modality.
 
     Attributes
     ----------
@@ -301,13 +301,13 @@ class Summary(NamedTuple):
         and ``rmse_neighbors``; ``auroc``; ``error_low`` and ``error_high``, between which 90 % of the errors lie, in
         units of ``intervals.error_scale``; ``better_than_mean``.
     coverage
-        Per fold and nominal share: the share of measured counts that fell into intervals which the other folds set
-        (``actual``). Empty where there is one fold.
+        Per fold and nominal coverage: the proportion of measured counts inside the intervals from the other folds
+        (``actual``). Empty if there is one fold.
     folds
         Per fold and way (``imputed``, ``mean``, ``neighbors``): ``n_spots``, ``pearson_spot``, ``cmd_feature``,
-        ``cmd_spot``; or why it was left out (``left_out``), in a row of its own.
+        ``cmd_spot``; or, in a separate row, the reason of a skipped fold (``left_out``).
     foscttm
-        Per fold and scope, of pairs of spots that no contrastive loss has seen.
+        Per fold and scope, for pairs of spots that no contrastive loss has seen.
     """
 
     features: pd.DataFrame
@@ -317,13 +317,13 @@ class Summary(NamedTuple):
 
 
 def summarise(scored: Sequence[ad.AnnData]) -> Summary:
-    """Put the folds of one modality together.
+    """Summarise the folds of one modality.
 
     Parameters
     ----------
     scored
-        As ``try_fold`` gives them; features that all of them have are kept. Where all were left out, there is no
-        feature.
+        As ``try_fold`` returns them. The summary keeps the features that all folds have, and none if all folds were
+        skipped.
     """
     left_out = [
         (_name(adata), "left out", 0, np.nan, np.nan, np.nan, adata.uns["left_out"])
@@ -340,7 +340,7 @@ def summarise(scored: Sequence[ad.AnnData]) -> Summary:
     scored = [adata[:, shared] for adata in scored]
     n_spots = np.array([adata.n_obs for adata in scored])
     share = n_spots / n_spots.sum()
-    sums = {way: sum(np.asarray(adata.varm[f"moments{way}"]) for adata in scored) for way in WAYS}
+    sums = {way: np.sum([adata.varm[f"moments{way}"] for adata in scored], axis=0) for way in WAYS}
     errors = [np.asarray(adata.varm["errors"], dtype=np.float64) for adata in scored]
     low, high = _bounds(errors, NOMINAL)
     features = pd.DataFrame({"n_spots": n_spots.sum()}, index=shared)
@@ -385,13 +385,13 @@ def _tables(coverage: list[tuple], folds: list[tuple], alignment: list[tuple]) -
 
 
 def _bounds(errors: Sequence[np.ndarray], nominal: float) -> tuple[np.ndarray, np.ndarray]:
-    """Between which errors that share of all folds' errors lies, per feature; every fold counts alike."""
+    """Lower and upper error that enclose the nominal proportion of errors, per feature; folds have equal weight."""
     pooled = np.hstack(errors)
     return tuple(np.quantile(pooled, [(1 - nominal) / 2, (1 + nominal) / 2], axis=1))
 
 
-def _share(errors: np.ndarray, bound: np.ndarray, side: str) -> np.ndarray:
-    """Share of each feature's errors below its bound (``left``) or up to it (``right``; of counts, many are equal)."""
+def _share(errors: np.ndarray, bound: np.ndarray, side: Literal["left", "right"]) -> np.ndarray:
+    """Proportion of each feature's errors below its bound (``left``) or up to it (``right``); many counts are equal."""
     shares = np.empty(len(bound))
     for number, (row, own) in enumerate(zip(errors, bound, strict=True)):
         place = np.searchsorted(row, own, side)

@@ -1,4 +1,4 @@
-"""The verdict on a run: a few checks, each with its number, its thresholds, and what to do about it."""
+"""The checks of a run: each has a number, thresholds, a status and a hint."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -9,21 +9,21 @@ import pandas as pd
 from mosaic.check.confidence import CALLS, LEAST_SHARE, taken_for_others
 from mosaic.errors import InputError
 
-# A domain of which no other slice has more than this share of its own spots lives in one slice only.
+# A domain occurs in one slice only if it is at most this proportion of every other slice.
 _LEAST_SHARE = 0.01
-# So many pairs of domains are named.
+# Maximum number of inseparable pairs of domains to name.
 _MOST_PAIRS = 5
 
 
 class Check(NamedTuple):
-    """One question to a run.
+    """One check of a run.
 
     Attributes
     ----------
     name, meaning
-        What is asked, and what the number is.
+        Name of the check, and description of its number.
     good, bad
-        Thresholds: on the good side it passes, beyond the bad one it fails, between them it warns.
+        Thresholds: the check passes on the good side of ``good``, fails beyond ``bad``, and warns in between.
     advice
         What the result means and what to do, by status.
     """
@@ -42,20 +42,33 @@ class Check(NamedTuple):
         return "pass" if sign * (value - self.good) >= 0 else "warn" if sign * (value - self.bad) >= 0 else "fail"
 
 
-# docs/interpreting.md has what was measured on good data and on bad, between which the thresholds lie.
+# docs/interpreting.md lists the values measured on good and on bad data; the thresholds lie between them.
 CHECKS = (
+    Check(
+        "features agree",
+        "Spearman correlation of the features' means between a slice and the others, of the slice that agrees least",
+        0.3,
+        0.2,
+        {
+            "pass": "Features are high and low alike in all slices.",
+            "warn": "Features of a slice hardly agree with the others: compare annotation and panel of its files.",
+            "fail": "Features of a slice are others than those of the other slices, whatever the result looks like. "
+            "Do the feature names mean the same in all files: is one sorted otherwise, or of another annotation?",
+            "not checked": "The run has one slice, or no modality has 100 features.",
+        },
+    ),
     Check(
         "slices mix",
         "iLISI, 0 to 1: how evenly slices mix among nearest spots",
         0.25,
         0.1,
         {
-            "pass": "Spots of different slices lie amid each other in the latent space.",
+            "pass": "Spots of different slices mix in the latent space.",
             "warn": "Slices mix poorly. Look at the latent space by slice: if they share tissue, compare "
             "batch_correction harmony and pair_shift, raise graph.inter_knn_base, or select fewer features.",
             "fail": "Slices lie apart: domains and imputed counts follow the slice, not the tissue. Do the slices show "
             "the same tissue? If so, set batch_correction to pair_shift and raise graph.inter_knn_base and graph.w_g.",
-            "not checked": "One slice alone.",
+            "not checked": "The run has one slice.",
         },
     ),
     Check(
@@ -64,42 +77,42 @@ CHECKS = (
         0.3,
         0.4,
         {
-            "pass": "A spot's modalities lie near each other, also where they were not trained to.",
+            "pass": "The modalities of a spot lie near each other, also for pairs that training has not seen.",
             "warn": "Modalities align only loosely: trust domains and imputed counts of slices that lack a modality "
             "less, and see whether a larger train.T helps.",
             "fail": "Modalities of one spot are hardly nearer than those of others. Do the barcodes of the two files "
-            "name the same spots? Does each modality show the tissue at all?",
-            "not checked": "No bridge slice in which anything could be hidden, checks.imputation is off, or not this "
-            "workflow's own method.",
+            "name the same spots? Does each modality show the structure of the tissue?",
+            "not checked": "No fold could be made in a bridge slice, checks.imputation is off, or the method is a "
+            "baseline.",
         },
     ),
     Check(
         "imputation",
-        "share of features imputed better than by their mean, on hidden spots",
+        "proportion of features imputed better than by their mean, on hidden spots",
         0.3,
         0.1,
         {
-            "pass": "Use the features with better_than_mean in var; their held-out Pearson is beside it.",
+            "pass": "Use the features with better_than_mean in var; their held-out Pearson correlation is beside it.",
             "warn": "Most features are imputed no better than by their mean: use those with better_than_mean in var.",
             "fail": "Hardly any feature can be imputed: don't use imputed counts. Does the modality vary over the "
-            "tissue, and was it measured deep enough?",
-            "not checked": "No bridge slice in which anything could be hidden, checks.imputation is off, or not this "
-            "workflow's own method.",
+            "tissue, and is its sequencing depth sufficient?",
+            "not checked": "No fold could be made in a bridge slice, checks.imputation is off, or the method is a "
+            "baseline.",
         },
     ),
     Check(
         "domains told apart",
-        "largest share of hidden spots called one domain that are another by all modalities",
+        "largest proportion of hidden spots assigned to one domain that belong to another by all modalities",
         LEAST_SHARE,
         0.5,
         {
-            "pass": "Slices that lack a modality tell the domains apart nearly as well as bridge slices do.",
-            "warn": "Slices that lack a modality take domains for others: there look at the confidence, not at the "
-            "border alone, or merge these domains.",
-            "fail": "In slices that lack a modality most spots called one domain belong to another: don't interpret "
-            "these domains there apart, or merge them with a smaller cluster.n_domains.",
-            "not checked": "No slice has just the modalities that are left where one is hidden, checks.imputation is "
-            "off, or not this workflow's own method.",
+            "pass": "Slices that lack a modality separate the domains nearly as well as bridge slices do.",
+            "warn": "Slices that lack a modality confuse some domains: look at the confidence there, not at the border "
+            "alone, or merge these domains.",
+            "fail": "In slices that lack a modality, most spots assigned to one domain belong to another: don't "
+            "interpret these domains separately there, or merge them with a smaller cluster.n_domains.",
+            "not checked": "No fold reproduces the modalities of a slice, checks.imputation is off, or the method is a "
+            "baseline.",
         },
     ),
 )
@@ -112,19 +125,22 @@ def verdicts(
     foscttm: Sequence[pd.DataFrame],
     folds: Sequence[pd.DataFrame] = (),
     calls: pd.DataFrame | None = None,
+    agreement: Mapping[str, Mapping[str, float]] | None = None,
 ) -> pd.DataFrame:
-    """Answer every check.
+    """Run every check.
 
     Parameters
     ----------
     metrics
-        As ``metrics.evaluate`` gives them.
+        As ``metrics.evaluate`` returns them.
     domains
-        ``slice`` and ``domain`` of each spot; beside ``calls`` ``modalities``, too.
+        ``slice`` and ``domain`` of each spot; with ``calls``, also ``modalities``.
     features, foscttm, folds
-        As ``selfcheck.summarise`` gives them, of each modality; none where nothing was hidden.
+        As ``folds.summarise`` returns them, for each modality; empty if nothing was hidden.
     calls
-        As ``confidence.called_by`` gives them.
+        As ``confidence.called_by`` returns them.
+    agreement
+        Per modality what ``reduce.feature_agreement`` returns.
 
     Returns
     -------
@@ -137,7 +153,9 @@ def verdicts(
     left_out = [row for table in folds for row in table[table["way"] == "left out"].itertuples()]
     calls = pd.DataFrame(columns=CALLS) if calls is None else calls
     taken = taken_for_others(calls, domains) if len(calls) else calls
+    agreed = {(name, key): value for key, own in (agreement or {}).items() for name, value in own.items()}
     values = (
+        min(agreed.values(), default=np.nan),
         float(ilisi.iloc[0]) if len(ilisi) else np.nan,
         float(np.mean(unseen)) if unseen else np.nan,
         # The worst modality decides.
@@ -149,12 +167,14 @@ def verdicts(
         status = check.status(value)
         signs = ("≥", "<") if check.good > check.bad else ("≤", ">")
         advice = check.advice[status]
+        if check.name == "features agree" and status in ("warn", "fail"):
+            advice += f" Which: {', '.join(f'{key} of {name}' for (name, key), r in agreed.items() if r < check.good)}."
         if check.name == "slices mix" and (alone := domains_alone(domains)):
             named = ", ".join(f"{domain} in {name}" for domain, name in alone.items())
             advice += f" Domains that live in one slice only: {named}."
         if check.name == "imputation" and left_out:
             named = "; ".join(f"{row.fold} ({row.left_out})" for row in left_out)
-            advice += f" Folds (slice.modality.part) that could not be made and are left out: {named}."
+            advice += f" Folds (slice.modality.part) left out: {named}."
         if check.name == "domains told apart":
             advice += "".join(f" {sentence}" for sentence in not_told_apart(taken))
         bounds = f"{signs[0]} {check.good:g}", f"{signs[1]} {check.bad:g}"
@@ -163,7 +183,7 @@ def verdicts(
 
 
 def composition(domains: pd.DataFrame) -> pd.DataFrame:
-    """Share of each slice's spots in each domain (domains x slices).
+    """Proportion of each slice's spots in each domain (domains x slices).
 
     Parameters
     ----------
@@ -174,7 +194,7 @@ def composition(domains: pd.DataFrame) -> pd.DataFrame:
 
 
 def domains_alone(domains: pd.DataFrame) -> dict[str, str]:
-    """Domains that live in one slice only, and in which; none where there is one slice.
+    """Domains that occur in one slice only, and their slice; empty if the run has one slice.
 
     Parameters
     ----------
@@ -190,14 +210,14 @@ def domains_alone(domains: pd.DataFrame) -> dict[str, str]:
 
 
 def not_told_apart(taken: pd.DataFrame) -> list[str]:
-    """Pairs of domains that the modalities of a slice can't tell apart, a sentence each, worst first.
+    """Name the pairs of domains that the modalities of a slice cannot separate, one sentence each, worst first.
 
     Parameters
     ----------
     taken
-        As ``confidence.taken_for_others`` gives them.
+        As ``confidence.taken_for_others`` returns them.
     """
-    pairs = {}
+    pairs: dict[tuple[str, ...], list] = {}
     for row in taken[taken["n_spots"] > 0].itertuples():
         pairs.setdefault((row.slices, row.modalities, *sorted([row.called, row.domain])), []).append(row)
     pairs = {pair: rows for pair, rows in pairs.items() if rows[0].share > LEAST_SHARE}
@@ -208,16 +228,16 @@ def not_told_apart(taken: pd.DataFrame) -> list[str]:
         for (slices, own, low, high), rows in list(pairs.items())[:_MOST_PAIRS]
     ]
     more = len(pairs) - len(sentences)
-    return [*sentences, f"And {more} more: calls.tsv has all shares."] if more else sentences
+    return [*sentences, f"And {more} more: calls.tsv has all of them."] if more else sentences
 
 
 def stop_on(checks: pd.DataFrame, fail_on: Sequence[str]) -> None:
-    """End the run where a check failed on which it is to end.
+    """Fail the run if a check listed in ``fail_on`` failed.
 
     Raises
     ------
     InputError
-        That names every such check.
+        Names every such check.
     """
     failed = checks[checks["check"].isin(fail_on) & (checks["status"] == "fail")]
     faults = [

@@ -1,1 +1,1 @@
-"""Config and sample sheet: read, checked, completed."""
+"""Config and sample sheet: reading, checks and defaults."""

@@ -1,7 +1,9 @@
 """Defaults that depend on a modality's kind or on the recipe."""
 
+from typing import Any
+
 # Defaults of a modality by its kind.
-KIND_DEFAULTS = {
+KIND_DEFAULTS: dict[str, dict[str, Any]] = {
     "rna": {
         "normalization": "log",
         "feature_selection": "seurat",
@@ -41,11 +43,11 @@ KIND_DEFAULTS = {
     },
 }
 
-# What recipe `published` puts in place of this workflow's defaults: those above, by kind, and the schema's, by section.
-# docs/method.md says what each choice is worth.
+# Values that recipe `published` overrides: the defaults above, by kind, and those of the schema, by section.
+# docs/measurements.md says what each choice is worth.
 PUBLISHED_HARMONY = {"harmony": {"lamb": 1.0, "max_iter": 10}}
 
-PUBLISHED_KINDS = {
+PUBLISHED_KINDS: dict[str, dict[str, Any]] = {
     "rna": {"n_top_features": 5000, "batch_correction": PUBLISHED_HARMONY},
     "protein": {"batch_correction": PUBLISHED_HARMONY},
     "epigenome": {
@@ -55,13 +57,13 @@ PUBLISHED_KINDS = {
     },
 }
 
-PUBLISHED = {
+PUBLISHED: dict[str, dict[str, Any]] = {
     "graph": {"symmetric": False, "weight_mnn": False},
     "train": {"reconstruct": "queries"},
     "impute": {"method": "nearest", "n_neighbors": 10},
 }
 
-# What makes sense together, by kind.
+# Valid combinations, by kind.
 ALLOWED = {
     "rna": {"normalization": {"log", "none"}, "reduction": {"pca", "lsi"}},
     "protein": {"normalization": {"clr", "log", "none"}, "reduction": {"pca"}},

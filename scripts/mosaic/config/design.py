@@ -1,4 +1,4 @@
-"""The design of the experiment: which slice measured which modality."""
+"""The design of the experiment: the modalities of each slice."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
@@ -16,20 +16,20 @@ class Row(NamedTuple):
 
 
 class Sheet(tuple[Row, ...]):
-    """The rows of a sheet, and what they say of the design.
+    """The rows of a sample sheet, and queries on its design.
 
     Parameters
     ----------
     rows
-        Of the sheet.
+        Rows of the sample sheet.
     columns
-        The sheet's further columns: per name the text of each slice that has one.
+        Further columns of the sheet: per name the text of each slice that has one.
     """
 
     columns: dict[str, dict[str, str]]
 
     def __new__(cls, rows: Iterable[Row] = (), columns: Mapping[str, Mapping[str, str]] | None = None):
-        """The rows, with what the further columns say beside them."""
+        """The rows, with the further columns as an attribute."""
         sheet = super().__new__(cls, rows)
         sheet.columns = {name: dict(values) for name, values in (columns or {}).items()}
         return sheet
@@ -45,25 +45,25 @@ class Sheet(tuple[Row, ...]):
         return list(dict.fromkeys(row.modality for row in self))
 
     def slices_of(self, modality: str) -> list[str]:
-        """Slices that measured a modality."""
+        """Slices that have a modality."""
         return [name for name in self.slices if any(row[:2] == (name, modality) for row in self)]
 
     def modalities_of(self, slice_name: str) -> list[str]:
-        """Modalities that a slice measured."""
+        """Modalities of a slice."""
         return [name for name in self.modalities if any(row[:2] == (slice_name, name) for row in self)]
 
     @property
     def bridges(self) -> list[str]:
-        """Slices with two modalities or more."""
+        """Slices with two or more modalities."""
         return [name for name in self.slices if len(self.modalities_of(name)) > 1]
 
     @property
     def missing(self) -> list[tuple[str, str]]:
-        """Pairs (slice, modality) that were not measured."""
+        """Pairs (slice, modality) without data."""
         return [(s, m) for s in self.slices for m in self.modalities if m not in self.modalities_of(s)]
 
     def linked(self, modality: str) -> list[tuple[str, str]]:
-        """Pairs of slices to link by expression: those with a bridge slice in them, or all where there is no bridge."""
+        """Pairs of slices to link by mutual nearest neighbours: those with a bridge slice, or all without a bridge."""
         pairs = list(combinations(self.slices_of(modality), 2))
         bridged = [pair for pair in pairs if set(pair) & set(self.bridges)]
         return bridged if set(self.slices_of(modality)) & set(self.bridges) else pairs
@@ -73,10 +73,10 @@ class Sheet(tuple[Row, ...]):
         return Sheet(row for row in self if row[:2] != (slice_name, modality))
 
     def folds(self, n_stripes: int) -> list[tuple[str, str, int]]:
-        """What the self-check hides in turn: slice, modality, and 0 for the whole slice or a stripe's number from 1.
+        """Folds of held-out validation: slice, modality, and 0 for the whole slice or the number of a stripe, from 1.
 
-        The whole of it where the other slices still join all modalities and one of them measured what it is imputed
-        from.
+        A fold hides the whole slice if the other slices still link all modalities and one of them has a source modality
+        of the imputation.
         """
         found = []
         for slice_name in self.bridges:
@@ -89,7 +89,7 @@ class Sheet(tuple[Row, ...]):
         return found
 
     def path(self, slice_name: str, modality: str) -> str:
-        """The file of one modality of one slice; raises InputError if it did not measure the modality."""
+        """The file of one modality of one slice; raises InputError if the slice lacks the modality."""
         for row in self:
             if row[:2] == (slice_name, modality):
                 return row.path
@@ -98,14 +98,14 @@ class Sheet(tuple[Row, ...]):
 
 
 def design_faults(sheet: Sheet, path: str) -> Iterator[InputError]:
-    """Faults of a design: modalities that no chain of bridge slices joins can't be aligned.
+    """Faults of a design: modalities that no chain of bridge slices links cannot be aligned.
 
     Parameters
     ----------
     sheet
         The design.
     path
-        Where it is written, for messages.
+        Path of the sample sheet, for messages.
     """
     groups = [{name} for name in sheet.modalities]
     for bridge in sheet.bridges:

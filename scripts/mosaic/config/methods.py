@@ -1,7 +1,7 @@
-"""The peers: other methods that a run may integrate with, and the designs that each can do.
+"""Registry of the baseline methods, and the designs that each supports.
 
-Each has a script, ``scripts/embed_{script}.py``, and an environment, ``envs/{env}.yaml``; docs/adding_a_method.md has
-the contract. What peers cannot do was found by trying the versions that their environments pin.
+Each has a script, ``scripts/embed_{script}.py``, and an environment, ``envs/{env}.yaml``; docs/adding_a_baseline.md has
+the contract. Unsupported designs were found by testing the versions that the environments pin.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from mosaic.config.design import Sheet
 
 
-class Peer(NamedTuple):
-    """A method of others.
+class Baseline(NamedTuple):
+    """A third-party integration method.
 
     Attributes
     ----------
     label
         Its name in figures.
     citation
-        Where it was published.
+        Its publication.
     script, env
         Names of its script and of its environment.
     slices
@@ -27,7 +27,7 @@ class Peer(NamedTuple):
     reduced
         Whether it reads ``<results>/reduced``.
     settings
-        Sections of the config that it follows, beside the modalities.
+        Sections of the config that it uses, beside the modalities.
     """
 
     label: str
@@ -40,15 +40,15 @@ class Peer(NamedTuple):
 
     @property
     def separate(self) -> bool:
-        """Whether its environment can't be the one that runs Snakemake."""
+        """Whether it needs another environment than the one that runs Snakemake."""
         return self.env not in WITH_SNAKEMAKE
 
 
 # Environments whose packages are all in requirements.lock.
 WITH_SNAKEMAKE = {"analyse"}
 
-PEERS = {
-    "spamosaic-published": Peer(
+BASELINES = {
+    "spamosaic-published": Baseline(
         "SpaMosaic 1.0.3",
         "Yan et al., Nature Genetics 2026, doi:10.1038/s41588-026-02573-3",
         script="published",
@@ -56,32 +56,32 @@ PEERS = {
         reduced=False,
         settings=("graph", "train"),
     ),
-    "mofa": Peer(
+    "mofa": Baseline(
         "MOFA+",
         "Argelaguet et al., Genome Biology 2020, doi:10.1186/s13059-020-02015-1",
         script="mofa",
         env="mofa",
         slices="normalized",
     ),
-    "totalvi": Peer(
+    "totalvi": Baseline(
         "totalVI",
         "Gayoso et al., Nature Methods 2021, doi:10.1038/s41592-020-01050-x",
         script="totalvi",
         env="scvi",
     ),
-    "multivi": Peer(
+    "multivi": Baseline(
         "MultiVI",
         "Ashuach et al., Nature Methods 2023, doi:10.1038/s41592-023-01909-9",
         script="multivi",
         env="scvi",
     ),
-    "scmomat": Peer(
+    "scmomat": Baseline(
         "scMoMaT",
         "Zhang et al., Nature Communications 2023, doi:10.1038/s41467-023-36066-2",
         script="scmomat",
         env="scmomat",
     ),
-    "harmony": Peer(
+    "harmony": Baseline(
         "Harmony",
         "Korsunsky et al., Nature Methods 2019, doi:10.1038/s41592-019-0619-0",
         script="harmony",
@@ -92,12 +92,12 @@ PEERS = {
 
 
 def label(method: str) -> str:
-    """A method's name for figures."""
-    return PEERS[method].label if method in PEERS else "this workflow"
+    """Name of a method in figures."""
+    return BASELINES[method].label if method in BASELINES else "this workflow"
 
 
 def cannot(method: str, sheet: "Sheet", kinds: Mapping[str, str]) -> str | None:
-    """Why a method can't integrate a design, in one sentence; None where it can.
+    """The reason, in one sentence, why a method does not support a design; None if it does.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def cannot(method: str, sheet: "Sheet", kinds: Mapping[str, str]) -> str | None:
 
 
 def shared(sheet: "Sheet") -> list[str]:
-    """Modalities that every slice measured."""
+    """Modalities that every slice has."""
     return [name for name in sheet.modalities if sheet.slices_of(name) == sheet.slices]
 
 

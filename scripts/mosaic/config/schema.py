@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 from jsonschema import Draft202012Validator
@@ -42,13 +43,18 @@ _Validator = extend(
 )
 
 
-def read_yaml(path: str | Path) -> object:
+def read_yaml(
+    path: str | Path,
+    hint: str = "run Snakemake in the folder that holds config/, or name a config by --configfile; it is YAML in UTF-8",
+) -> Any:
     """What a YAML or JSON file holds.
 
     Parameters
     ----------
     path
         The file, in UTF-8.
+    hint
+        What to do where it can't be read.
 
     Raises
     ------
@@ -59,7 +65,6 @@ def read_yaml(path: str | Path) -> object:
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
-        hint = "run Snakemake in the folder that holds config/, or name a config by --configfile; it is YAML in UTF-8"
         problem = f"can't be read ({getattr(error, 'strerror', None) or error})"
         raise InputError(problem, where=where, hint=hint) from error
     try:
@@ -94,7 +99,7 @@ def _repeated_keys(node: yaml.Node, where: str, seen: set[yaml.Node], above: str
         for number, inner in enumerate(node.value):
             yield from _repeated_keys(inner, where, seen, f"{above}{number}.")
     elif isinstance(node, yaml.MappingNode):
-        lines = {}
+        lines: dict[tuple[str, str], int] = {}
         for key, inner in node.value:
             name = key.value if isinstance(key, yaml.ScalarNode) else "?"
             line = key.start_mark.line + 1
@@ -123,8 +128,9 @@ def innermost(errors: Iterable[ValidationError]) -> Iterator[ValidationError]:
         yield from innermost(error.context) if error.context else [error]
 
 
-def schema_faults(config: Mapping, schema: Mapping) -> Iterator[InputError]:
-    """Where a config departs from its JSON Schema, each with its key and a hint."""
+def schema_faults(config: object, schema: Mapping, of: str = "config key ") -> Iterator[InputError]:
+    """Where a config departs from its JSON Schema, each with its key, after the words ``of``, and a hint."""
+    seen = set()
     for error in sorted(_Validator(schema).iter_errors(config), key=lambda error: list(map(str, error.path))):
         where = ".".join(map(str, error.absolute_path))
         value = error.instance
@@ -134,42 +140,43 @@ def schema_faults(config: Mapping, schema: Mapping) -> Iterator[InputError]:
             for key in sorted(set(value) - set(known), key=str):
                 close = difflib.get_close_matches(str(key), known, n=1)
                 hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
-                yield InputError("unknown key", where=key_of(where, key), hint=hint)
+                yield InputError("unknown key", where=key_of(where, key, of=of), hint=hint)
         elif error.validator == "required":
             for key in error.validator_value:
                 # `slices` has a default; all else that is required must be there.
-                if key not in value and "default" not in error.schema["properties"][key]:
-                    yield InputError(
-                        "is missing", where=key_of(where, key), hint=hint_of(error.schema["properties"][key])
-                    )
+                # A validator reports each missing key, with the list of all.
+                rule = error.schema["properties"][key]
+                if key not in value and "default" not in rule and (where, key) not in seen:
+                    seen.add((where, key))
+                    yield InputError("is missing", where=key_of(where, key, of=of), hint=hint_of(rule))
         elif error.validator == "enum":
             yield InputError(
                 f"{shown(value)} is not known",
-                where=key_of(where),
+                where=key_of(where, of=of),
                 hint=f"one of: {', '.join(map(str, error.validator_value))}",
             )
         elif error.validator == "oneOf":
             yield InputError(
                 f"{shown(value)} is no threshold",
-                where=key_of(where),
+                where=key_of(where, of=of),
                 hint="write a number that is not negative, {mads: 3} with your own number, or null",
             )
         elif isinstance(value, str) and is_number(value) and error.validator == "type":
             yield InputError(
                 f"{shown(value)} is text, not a number",
-                where=key_of(where),
-                hint=f"write {float(value):g} in the config file without quotes"
+                where=key_of(where, of=of),
+                hint=f"write {float(value):g} without quotes"
                 + (" (YAML reads 1e-3 as text: write 0.001 or 1.0e-3)" if "e" in value.lower() else ""),
             )
         elif error.validator == "type":
             types = [error.validator_value] if isinstance(error.validator_value, str) else error.validator_value
             wanted = " or ".join(_TYPES[name] for name in types)
-            yield InputError(f"{shown(value)} is not {wanted}", where=key_of(where), hint=description)
+            yield InputError(f"{shown(value)} is not {wanted}", where=key_of(where, of=of), hint=description)
         elif error.validator in ("pattern", "anyOf"):  # whose own messages quote the schema
-            yield InputError(f"{shown(value)} is not valid", where=key_of(where), hint=description)
+            yield InputError(f"{shown(value)} is not valid", where=key_of(where, of=of), hint=description)
         else:
             problem = error.message.replace(repr(value), shown(value))
-            yield InputError(problem, where=key_of(where), hint=description)
+            yield InputError(problem, where=key_of(where, of=of), hint=description)
 
 
 def shown(value: object) -> str:
@@ -185,9 +192,9 @@ def plain_name(text: str) -> str:
     return text if text.isprintable() and not re.search(r"\s", text) else repr(text)
 
 
-def key_of(*parts: object) -> str:
-    """How a message calls a key of the config."""
-    return "config key " + (".".join(plain_name(str(part)) for part in parts if str(part)) or "(top level)")
+def key_of(*parts: object, of: str = "config key ") -> str:
+    """How a message calls a key of the config, or of what the words ``of`` say."""
+    return of + (".".join(plain_name(str(part)) for part in parts if str(part)) or "(top level)")
 
 
 def hint_of(schema: Mapping) -> str | None:

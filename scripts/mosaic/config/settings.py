@@ -6,12 +6,15 @@ import difflib
 import os
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from mosaic.config.clusterers import CLUSTERERS, NEEDS, going_by
 from mosaic.config.defaults import ALLOWED, KIND_DEFAULTS, PUBLISHED, PUBLISHED_KINDS
 from mosaic.config.design import Row, Sheet, design_faults
-from mosaic.config.methods import PEERS, cannot
+from mosaic.config.methods import BASELINES, cannot
+from mosaic.config.readers import READERS, known
 from mosaic.config.schema import (
     _Validator,
     hint_of,
@@ -53,7 +56,9 @@ def with_new_names(config: Mapping) -> tuple[Mapping, list[InputError]]:
         for old, new in found.items()
         if _has(config, new)
     ]
-    changed = copy.deepcopy(dict(config)) if found else config
+    if not found:
+        return config, faults
+    changed = copy.deepcopy(dict(config))
     for old, new in found.items():
         (section, key), (new_section, new_key) = old.split("."), new.split(".")
         value = changed[section].pop(key)
@@ -91,7 +96,7 @@ def from_command_line(given: Mapping, schema: Mapping) -> dict:
     schema
         JSON Schema of the config.
     """
-    read = with_nulls(given)
+    read: Any = with_nulls(given)
     for error in innermost(_Validator(_with_old_names(schema)).iter_errors(read)):
         if error.validator == "type" and isinstance(error.instance, str):
             try:
@@ -126,7 +131,7 @@ def load(
     made
         Paths that the workflow makes itself, so that they need not exist.
     with_conda
-        Whether conda makes the environments of the rules; if not, a peer needs an interpreter that the config names.
+        Whether conda makes the environments of the rules; if not, the config names an interpreter for a baseline.
 
     Returns
     -------
@@ -140,7 +145,8 @@ def load(
     config, faults = with_new_names(config)
     faults += schema_faults(config, config_schema)
     sheet_path = config.get("slices", config_schema["properties"]["slices"]["default"])
-    modalities = config.get("modalities") if isinstance(config.get("modalities"), Mapping) else {}
+    declared = config.get("modalities")
+    modalities: Mapping = declared if isinstance(declared, Mapping) else {}
     sheet = Sheet()
     if isinstance(sheet_path, str):
         there = config.get("check_files", True)
@@ -193,8 +199,10 @@ def _read_sheet(
         faults = [InputError("the sheet has no rows", where=path, hint="write one row per slice and modality")]
     if faults:
         return Sheet(), faults
-    rows, first_seen, first_path = [], {}, {}
-    further = {name: {} for name in columns if name not in schema["required"]}
+    rows = []
+    first_seen: dict[tuple[str, ...], int] = {}
+    first_path: dict[str, tuple[int, str]] = {}
+    further: dict[str, dict[str, tuple[int, str]]] = {name: {} for name in columns if name not in schema["required"]}
     for number, cells in table[1:]:
         where = f"{path}, line {number}"
         if len(cells) != len(columns):
@@ -204,8 +212,8 @@ def _read_sheet(
             continue
         values = dict(zip(columns, cells, strict=True))
         errors = list(_Validator(schema).iter_errors(values))
-        for error in errors:
-            column = error.path[0]
+        for wrong in errors:
+            column = wrong.path[0]
             hint = schema["properties"].get(column, schema["additionalProperties"])["description"]
             faults.append(InputError(f"{column} {shown(values[column])} is not valid", where=where, hint=hint))
         row = Row(*(values[name] for name in Row._fields))
@@ -224,9 +232,9 @@ def _read_sheet(
                 problem = f"{plain_name(row.path)} is the same file as in line {first}"
                 problem += f", {plain_name(spelled)}" if spelled != row.path else ""
                 faults.append(InputError(problem, where=where, hint="each modality of each slice has its own file"))
-        if row.path and made is not None and row.path not in made and not os.path.isfile(row.path):
+        if row.path and made is not None and row.path not in made and not _may_be_read(row.path):
             problem = f"{plain_name(row.path)} is {'a folder' if os.path.isdir(row.path) else 'not there'}"
-            hint = f"give the path of an h5ad file, relative to {Path.cwd()}"
+            hint = f"give the path of {known()}, relative to {Path.cwd()}"
             faults.append(InputError(problem, where=where, hint=hint))
         for name, told in further.items():
             if values[name]:
@@ -238,8 +246,8 @@ def _read_sheet(
                     hint = "a further column describes the slice: give all its rows one value, or leave cells empty"
                     faults.append(InputError(problem, where=where, hint=hint))
         rows.append(row)
-    columns = {name: {key: value for key, (_, value) in told.items()} for name, told in further.items()}
-    return Sheet(rows, columns), faults
+    described = {name: {key: value for key, (_, value) in told.items()} for name, told in further.items()}
+    return Sheet(rows, described), faults
 
 
 def _header_faults(columns: list[str], schema: Mapping, where: str) -> Iterator[InputError]:
@@ -256,6 +264,11 @@ def _header_faults(columns: list[str], schema: Mapping, where: str) -> Iterator[
                 where=where,
                 hint=hint_of(schema["propertyNames"]),
             )
+
+
+def _may_be_read(path: str) -> bool:
+    """Whether a file is there, or a folder where a reader takes one; what it holds is seen when it is read."""
+    return os.path.isfile(path) or (os.path.isdir(path) and any(reader.folder for reader in READERS.values()))
 
 
 def _file(path: str) -> str:
@@ -325,21 +338,17 @@ def _config_faults(config: Mapping, sheet: Sheet) -> Iterator[InputError]:
                 problem, hint = "is no text, as names of slices are", f"write it in quotes: '{name}'"
             yield InputError(problem, where=key_of("graph", "intra_knns", name), hint=hint)
     cluster = config["cluster"]
-    wanted = "resolution" if cluster["method"] == "leiden" else "n_domains"
-    if cluster[wanted] is None:
-        yield InputError(
-            f"is missing, and {cluster['method']} needs it",
-            where=key_of("cluster", wanted),
-            hint="the number of domains you expect, or auto"
-            if wanted == "n_domains"
-            else "1.0 is a start; more gives more domains",
-        )
-    if cluster["n_domains"] == "auto" and cluster["method"] == "leiden":
-        yield InputError(
-            "auto is for mixture and kmeans; leiden finds the number of domains from the resolution",
-            where=key_of("cluster", "n_domains"),
-            hint="leave it out",
-        )
+    wanted = CLUSTERERS[cluster["method"]].needs
+    for name, begin in NEEDS.items():
+        if name == wanted and cluster[name] is None:
+            problem = f"is missing, and {cluster['method']} needs it"
+            yield InputError(problem, where=key_of("cluster", name), hint=begin)
+        if name != wanted and cluster[name] is not None:
+            yield InputError(
+                f"{cluster[name]} is for {going_by(name)}; {cluster['method']} goes by {wanted}",
+                where=key_of("cluster", name),
+                hint="leave it out, or set it to null",
+            )
     low, high = cluster["n_domains_range"]
     if low >= high:
         yield InputError(
@@ -387,7 +396,7 @@ def _column_faults(config: Mapping, sheet: Sheet) -> Iterator[InputError]:
 
 
 def _method_faults(config: Mapping, sheet: Sheet, *, with_conda: bool) -> Iterator[InputError]:
-    """Peers that can't integrate this design, or that nothing can run."""
+    """Baselines that can't integrate this design, or that nothing can run."""
     kinds = {name: modality["kind"] for name, modality in config["modalities"].items()}
     for method in config["methods"]:
         if reason := cannot(method, sheet, kinds):
@@ -395,15 +404,20 @@ def _method_faults(config: Mapping, sheet: Sheet, *, with_conda: bool) -> Iterat
             yield InputError(f"{method} can't integrate these slices: {reason}", where=key_of("methods"), hint=hint)
     for method, python in config["interpreters"].items():
         if method in config["methods"] and not os.access(python, os.X_OK):
-            hint = f"make it with `make peers`, or name another Python, relative to {Path.cwd()}"
+            hint = f"make it with `make baselines`, or name another Python, relative to {Path.cwd()}"
             yield InputError(f"{shown(python)} is no program", where=key_of("interpreters", method), hint=hint)
     for method in config["methods"]:
-        if method in PEERS and PEERS[method].separate and not with_conda and method not in config["interpreters"]:
-            folder = f".venv-{PEERS[method].env}"
+        if (
+            method in BASELINES
+            and BASELINES[method].separate
+            and not with_conda
+            and method not in config["interpreters"]
+        ):
+            folder = f".venv-{BASELINES[method].env}"
             yield InputError(
                 f"{method} needs an environment of its own, and neither conda nor an interpreter is given",
                 where=key_of("methods"),
-                hint=f"make it with `make {folder}` (`make peers` makes all) and set interpreters: "
+                hint=f"make it with `make {folder}` (`make baselines` makes all) and set interpreters: "
                 f"{{{method}: {folder}/bin/python}}, or run with --sdm conda",
             )
 

@@ -1,1 +1,1 @@
-"""What is drawn, and nothing that computes."""
+"""Figures: drawing code only, no analysis."""

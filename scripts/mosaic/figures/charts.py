@@ -1,12 +1,14 @@
-"""Figures of numbers: quality control, training, the choice of the number of domains, and the self-check."""
+"""Charts: quality control, training, the choice of the number of domains, and held-out validation."""
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cbook import violin_stats
+from matplotlib.collections import Collection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.mlab import GaussianKDE
@@ -23,6 +25,7 @@ from mosaic.figures.style import (
     SMALL,
     STYLE,
     axes_at,
+    bare,
     colour_each,
     fit,
     labels_of,
@@ -50,7 +53,7 @@ def qc_distributions(
     *,
     colours: Mapping[str, str] | None = None,
 ) -> Figure:
-    """What quality control saw: the spread of each metric in each slice, the thresholds, and the spots dropped.
+    """Quality control: the distribution of each metric in each slice, the thresholds, and the dropped spots.
 
     Parameters
     ----------
@@ -59,7 +62,7 @@ def qc_distributions(
         ``n_features`` (both drawn on a logarithmic axis) and ``mito_percent``. A metric that is absent or NaN
         throughout gets no panel; with no metric at all, the numbers of spots are drawn.
     thresholds
-        Slice to metric to (lower, upper) in the metric's own unit, None for no bound.
+        Slice to metric to (lower, upper) in the unit of the metric; None: no bound.
     colours
         Colour of each slice: ``palette`` of all the run's slices, so that a slice looks the same in the figures of
         every modality. Default: the palette of the slices in ``metrics``.
@@ -71,7 +74,7 @@ def qc_distributions(
     Raises
     ------
     InputError
-        If there is no spot, or a slice has no colour.
+        If the table is empty, or a slice has no colour.
     """
     if metrics.empty:
         raise InputError("no spot to draw")
@@ -117,7 +120,7 @@ def qc_distributions(
         legend = figure.legend(
             handles, ["median", "threshold", "dropped spot"], ncols=3, loc="upper left", borderaxespad=0, borderpad=0
         )
-        place_legend(legend, left, top + height + 3.6 * LINE)
+        place_legend(figure, legend, left, top + height + 3.6 * LINE)
     return figure
 
 
@@ -142,7 +145,8 @@ def _qc_panel(
         (stats,) = violin_stats(forward(values), _density)
         stats = {key: back(value) if key != "vals" else value for key, value in stats.items()}
         violin = axes.violin([stats], positions=[row], orientation="horizontal", widths=0.75, showextrema=False)
-        violin["bodies"][0].set(facecolor=colour, edgecolor="none", alpha=0.6)
+        (body,) = cast(Sequence[Collection], violin["bodies"])  # matplotlib declares one collection
+        body.set(facecolor=colour, edgecolor="none", alpha=0.6)
         axes.plot(
             [np.median(values)] * 2, [row - 0.16, row + 0.16], color="white", lw=1.6, path_effects=OUTLINE, zorder=4
         )
@@ -161,16 +165,16 @@ def _qc_panel(
 
 
 def _density(values: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """Gaussian kernel density; a single spike where all values are equal."""
+    """Gaussian kernel density; a single spike if all values are equal."""
     if np.all(values == values[0]):
         return (grid == values[0]).astype(float)
     return GaussianKDE(values).evaluate(grid)
 
 
 def _log_axis(axes: Axes) -> None:
-    """Scale x by log1p, with ticks at round numbers, sparse enough to be read."""
+    """Scale x by log1p, with legible ticks at round numbers."""
     low, high = axes.dataLim.intervalx
-    # Room for spots without any count, which lie on zero.
+    # Leave room for spots without counts, at zero.
     low, high = low * 0.9 if low > 1 else -0.3, max(high, 1) * 1.1
     axes.set_xscale("function", functions=(lambda x: np.log1p(np.maximum(x, -0.5)), np.expm1))
     axes.set_xlim(low, high)
@@ -181,7 +185,7 @@ def _log_axis(axes: Axes) -> None:
         if len(ticks) >= 3:
             break
     else:  # less than a decade, where the scale is nearly linear
-        ticks = mpl.ticker.MaxNLocator(4, integer=True).tick_values(max(low, 0), high)
+        ticks = np.asarray(mpl.ticker.MaxNLocator(4, integer=True).tick_values(max(low, 0), high))
         ticks = ticks[(ticks >= low) & (ticks <= high)]
     # Ticks need 0.3 inches each on a panel of 2.3.
     ticks = ticks[:: int(np.ceil(len(ticks) / 6))]
@@ -196,19 +200,19 @@ def _log_axis(axes: Axes) -> None:
 
 @mpl.rc_context(STYLE)
 def domain_composition(composition: pd.DataFrame, colours: Mapping[str, str]) -> Figure:
-    """What share of each slice lies in each domain, a bar per slice.
+    """Proportion of each slice in each domain, one bar per slice.
 
     Parameters
     ----------
     composition
-        Shares (domains x slices), as ``verdict.composition`` gives them.
+        Proportions (domains x slices), as ``verdict.composition`` returns them.
     colours
         Colour of each domain.
 
     Raises
     ------
     InputError
-        If there is no domain or no slice.
+        If the table has no domain or no slice.
     """
     if composition.empty:
         raise InputError("no domain to draw")
@@ -221,7 +225,7 @@ def domain_composition(composition: pd.DataFrame, colours: Mapping[str, str]) ->
     legend, (legend_width, legend_height) = legend_of(figure, colours, "domain", max(height, 1.6))
     page = left + width + GAP + legend_width + MARGIN
     figure.set_size_inches(page, top + max(height + 2.6 * LINE, legend_height) + MARGIN)
-    place_legend(legend, left + width + GAP, top)
+    place_legend(figure, legend, left + width + GAP, top)
     axes = axes_at(figure, left, top, width, height)
     rows, start = np.arange(len(slices)), np.zeros(len(slices))
     for domain in domains:
@@ -235,20 +239,20 @@ def domain_composition(composition: pd.DataFrame, colours: Mapping[str, str]) ->
 
 @mpl.rc_context(STYLE)
 def marker_dots(profile: pd.DataFrame, colours: Mapping[str, str]) -> Figure:
-    """Features that mark the domains: a row per feature, a column per domain.
+    """Marker features of the domains: a row per feature, a column per domain.
 
     Parameters
     ----------
     profile
-        As ``markers.rank_markers`` gives it. A dot's area is the share of the domain's spots with a count, its colour
-        the mean, scaled from the feature's lowest domain to its highest.
+        As ``markers.rank_markers`` returns it. The area of a dot is the proportion of the domain's spots with a count,
+        its colour the mean, scaled from the feature's lowest domain to its highest.
     colours
         Colour of each domain.
 
     Raises
     ------
     InputError
-        If there is no feature.
+        If the profile is empty.
     """
     if profile.empty:
         raise InputError("no feature marks a domain")
@@ -269,15 +273,22 @@ def marker_dots(profile: pd.DataFrame, colours: Mapping[str, str]) -> Figure:
     text_at(figure, left + width / 2, MARGIN + LINE / 2, "domain", ha="center", va="center")
     axes = axes_at(figure, left, top, width, height)
     rows, columns = np.mgrid[: len(features), : len(domains)]
-    most = (cell * 72 * 0.9) ** 2
+    large = (cell * 72 * 0.9) ** 2
     points = axes.scatter(
-        columns.ravel(), rows.ravel(), s=most * shares.ravel(), c=scaled.ravel(), cmap="viridis_r", vmin=0, vmax=1, lw=0
+        columns.ravel(),
+        rows.ravel(),
+        s=large * shares.ravel(),
+        c=scaled.ravel(),
+        cmap="viridis_r",
+        vmin=0,
+        vmax=1,
+        lw=0,
     )
     axes.set(xlim=(-0.5, len(domains) - 0.5), ylim=(len(features) - 0.5, -0.5), yticks=range(len(features)))
     axes.set(yticklabels=names, xticks=[])
     axes.tick_params(axis="y", length=0)
     for place, domain in enumerate(domains):
-        # The domain's own colour, so that a column is found on the tissue.
+        # The colour of the domain, to find it on the tissue.
         axes.add_patch(mpl.patches.Rectangle((place - 0.5, -0.5), 1, -0.45, color=colours[domain], lw=0, clip_on=False))
         axes.text(place, -1.25, fit(domain, cell), ha="center", va="bottom", size=SMALL - 1)
     marked = profile.drop_duplicates("feature")["marker_of"].to_numpy()
@@ -287,21 +298,20 @@ def marker_dots(profile: pd.DataFrame, colours: Mapping[str, str]) -> Figure:
     colour_bar = figure.colorbar(points, cax=scale, ticks=[0, 1])
     colour_bar.set_ticklabels(["lowest", "highest"])
     colour_bar.set_label("mean of a feature")
-    colour_bar.outline.set_visible(False)
-    colour_bar.solids.set_rasterized(True)
+    bare(colour_bar)
     sizes = axes_at(figure, key, top + 1.35, 1, 1)
-    sizes.scatter([0.1] * 3, [0.25, 0.5, 0.75], s=[most * share for share in (0.25, 0.5, 1)], color=INK, lw=0)
+    sizes.scatter([0.1] * 3, [0.25, 0.5, 0.75], s=[large * share for share in (0.25, 0.5, 1)], color=INK, lw=0)
     sizes.set(xlim=(0, 1), ylim=(1, 0))
     sizes.set_axis_off()
     sizes.text(0, 0.05, "spots with a count", va="center")
-    for place, share in ((0.25, "25 %"), (0.5, "50 %"), (0.75, "100 %")):
-        sizes.text(0.25, place, share, va="center")
+    for y, share in ((0.25, "25 %"), (0.5, "50 %"), (0.75, "100 %")):
+        sizes.text(0.25, y, share, va="center")
     return figure
 
 
 @mpl.rc_context(STYLE)
 def n_domains_curve(curve: pd.DataFrame) -> Figure:
-    """The curve by which the number of domains was chosen, with the choice in orange.
+    """The silhouette curve that chose the number of domains, with the choice in orange.
 
     Parameters
     ----------
@@ -332,7 +342,7 @@ def n_domains_curve(curve: pd.DataFrame) -> Figure:
 
 @mpl.rc_context(STYLE)
 def training_curves(history: Mapping[int | str, pd.DataFrame]) -> Figure:
-    """Losses over the epochs, a line per seed.
+    """Losses over the epochs, one line per seed.
 
     Parameters
     ----------
@@ -355,13 +365,13 @@ def training_curves(history: Mapping[int | str, pd.DataFrame]) -> Figure:
     legend, (legend_width, legend_height) = legend_of(figure, colours, "seed", height)
     legend_left, top = MARGIN + len(shown) * (axis + width + GAP), MARGIN + 1.5 * LINE
     figure.set_size_inches(legend_left + legend_width + MARGIN, top + max(height + 2.6 * LINE, legend_height) + MARGIN)
-    place_legend(legend, legend_left, top)
+    place_legend(figure, legend, legend_left, top)
     for column, part in enumerate(shown):
         axes = axes_at(figure, MARGIN + axis + column * (axis + width + GAP), top, width, height)
         for seed in colours:
             if part in history[seed]:
                 table = history[seed]
-                # A single epoch is a point, which a line would not show.
+                # A single epoch needs a marker: a line would not show it.
                 axes.plot(table["epoch"], table[part], color=colours[seed], lw=1, marker="." if len(table) == 1 else "")
         axes.set(title=titles[part], xlabel="epoch")
         axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5, integer=True))
@@ -372,12 +382,12 @@ def training_curves(history: Mapping[int | str, pd.DataFrame]) -> Figure:
 
 @mpl.rc_context(STYLE)
 def imputation_check(features: pd.DataFrame, coverage: pd.DataFrame) -> Figure:
-    """Held-out scores of each feature beside the baseline, and how well intervals hold what they promise.
+    """Held-out scores of each feature against the baseline, and the coverage of intervals.
 
     Parameters
     ----------
     features, coverage
-        As ``selfcheck.summarise`` gives them; where every fold was left out, the figure says so.
+        As ``folds.summarise`` returns them; if every fold was skipped, the figure says so.
     """
     if features.empty:
         figure = Figure(figsize=(4.2, 2 * MARGIN + 2 * LINE))
@@ -411,7 +421,7 @@ def imputation_check(features: pd.DataFrame, coverage: pd.DataFrame) -> Figure:
         axes.plot(mean.index, mean, color=COLOURS[0], marker="o", ms=3.5, lw=1.2, label="mean of folds")
         low = min(coverage["nominal"].min(), coverage["actual"].min()) - 0.05
         axes.plot([low, 1], [low, 1], color="grey", lw=0.6, zorder=0)
-        axes.set(xlim=(low, 1), ylim=(low, 1), title="intervals", xlabel="promised share of counts inside")
-        axes.set_ylabel("share inside, in folds that set no bounds")
+        axes.set(xlim=(low, 1), ylim=(low, 1), title="intervals", xlabel="nominal coverage")
+        axes.set_ylabel("observed coverage, other folds")
         axes.legend(loc="upper left", borderaxespad=0)
     return figure

@@ -1,4 +1,4 @@
-"""Figures of spots: layouts of features and of the latent space, and slices on tissue with domains and counts."""
+"""Maps of spots: UMAPs of features and of the latent space, and tissue maps of domains and counts."""
 
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -8,6 +8,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from scipy import sparse
 from sklearn.utils.sparsefuncs import mean_variance_axis
 
@@ -22,6 +23,7 @@ from mosaic.figures.style import (
     STYLE,
     Tissue,
     axes_at,
+    bare,
     checked,
     colour_each,
     fit,
@@ -36,9 +38,10 @@ from mosaic.figures.style import (
 
 
 def _umaps(panels: Sequence[tuple[str, np.ndarray, np.ndarray, Mapping[str, str], str | None]]) -> Figure:
-    """UMAPs in a row; a panel is title, coordinates, labels, colours, and the title of its legend or None for none."""
+    """UMAPs in a row; a panel is title, coordinates, labels, colours, and the title of its legend or None."""
     side, foot, figure = 2.6, 0.2, Figure()
-    page, places = MARGIN, []
+    page = MARGIN
+    places: list[tuple[float, Legend | None, float, float]] = []
     for _, _, labels, colours, legend_title in panels:
         left, page = page + foot, page + foot + side + GAP
         if legend_title is not None:
@@ -46,17 +49,18 @@ def _umaps(panels: Sequence[tuple[str, np.ndarray, np.ndarray, Mapping[str, str]
             places.append((left, legend, page, height))
             page += width + GAP
         else:
-            places.append((left, None, page, 0))
+            places.append((left, None, page, 0.0))
     top = MARGIN + 1.5 * LINE
     tallest = max(side, *(height for *_, height in places))
     figure.set_size_inches(page - GAP + MARGIN, top + tallest + foot + MARGIN)
-    for (title, coords, labels, colours, _), (left, legend, legend_left, _) in zip(panels, places, strict=True):
+    for (title, coords, labels, colours, _), (left, placed, legend_left, _) in zip(panels, places, strict=True):
         axes = axes_at(figure, left, top, side, side)
         # In random order, so that the last slice does not hide the others.
         order = np.random.default_rng(0).permutation(len(coords))
         size = np.clip(9000 / len(coords), 0.4, 9)
-        axes.scatter(*coords[order].T, c=colour_each(labels, colours)[order], s=size, linewidths=0, rasterized=True)
-        # One scale for both axes: distances are what a UMAP is read for.
+        x, y = coords[order].T
+        axes.scatter(x, y, c=colour_each(labels, colours)[order], s=size, linewidths=0, rasterized=True)
+        # One scale for both axes, so that distances are comparable.
         centre = (coords.max(axis=0) + coords.min(axis=0)) / 2
         reach = max(np.ptp(coords, axis=0).max() * 0.52, 1e-6)
         axes.set(xlim=centre[0] + np.array((-reach, reach)), ylim=centre[1] + np.array((-reach, reach)))
@@ -65,8 +69,8 @@ def _umaps(panels: Sequence[tuple[str, np.ndarray, np.ndarray, Mapping[str, str]
         axes.plot([0, 0, 0.15], [0.15, 0, 0], color=INK, lw=0.8, transform=axes.transAxes, clip_on=False)
         axes.text(0, -0.02, "UMAP1", transform=axes.transAxes, va="top", size=SMALL - 1)
         axes.text(-0.02, 0, "UMAP2", transform=axes.transAxes, ha="right", va="bottom", rotation=90, size=SMALL - 1)
-        if legend is not None:
-            place_legend(legend, legend_left, top)
+        if placed is not None:
+            place_legend(figure, placed, legend_left, top)
     return figure
 
 
@@ -86,18 +90,18 @@ def features_umap(
     before
         UMAP coordinates (spots x 2) of the features before batch correction.
     after
-        The same after it; None where there was none: then there is one panel, and it says so.
+        The same after it; None: no batch correction, and one panel that says so.
     slices
         Slice of each spot.
     correction
-        What it did, as ``batch_correction.Correction.record``.
+        Record of the correction (``batch_correction.Correction.record``).
     colours
         Colour of each slice, from ``palette`` of all the run's slices. Default: the palette of ``slices``.
 
     Raises
     ------
     InputError
-        If coordinates and labels do not belong together, or a slice has no colour.
+        If coordinates and labels do not match, or a slice has no colour.
     """
     before, slices = checked(before, slices)
     colours = colours or palette(slices)
@@ -122,7 +126,7 @@ def latent_umap(
     slice_colours: Mapping[str, str] | None = None,
     domain_colours: Mapping[str, str] | None = None,
 ) -> Figure:
-    """UMAP of the latent space, coloured by slice, by measured modalities and by domain.
+    """UMAP of the latent space, coloured by slice, by modalities and by domain.
 
     Parameters
     ----------
@@ -137,7 +141,7 @@ def latent_umap(
     Raises
     ------
     InputError
-        If coordinates and labels do not belong together, or a label has no colour.
+        If coordinates and labels do not match, or a label has no colour.
     """
     coords, slices, modalities, domains = checked(coords, slices, modalities, domains)
     return _umaps(
@@ -157,7 +161,7 @@ class _Grid:
     coords
         Slice to coordinates (spots x 2).
     lanes
-        How often each row comes, one below the other.
+        Number of times that each row is repeated, one below the other.
     um_per_unit
         Micrometres in a unit of the coordinates, for scale bars; None: unknown.
     """
@@ -172,14 +176,14 @@ class _Grid:
         self.tissues = {name: Tissue(coords[name], self.cell, 1.6 * self.cell, um_per_unit) for name in self.names}
         self.rows = [self.names[start : start + self.columns] for start in range(0, len(coords), self.columns)]
         self.heights = [max(self.tissues[name].height for name in row) for row in self.rows]
-        # A scale bar needs a line of its own below the tissue.
+        # A scale bar needs a line below the tissue.
         self.foot = 0 if um_per_unit is None else LINE
         lane = [height + self.foot for height in self.heights]
         self.width = self.columns * (self.cell + GAP)
         self.height = sum(lanes * each + 1.5 * LINE + GAP + (lanes - 1) * GAP / 2 for each in lane) - GAP
 
     def places(self, left: float, top: float) -> Iterator[tuple[str, int, float, float, float]]:
-        """Of each slice and lane: name, lane, left and top of the cell, and its height, in inches."""
+        """For each slice and lane: name, lane, left and top of the cell, and its height, in inches."""
         for row, height in zip(self.rows, self.heights, strict=True):
             top += 1.5 * LINE
             for lane in range(self.lanes):
@@ -208,12 +212,12 @@ def domains_on_tissue(
     *,
     um_per_unit: float | None = None,
 ) -> Figure:
-    """Domains of all slices side by side on tissue, above the truth where there is one.
+    """Domains of all slices side by side on tissue, above the true domains if known.
 
     Parameters
     ----------
     coords
-        Slice to coordinates (spots x 2), in any unit; y grows downwards. Each slice is drawn to its own scale.
+        Slice to coordinates (spots x 2), in any unit; y points down. Scales differ between slices.
     domains
         Slice to domain of each spot.
     truth
@@ -225,25 +229,25 @@ def domains_on_tissue(
     Raises
     ------
     InputError
-        If there is no slice, or coordinates and labels do not belong together.
+        If no slice is given, or coordinates and labels do not belong together.
     """
     names = sorted(coords, key=natural)
     coords = {name: checked(coords[name])[0] for name in names}
-    domains = {name: checked(coords[name], domains[name])[1] for name in names}
-    truth = {name: checked(coords[name], truth[name])[1] for name in names if name in truth} if truth else {}
-    grid = _Grid(coords, 2 if truth else 1, um_per_unit)
-    pooled = np.concatenate([domains[name] for name in names])
-    if truth:
-        pooled_truth = np.concatenate([truth.get(name, np.full(len(domains[name]), None)) for name in names])
+    called = {name: checked(coords[name], domains[name])[1] for name in names}
+    true = {name: checked(coords[name], truth[name])[1] for name in names if name in truth} if truth else {}
+    grid = _Grid(coords, 2 if true else 1, um_per_unit)
+    pooled = np.concatenate([called[name] for name in names])
+    if true:
+        pooled_truth = np.concatenate([true.get(name, np.full(len(called[name]), None)) for name in names])
         colours, true_colours = matched_palette(pooled, pooled_truth)
     else:
         colours, true_colours = palette(pooled), {}
 
-    left, figure = MARGIN + (1.5 * LINE if truth else 0), Figure()
+    left, figure = MARGIN + (1.5 * LINE if true else 0), Figure()
     room = (max(grid.height, 2.5) - GAP) / grid.lanes
     legends = [legend_of(figure, used(pooled, colours), "domain", room)]
-    if truth:
-        known = np.concatenate(list(truth.values()))
+    if true:
+        known = np.concatenate(list(true.values()))
         legends.append(legend_of(figure, used(known, true_colours), "truth", room))
     legend_height = sum(size[1] for _, size in legends) + GAP * (len(legends) - 1)
     figure.set_size_inches(
@@ -252,13 +256,13 @@ def domains_on_tissue(
     )
     legend_top = MARGIN
     for legend, (_, height) in legends:
-        place_legend(legend, left + grid.width, legend_top)
+        place_legend(figure, legend, left + grid.width, legend_top)
         legend_top += height + GAP
 
-    lanes = (("domain", domains, colours), ("truth", truth, true_colours))
+    lanes = (("domain", called, colours), ("truth", true, true_colours))
     for name, lane, cell_left, top, height in grid.places(left, MARGIN):
         kind, labels, table = lanes[lane]
-        if truth and cell_left == left:
+        if true and cell_left == left:
             text_at(figure, MARGIN, top + height / 2, kind, rotation=90, va="center")
         if lane == 0:
             grid.title(figure, name, cell_left, top)
@@ -277,7 +281,7 @@ def confidence_on_tissue(
     *,
     um_per_unit: float | None = None,
 ) -> Figure:
-    """How sure each spot is of its domain, on the tissue of every slice.
+    """Confidence of each spot's domain, on the tissue of every slice.
 
     Parameters
     ----------
@@ -286,12 +290,12 @@ def confidence_on_tissue(
     values
         Slice to the confidence of each spot, 0 to 1.
     label
-        What it is, for the colour bar.
+        Label of the colour bar.
 
     Raises
     ------
     InputError
-        If there is no slice.
+        If no slice is given.
     """
     grid = _Grid({name: checked(own)[0] for name, own in coords.items()}, 1, um_per_unit)
     bar = 2.2
@@ -304,8 +308,7 @@ def confidence_on_tissue(
     axes = axes_at(figure, MARGIN + grid.width, MARGIN + 1.5 * LINE, 0.08, bar)
     colour_bar = figure.colorbar(points, cax=axes, ticks=[0, 0.25, 0.5, 0.75, 1])
     colour_bar.set_label("\n".join(textwrap.wrap(label, 30)))
-    colour_bar.outline.set_visible(False)
-    colour_bar.solids.set_rasterized(True)
+    bare(colour_bar)
     return figure
 
 
@@ -321,7 +324,7 @@ def imputed_on_tissue(
     notes: Sequence[str] | None = None,
     um_per_unit: float | None = None,
 ) -> Figure:
-    """Imputed counts on the slice that lacks a modality, beside counts measured on a slice that has it.
+    """Imputed counts of the slice that lacks a modality, beside measured counts of a slice that has it.
 
     Parameters
     ----------
@@ -336,7 +339,7 @@ def imputed_on_tissue(
     slice_names
         Names of the imputed and of the measured slice.
     notes
-        A line below the name of each feature, such as how well it was imputed where it was hidden; None: no lines.
+        A line below the name of each feature, such as its held-out score; None: no lines.
     um_per_unit
         As for ``domains_on_tissue``.
 
@@ -347,7 +350,7 @@ def imputed_on_tissue(
     Raises
     ------
     InputError
-        If there is no feature or the shapes do not agree.
+        If no feature is given or the shapes do not agree.
     """
     pair = [(checked(coords)[0], np.asarray(imputed)), (checked(measured_coords)[0], np.asarray(measured))]
     for spots, counts in pair:
@@ -366,7 +369,7 @@ def imputed_on_tissue(
         top = MARGIN + number // columns * block[1]
         pooled = np.concatenate([counts[:, number] for _, counts in pair]).astype(float)
         low, high = np.percentile(pooled, [1, 99])
-        if high <= low:  # a feature seen in fewer than one spot in a hundred
+        if high <= low:  # a feature with counts in less than 1 % of the spots
             low, high = pooled.min(), max(pooled.max(), pooled.min() + 1)
         middle = left + cell + GAP / 2
         text_at(
@@ -400,8 +403,7 @@ def imputed_on_tissue(
         extend = ("neither", "max", "min", "both")[(pooled.max() > high) + 2 * (pooled.min() < low)]
         colour_bar = figure.colorbar(points, cax=bar_axes, extend=extend, label="counts")
         colour_bar.locator = mpl.ticker.MaxNLocator(4)
-        colour_bar.outline.set_visible(False)
-        colour_bar.solids.set_rasterized(True)
+        bare(colour_bar)
     return figure
 
 
@@ -411,9 +413,9 @@ def most_variable(measured: ad.AnnData, n_features: int = 4) -> list[str]:
     Parameters
     ----------
     measured
-        Spots x features with ``layers["counts"]`` (kind ``features``: X, whose own variance is taken).
+        Spots x features with ``layers["counts"]`` (kind ``features``: X, without log1p).
     n_features
-        How many to name.
+        Number of features.
     """
     counts = measured.layers.get("counts")
     values = sparse.csr_matrix(measured.X) if counts is None else counts.log1p()
@@ -422,7 +424,7 @@ def most_variable(measured: ad.AnnData, n_features: int = 4) -> list[str]:
 
 
 def held_out_notes(imputed: ad.AnnData, names: Sequence[str]) -> list[str] | None:
-    """How well features were imputed where they were hidden, in words; None where nothing was hidden.
+    """Held-out score of each feature as text; None without held-out validation.
 
     Parameters
     ----------

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -13,9 +14,11 @@ from mosaic.figures.style import LIGHTS
 # The worst light comes first: what it advises is shown.
 _WORST_FIRST = ("fail", "warn", "not checked", "pass")
 # Of the packages that steps loaded, those shown.
-_PACKAGES = ("mosaic", "Python", "snakemake", "torch", "scanpy", "anndata", "mudata", "scikit-learn", "harmonypy")
-_PACKAGES += ("faiss-cpu", "igraph", "numba", "numpy", "scipy", "pandas")
-_PACKAGES += ("spamosaic", "mofapy2", "scvi-tools", "scmomat")
+_PACKAGES = (
+    *("mosaic", "Python", "snakemake", "torch", "scanpy", "anndata", "mudata", "scikit-learn", "harmonypy"),
+    *("faiss-cpu", "igraph", "leidenalg", "numba", "numpy", "scipy", "pandas"),
+    *("spamosaic", "mofapy2", "scvi-tools", "scmomat"),
+)
 
 # What to look for in each of the figures that matter, and what a bad one looks like.
 FIGURES = {
@@ -160,7 +163,7 @@ def _versions(versions: Mapping[tuple[str, str], Mapping[str, str]]) -> tuple[li
     """Packages with the version that all steps had, and those of which steps had several, with the steps of each."""
     alike, different = [], []
     for package in _PACKAGES:
-        jobs = {}
+        jobs: dict[str, list[tuple[str, str]]] = {}
         for job, own in versions.items():
             if package in own:
                 jobs.setdefault(own[package], []).append(job)
@@ -202,7 +205,7 @@ def _lights(checks: Mapping[tuple[str, int], pd.DataFrame]) -> str:
 
 def _grid(
     counts: Mapping[tuple[str, str], Mapping],
-    shared: Mapping[str, Sequence],
+    shared: Mapping[str, Any],
     slices: Sequence[str],
     modalities: Sequence[str],
     config: Mapping,
@@ -212,7 +215,8 @@ def _grid(
 
     What the sheet says of a slice stands before its spots.
     """
-    pairs, features = {}, {row["modality"]: row for row in shared["features"]}
+    pairs: dict[str, list[Mapping]] = {}
+    features = {row["modality"]: row for row in shared["features"]}
     few_below = shared["few_below"]
     for row in shared["spots"]:
         pairs.setdefault(row["slice"], []).append(row)

@@ -1,14 +1,15 @@
-"""What all figures share: style, colours, text that fits, places on the page, and spots on tissue; ``save`` writes one.
+"""Shared by all figures: style, colours, fitted text, positions on the page, and spots on tissue; ``save`` writes one.
 
 The functions of ``maps``, ``charts`` and ``tables`` take plain arrays, tables or dicts and return a matplotlib Figure.
 
-Sizes are in inches and every panel is placed by hand: only so do spots on tissue get the size of the grid's pitch, and
-only so is there room for what a run brings along, from 1 to 12 slices, 2 to 30 domains and names of 30 characters.
+Sizes are in inches and every panel has an explicit position. Spots therefore have the size of the distance between
+them, and the page fits 1 to 12 slices, 2 to 30 domains and names of 30 characters.
 """
 
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -16,12 +17,14 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
+from matplotlib.colorbar import Colorbar
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.textpath import text_to_path
+from matplotlib.typing import RcKeyType
 from scipy.optimize import linear_sum_assignment
 
 from mosaic.errors import InputError
@@ -30,7 +33,7 @@ from mosaic.spatial import astray, pitch
 
 SMALL = 7  # points: ticks, legends, annotations
 MEDIUM = 8  # points: titles
-STYLE = {
+STYLE: dict[RcKeyType, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": SMALL,
     "axes.titlesize": MEDIUM,
@@ -72,7 +75,7 @@ NAME = 2.0  # widest name before it is shortened: 30 characters fit
 
 
 def palette(labels: Iterable) -> dict[str, str]:
-    """A colour for each label: the same labels get the same colours, in whatever order they come.
+    """A colour for each label: the same labels get the same colours, in any order.
 
     Parameters
     ----------
@@ -89,7 +92,7 @@ def palette(labels: Iterable) -> dict[str, str]:
 
 
 def matched_palette(domains: Iterable, truth: Iterable) -> tuple[dict[str, str], dict[str, str]]:
-    """Colours for domains and for the truth, so that a domain has the colour of the true one it matches.
+    """Colours for domains and for the truth: a domain has the colour of its matching true domain.
 
     Domains and true domains are paired one to one such that the pairs share the most spots (Hungarian method; Kuhn,
     Naval Research Logistics 1955). A domain without a partner gets a colour that no true domain has.
@@ -122,7 +125,7 @@ def domain_colours(domains: Iterable, truth: Iterable | None) -> dict[str, str]:
     Parameters
     ----------
     domains, truth
-        As for ``matched_palette``; None where there is no truth.
+        As for ``matched_palette``; None without a truth.
     """
     return palette(domains) if truth is None else matched_palette(domains, truth)[0]
 
@@ -133,18 +136,18 @@ def _colours(count: int) -> list[str]:
 
 
 def natural(label: str) -> tuple:
-    """A key to sort labels by, so that ``2`` comes before ``10``."""
+    """Natural sort key of labels: ``2`` comes before ``10``."""
     return [int(part) if part.isdecimal() else part.casefold() for part in re.split(r"(\d+)", label)], label
 
 
 def labels_of(values: Iterable) -> np.ndarray:
-    """Labels as strings; None where one is missing."""
+    """Labels as strings; None for missing ones."""
     values = pd.Series(list(values), dtype=object)
     return np.array([None if pd.isna(value) else str(value) for value in values], dtype=object)
 
 
 def colour_each(labels: np.ndarray, colours: Mapping[str, str]) -> np.ndarray:
-    """RGBA (n x 4) of each label, light grey where it is missing."""
+    """RGBA (n x 4) of each label; light grey for missing ones."""
     strangers = sorted({label for label in labels if label is not None} - set(colours), key=natural)
     if strangers:
         raise InputError(
@@ -161,13 +164,13 @@ def width_of(text: str, size: float) -> float:
 
 
 def fit(text: str, width: float = NAME, size: float = SMALL) -> str:
-    """A name from the user's data, ready to be drawn: shortened to ``width`` inches and never read as mathtext.
+    """A name from the user's data, ready to draw: shortened to ``width`` inches and never parsed as mathtext.
 
     The middle gives way to an ellipsis, because names mostly differ at their ends.
     """
-    # Of what is too long for any width only the ends are measured: each try takes time.
+    # Measuring is slow: of very long names, measure only the ends.
     text = text if len(text) <= 200 else text[:100] + text[-100:]
-    # Control characters would make the svg ill-formed.
+    # Control characters would make the SVG invalid.
     text = "".join(character if character.isprintable() else " " for character in text)
     short, kept = text, len(text)
     while kept > 1 and width_of(short, size) > width:
@@ -177,14 +180,14 @@ def fit(text: str, width: float = NAME, size: float = SMALL) -> str:
 
 
 def axes_at(figure: Figure, left: float, top: float, width: float, height: float, **kwargs) -> Axes:
-    """Axes at a place in inches from the figure's upper left corner."""
+    """Axes at a position in inches from the figure's upper left corner."""
     page_width, page_height = figure.get_size_inches()
     box = (left / page_width, 1 - (top + height) / page_height, width / page_width, height / page_height)
     return figure.add_axes(box, **kwargs)
 
 
 def text_at(figure: Figure, left: float, top: float, text: str, **kwargs) -> None:
-    """Text at a place in inches from the figure's upper left corner."""
+    """Text at a position in inches from the figure's upper left corner."""
     page_width, page_height = figure.get_size_inches()
     figure.text(left / page_width, 1 - top / page_height, text, **kwargs)
 
@@ -206,22 +209,28 @@ def legend_of(figure: Figure, colours: Mapping[str, str], title: str, max_height
             handletextpad=0.2,
             columnspacing=1,
         )
-        # Text is a little wider at one resolution than at another.
-        size = legend.get_window_extent().size / figure.dpi * (1.04, 1)
+        # The width of text varies slightly with the resolution.
+        size = np.asarray(legend.get_window_extent().size) / figure.dpi * (1.04, 1)
         if size[1] <= max_height or columns == min(4, len(names)):
             break
         legend.remove()
     return legend, size
 
 
-def place_legend(legend: Legend, left: float, top: float) -> None:
-    """Put a legend at a place in inches from the figure's upper left corner."""
-    figure = legend.get_figure()
+def place_legend(figure: Figure, legend: Legend, left: float, top: float) -> None:
+    """Put a legend at a position in inches from the figure's upper left corner."""
     legend.set_bbox_to_anchor((left, figure.get_size_inches()[1] - top), transform=figure.dpi_scale_trans)
 
 
+def bare(colour_bar: Colorbar) -> None:
+    """Take the frame off a colour bar of colours alone, and draw them as pixels."""
+    colour_bar.outline.set_visible(False)
+    if colour_bar.solids is not None:  # contours have none
+        colour_bar.solids.set_rasterized(True)
+
+
 class Tissue:
-    """A slice on the page: its spots (n x 2), their pitch, the panel that they fill, and below it the scale bar.
+    """A slice on the page: its spots (n x 2), the distance between them, their panel, and the scale bar below.
 
     Spots far from all others (``places.astray``) are left out, and the panel says how many.
 
@@ -230,7 +239,7 @@ class Tissue:
     coords
         Coordinates of the spots.
     width, height
-        What it may take at most, in inches.
+        Maximum size, in inches.
     um_per_unit
         Micrometres in a unit of the coordinates; None: unknown, no bar.
     """
@@ -247,19 +256,20 @@ class Tissue:
         self.um_per_unit = um_per_unit
 
     def draw(self, figure: Figure, left: float, top: float, c: np.ndarray, **scatter) -> PathCollection:
-        """Draw the spots as discs that nearly touch, each in its colour ``c``; y points down, as in images."""
+        """Draw the spots as discs that nearly touch, with colours ``c``; y points down, as in images."""
         axes = axes_at(figure, left, top, self.width, self.height)
         step = self.pitch * self.scale * 72
-        # Discs of a pixel or two let the background wash out their colour: these may overlap a little.
+        # The background washes out discs of a pixel or two: let these overlap a little.
         diameter = max(step * (0.95 if step > 2 else 1.2), 0.6)
         colours = np.asarray(c)[self.shown]
-        points = axes.scatter(*self.coords.T, s=diameter**2, linewidths=0, rasterized=True, c=colours, **scatter)
+        x, y = self.coords.T
+        points = axes.scatter(x, y, s=diameter**2, linewidths=0, rasterized=True, c=colours, **scatter)
         axes.set(xlim=(self.low[0], self.high[0]), ylim=(self.high[1], self.low[1]), aspect="equal")
         axes.set_axis_off()
         if not self.shown.all():
             number = (~self.shown).sum()
             note = f"{number} spot{' lies' if number == 1 else 's lie'} far outside"
-            # Below the tissue, where the scale bar leaves room.
+            # Below the tissue, if the scale bar leaves room.
             axes.text(1, -0.02, note, transform=axes.transAxes, ha="right", va="top", size=SMALL - 1)
         if self.um_per_unit is not None:
             self._scale_bar(axes)
@@ -271,7 +281,7 @@ class Tissue:
         steps = np.outer(10.0 ** np.arange(np.floor(np.log10(most)) - 1, np.log10(most) + 1), (1, 2, 5)).ravel()
         length = steps[steps <= most].max()
         share = length / (self.high[0] - self.low[0]) / self.um_per_unit
-        # Below the tissue, in the panel's own units: its height is 1.
+        # Below the tissue, in units of the panel height.
         y = -0.5 * LINE / self.height
         axes.plot([0, share], [y, y], color=INK, lw=1.5, solid_capstyle="butt", transform=axes.transAxes, clip_on=False)
         text = f"{length / 1000:g} mm" if length >= 1000 else f"{length:g} µm"
@@ -279,7 +289,7 @@ class Tissue:
 
 
 def checked(coords: np.ndarray, *labels: Iterable) -> list[np.ndarray]:
-    """Coordinates (n x 2) and labels (n) as arrays, checked to belong together."""
+    """Coordinates (n x 2) and labels (n) as arrays, with matching lengths."""
     arrays = [np.asarray(coords, dtype=float), *(labels_of(each) for each in labels)]
     if arrays[0].ndim != 2 or arrays[0].shape[1] != 2 or len({len(each) for each in arrays}) != 1 or not len(arrays[0]):
         raise InputError(
@@ -290,7 +300,7 @@ def checked(coords: np.ndarray, *labels: Iterable) -> list[np.ndarray]:
 
 
 def used(labels: np.ndarray, colours: Mapping[str, str]) -> dict[str, str]:
-    """The colours that a legend has to explain."""
+    """The colours to show in a legend."""
     there = set(labels)
     return {label: colours[label] for label in colours if label in there} | (
         {"not labelled": NO_LABEL} if None in there else {}
@@ -317,7 +327,7 @@ def save(figure: Figure, svg_path: str | Path, png_path: str | Path) -> None:
     figure.clear()
 
 
-# Colour and sign of a check's light: the sign says it, too.
+# Colour and sign of the status of a check: the sign repeats the colour.
 LIGHTS = {
     "pass": ("#009E73", "✓"),
     "warn": ("#E69F00", "!"),

@@ -1,7 +1,8 @@
-"""Figures that are read as text: the table of metrics and the verdict."""
+"""Tables as figures: metrics and checks."""
 
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -17,14 +18,14 @@ HELD_OUT_PAIRS = "FOSCTTM (held-out pairs)"
 
 
 def with_held_out(metrics: pd.DataFrame, foscttm: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """The metrics, with FOSCTTM of pairs that no training has seen beside that of pairs which training has.
+    """Add FOSCTTM of held-out pairs to the metrics, beside that of training pairs.
 
     Parameters
     ----------
     metrics
-        As ``metrics.evaluate`` gives them.
+        As ``metrics.evaluate`` returns them.
     foscttm
-        As ``selfcheck.summarise`` gives them, of each modality that was hidden; none where nothing was.
+        As ``folds.summarise`` returns them, for each hidden modality; empty if nothing was hidden.
 
     Returns
     -------
@@ -50,7 +51,7 @@ def _pair(scope: str) -> tuple[str, frozenset[str]]:
 
 @mpl.rc_context(STYLE)
 def metrics_table(metrics: pd.DataFrame) -> Figure:
-    """The metrics as a table: a row per scope (and method and seed, where there are several), a column per metric.
+    """The metrics as a table: a row per scope (and method and seed, if several), a column per metric.
 
     Parameters
     ----------
@@ -61,7 +62,7 @@ def metrics_table(metrics: pd.DataFrame) -> Figure:
     Raises
     ------
     InputError
-        If there is no metric, a direction is unknown, or a metric comes twice.
+        If the table is empty, a direction is unknown, or a metric is repeated.
     """
     if metrics.empty:
         raise InputError("no metric to draw")
@@ -75,7 +76,7 @@ def metrics_table(metrics: pd.DataFrame) -> Figure:
     arrows = dict(zip(metrics["metric"], metrics["direction"].map(ARROWS), strict=True))
     rows = list(dict.fromkeys(metrics[keys].itertuples(index=False, name=None)))
     values = metrics.set_index([*keys, "metric"])["value"].to_dict()
-    # What all rows share is said once, above the table.
+    # Values that all rows share go above the table.
     shared = [len({row[place] for row in rows}) == 1 for place in range(2)] + [False]
     cells = [[key for key, is_shared in zip(keys, shared, strict=True) if not is_shared]]
     cells[0] += [f"{fit(metric)} {arrow}" for metric, arrow in arrows.items()]
@@ -99,14 +100,14 @@ def metrics_table(metrics: pd.DataFrame) -> Figure:
     if title:
         axes.text(edges[0], MARGIN + head / 2, title, size=MEDIUM, weight="bold", va="center")
     top = MARGIN + head
-    names = 3 - sum(shared)
+    n_names = 3 - sum(shared)
     for number, row in enumerate(cells):
         middle = top + line * (number + 0.5)
         if number % 2 == 0 and number:
             axes.axhspan(middle - line / 2, middle + line / 2, *edges[[0, -1]] / page, color="#F3F3F3", lw=0)
         for place, cell in enumerate(row):
-            x, side = (edges[place] + 0.08, "left") if place < names else (edges[place + 1] - 0.08, "right")
-            style = {"weight": "bold"} if number == 0 else {"color": "grey"} if cell == "n/a" else {}
+            x, side = (edges[place] + 0.08, "left") if place < n_names else (edges[place + 1] - 0.08, "right")
+            style: dict[str, Any] = {"weight": "bold"} if number == 0 else {"color": "grey"} if cell == "n/a" else {}
             axes.text(x, middle, cell, size=SMALL, ha=side, va="center_baseline", **style)
     for row, thickness in ((0, 1.0), (1, 0.6), (len(cells), 1.0)):
         axes.plot(edges[[0, -1]], [top + row * line] * 2, color=INK, lw=thickness)
@@ -124,12 +125,12 @@ def _number(value: float | None) -> str:
 
 @mpl.rc_context(STYLE)
 def verdict(checks: pd.DataFrame) -> Figure:
-    """The checks of a run as lights, each with its number, its thresholds and what to do about it.
+    """The checks of a run: status as a coloured disc, number, thresholds and hint.
 
     Parameters
     ----------
     checks
-        As ``verdict.verdicts`` gives them.
+        As ``verdict.verdicts`` returns them.
     """
     width, rows = 7.2, []
     for check in checks.itertuples():

@@ -159,13 +159,15 @@ class Batches:
         largest = max(len(next(iter(group.rows.values()))) for group in self._groups)
         self.n_steps = -(-largest // batch_size) if largest > full_batch_max else 1
         self.n_bridges, self.n_reconstructed = len(pairs), len(self._reconstructed)
-        self._around = None
+        self._around: dict[str, sparse.csr_matrix] = {}
         if with_edges:
             self._around = {
                 name: sparse.csr_matrix(graph.obsp["spatial_connectivities"] + sparse.eye_array(graph.n_obs))
                 for name, graph in graphs.items()
             }
-        inputs = {name: encoders[name].inputs(graph) for name, graph in graphs.items()}
+        inputs: dict[str, np.ndarray | torch.Tensor] = {
+            name: encoders[name].inputs(graph) for name, graph in graphs.items()
+        }
         if self.device.type == "cuda":
             needed, free = sum(H.nbytes for H in inputs.values()), torch.cuda.mem_get_info(self.device)[0]
             if needed <= _SHARE_OF_MEMORY * free:
@@ -198,7 +200,9 @@ class Batches:
 
     def _batch(self, chunks: Sequence[np.ndarray]) -> Batch:
         whole = self.n_steps == 1
-        rows, contrasted, members = {name: [] for name in self._inputs}, [], {}
+        rows: dict[str, list[np.ndarray]] = {name: [] for name in self._inputs}
+        members: dict[tuple[str, str], list[tuple[np.ndarray, np.ndarray]]] = {}
+        contrasted = []
 
         def place(name: str, own: np.ndarray) -> np.ndarray:
             """Let rows of a modality join the step, and tell their places."""

@@ -64,7 +64,7 @@ class State:
         if metadata.get("identity") != self.identity:
             logger.warning("%s is of other data, settings or versions, so training begins anew", self.path)
             return []
-        moments = {}
+        moments: dict[int, dict[str, torch.Tensor]] = {}
         for key, value in tensors.items():
             if key.startswith("optimizer."):
                 _, number, name = key.split(".")

@@ -128,8 +128,8 @@ def build_graph(
     links = []
     for first, second in pairs:
         one, other = members[first], members[second]
-        found = [mutual_nearest_neighbors(x[one], x[other], inter_knn_base, auto_threshold=threshold) for x in searches]
-        found = np.unique(np.concatenate(found), axis=0)
+        each = [mutual_nearest_neighbors(x[one], x[other], inter_knn_base, auto_threshold=threshold) for x in searches]
+        found = np.unique(np.concatenate(each), axis=0)
         if rmv_outlier and len(found):
             n_found = len(found)
             found = spatially_consistent(found, coordinates[one], coordinates[other], contamination)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import anndata as ad
 import mudata as md
@@ -38,7 +39,7 @@ def choose_device(device: str) -> torch.device:
     return torch.device(device)
 
 
-def new_encoders(graphs: Mapping[str, ad.AnnData], *, seed: int, **settings: object) -> dict[str, Encoder]:
+def new_encoders(graphs: Mapping[str, ad.AnnData], *, seed: int, **settings: Any) -> dict[str, Encoder]:
     """Encoders with the weights that a seed gives, those of the published implementation for the same seed.
 
     Parameters

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -74,7 +75,7 @@ class TrainingSettings:
         Of Adam.
     n_epochs
         None: 100 where an epoch is one step, as published; in batches, as many as make 200 steps. What counts is the
-        number of steps: docs/method.md has the measurement.
+        number of steps: docs/measurements.md has the table.
     T, w_rec_g
         See ``losses_of``.
     reconstruct, full_batch_max, batch_size
@@ -98,11 +99,11 @@ class TrainingSettings:
 def fit(
     graphs: Mapping[str, ad.AnnData],
     *,
-    encoder: Mapping[str, object] | None = None,
+    encoder: Mapping[str, Any] | None = None,
     device: str = "auto",
     checkpoint: str | Path | None = None,
     checkpoint_every: int | None = None,
-    **settings: object,
+    **settings: Any,
 ) -> tuple[dict[str, Encoder], pd.DataFrame]:
     """Train one encoder per modality, as SpaMosaic does (Yan et al., Nature Genetics 2026).
 
@@ -168,10 +169,11 @@ def fit(
         batches.n_steps,
     )
 
-    if asked.n_epochs is None:
-        steps = _WHOLE_STEPS if batches.n_steps == 1 else _BATCH_STEPS
-        asked = replace(asked, n_epochs=-(-steps // batches.n_steps))
     n_epochs = asked.n_epochs
+    if n_epochs is None:
+        steps = _WHOLE_STEPS if batches.n_steps == 1 else _BATCH_STEPS
+        n_epochs = -(-steps // batches.n_steps)
+        asked = replace(asked, n_epochs=n_epochs)
     history = []
     state = None
     if checkpoint is not None:

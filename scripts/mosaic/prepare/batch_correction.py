@@ -1,23 +1,22 @@
-"""Batch correction: what separates the slices in features is taken away, and it is measured how far that went.
+"""Batch correction: remove the differences between slices from features, and measure the effect.
 
-Two ways, of which ``auto`` takes the one that the data support:
+``auto`` takes the one of two methods that the data support:
 
-- *Harmony* (Korsunsky et al., Nature Methods 2019), run until it converges. It draws slices together until clusters
-  have them in equal parts. Where every feature differs between slices, its clusters hold one slice each, and it does
-  nothing.
-- *Pair shift*: each slice is moved by what its mutual nearest neighbours in other slices differ (Haghverdi et al.,
-  Nature Biotechnology 2018), first as a whole, then spot by spot, counting pairs that have others beside them on the
-  tissue. It is learnt from tissue that slices share, not from their means, which differ also where their compositions
-  do.
+- *Harmony* (Korsunsky et al., Nature Methods 2019), run until convergence. It moves spots until every cluster mixes the
+  slices. If every feature differs between slices, each cluster contains one slice, and Harmony has no effect.
+- *Pair shift*: shift each slice by the differences between mutual nearest neighbours of different slices (Haghverdi et
+  al., Nature Biotechnology 2018), first as a whole, then spot by spot. Only pairs with other pairs beside them on the
+  tissue count. The shift depends on tissue that slices share, not on the means of slices, which also reflect their
+  composition.
 
-The evidence by which ``auto`` chooses is the number of mutual nearest neighbours that have others beside them, beyond
-what chance gives: spots that look alike after a right correction lie in patches on both tissues.
+``auto`` compares the number of mutual nearest neighbours with other pairs beside them, minus the number expected by
+chance: after a right correction, similar spots form contiguous regions on both tissues.
 """
 
 import logging
 from collections.abc import Callable, Mapping
 from itertools import combinations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import harmonypy
 import numpy as np
@@ -34,47 +33,47 @@ from mosaic.threads import n_threads
 
 logger = logging.getLogger(__name__)
 
-# Harmony until the objective changes by less than this share, and the rounds in which it must.
+# Relative change of the objective at which Harmony has converged, and the maximum number of rounds.
 _EPSILON, _ROUNDS = 1e-4, 20
-# One cluster for so many spots, and the most clusters.
+# Spots per cluster, and the maximum number of clusters.
 _CLUSTER_SPOTS, _MOST_CLUSTERS = 30, 100
-# Pairs are searched among this many nearest, and joined on the tissue by so many spatial neighbours.
+# Nearest neighbours in the search for pairs, and spatial neighbours on the tissue.
 _PAIR_NEIGHBORS, _TISSUE_NEIGHBORS = 10, 6
 _SMOOTHINGS = 2
 _SHIFT_ROUNDS = 5
-# Then spots move half of the way, so many times, by the pairs at their so many nearest ends of pairs.
+# Rounds of moves of single spots, their step, and the number of nearest ends of pairs that a move averages.
 _SPOT_ROUNDS, _SPOT_STEP, _SPOT_PAIRS = 3, 0.5, 100
-# Slices of more spots stand for this many tiles each while pairs are searched.
+# Maximum number of tiles per slice; the search for pairs groups the spots of larger slices into tiles.
 _MOST_TILES = 5_000
-# Slices that mix less than this lie apart.
+# iLISI below which slices lie apart.
 _APART = 0.05
-# iLISI is slow: above, it is taken on a sample.
+# iLISI is slow: above this number of spots, it uses a sample.
 _MOST_LISI = 10_000
 
 
 class Correction(NamedTuple):
-    """Corrected features, and what the correction did.
+    """Corrected features, and a record of the correction.
 
     Attributes
     ----------
     features
         Spots x components, float32.
     loadings
-        Features x components (float32) where they are others than those that were given; else None.
+        Features x components (float32) if they differ from the input's; else None.
     record
         ``method`` (``harmony``, ``pair_shift`` or ``none``); ``ilisi_before``, ``ilisi_after``; ``apart``, whether
-        slices hardly mix; ``moved``, the root mean square distance that spots moved, in units of that from a spot to
-        the mean; ``rounds`` that it took; for ``auto`` also ``pairs_harmony`` and ``pairs_shift``, the evidence (see
+        slices hardly mix; ``moved``, the root mean square distance that spots moved, relative to that from a spot to
+        the mean; ``rounds``; for ``auto`` also ``pairs_harmony`` and ``pairs_shift``, the evidence (see
         ``supported_pairs``).
     """
 
     features: np.ndarray
     loadings: np.ndarray | None
-    record: dict[str, str | float | int]
+    record: dict[str, Any]
 
 
 class _Tiles(NamedTuple):
-    """Slices, or tiles of them where they are large: what pairs are searched among."""
+    """The units of the search for pairs: spots, or tiles of spots in large slices."""
 
     of_spot: np.ndarray  # (spots,) the tile of each spot
     slices: np.ndarray  # (tiles,) slice number of each tile
@@ -103,7 +102,7 @@ def harmony(
     max_iter: int = _ROUNDS,
     epsilon: float = _EPSILON,
 ) -> tuple[np.ndarray, int]:
-    """Harmony, run until it converges.
+    """Run Harmony until it converges.
 
     Parameters
     ----------
@@ -114,21 +113,21 @@ def harmony(
     seed
         Of Harmony's clustering.
     theta
-        Diversity penalty; 0 forces no mixing.
+        Diversity penalty; 0 enforces no mixing.
     lamb
         Ridge penalty; None: estimated for each cluster.
     sigma
         Width of the soft clusters.
     nclust
-        Clusters; None: one for 30 spots, 100 at most.
+        Number of clusters; None: one per 30 spots, 100 at most.
     max_iter
-        Most rounds. harmonypy's own limit and tolerance end it after one or two, converged or not.
+        Maximum number of rounds. With harmonypy's default tolerance it stops after one or two, converged or not.
     epsilon
-        Relative change of the objective at which it has converged.
+        Relative change of the objective at which Harmony has converged.
 
     Returns
     -------
-    Corrected features (spots x components, float32), and the rounds it took.
+    Corrected features (spots x components, float32), and the number of rounds.
     """
     n_spots = len(features)
     nclust = nclust or int(np.clip(round(n_spots / _CLUSTER_SPOTS), 1, _MOST_CLUSTERS))
@@ -153,7 +152,7 @@ def harmony(
 
 
 def within_slices(matrix: sparse.csr_matrix | np.ndarray, slices: np.ndarray, n_comps: int) -> np.ndarray:
-    """Loadings of the variation within slices: directions in which slices differ as a whole get no component.
+    """Loadings of the variation within slices, without components for differences between whole slices.
 
     Parameters
     ----------
@@ -166,7 +165,7 @@ def within_slices(matrix: sparse.csr_matrix | np.ndarray, slices: np.ndarray, n_
 
     Returns
     -------
-    Right singular vectors of the matrix less the mean of each spot's slice (features x components, float64).
+    Right singular vectors of the matrix minus the mean of each spot's slice (features x components, float64).
     """
     _, number = np.unique(slices, return_inverse=True)
     member = np.eye(number.max() + 1)[number]
@@ -184,10 +183,10 @@ def within_slices(matrix: sparse.csr_matrix | np.ndarray, slices: np.ndarray, n_
 
 
 def supported_pairs(features: np.ndarray, tiles: _Tiles) -> float:
-    """Mutual nearest neighbours with others beside them, beyond chance, per spot; mean over pairs of slices.
+    """Supported mutual nearest neighbours per spot, minus those expected by chance; mean over pairs of slices.
 
-    A pair is supported where another joins the surroundings of its spots (``graph.tissue_support``). By chance, as many
-    join them as there would be if pairs fell anywhere, each spot keeping its number of pairs.
+    A pair is supported if another pair joins the spatial neighbours of its spots (``mnn.tissue_support``). The expected
+    number assumes random pairs, with the number of pairs of each spot kept.
 
     Parameters
     ----------
@@ -211,9 +210,9 @@ def supported_pairs(features: np.ndarray, tiles: _Tiles) -> float:
 
 
 def slice_offsets(features: np.ndarray, tiles: _Tiles) -> np.ndarray:
-    """By how much each slice is off as a whole, from the mutual nearest neighbours that the tissue supports.
+    """Estimate the offset of each slice from the mutual nearest neighbours that the tissue supports.
 
-    Least squares over the pairs of all slices, each weighed by its support; from the slices' means, five times anew.
+    Least squares over the pairs of all slices, weighted by support; starts at the means of the slices, five rounds.
 
     Parameters
     ----------
@@ -257,15 +256,15 @@ def slice_offsets(features: np.ndarray, tiles: _Tiles) -> np.ndarray:
 
 
 def spot_moves(features: np.ndarray, tiles: _Tiles) -> np.ndarray:
-    """What is left between slices tile by tile: where pairs lie apart, both of their surroundings move towards another.
+    """Estimate the remaining moves tile by tile: both ends of a pair move towards each other.
 
-    A tile moves by what the supported pairs at the nearest ends of pairs of its slice differ, with Gaussian weights as
-    wide as the median distance to these ends, times support.
+    A tile moves by the mean difference of the supported pairs at the nearest ends of pairs of its slice. Weights are
+    support times a Gaussian with the median distance to these ends as width.
 
     Parameters
     ----------
     features
-        Of tiles (tiles x components), slices already moved as a whole.
+        Of tiles (tiles x components), after the shift of whole slices.
     tiles
         Of all slices.
 
@@ -276,7 +275,7 @@ def spot_moves(features: np.ndarray, tiles: _Tiles) -> np.ndarray:
     moves = np.zeros_like(features)
     for _ in range(_SPOT_ROUNDS):
         smooth = _smoothed(features + moves, tiles)
-        ends = {number: [] for number in range(len(tiles.adjacency))}
+        ends: dict[int, list[tuple[np.ndarray, ...]]] = {number: [] for number in range(len(tiles.adjacency))}
         for one, other in combinations(ends, 2):
             pairs, support = _pairs(smooth, tiles, one, other)
             pairs, support = pairs[support > 0], support[support > 0]
@@ -290,7 +289,7 @@ def spot_moves(features: np.ndarray, tiles: _Tiles) -> np.ndarray:
             rows = tiles.rows(number)
             distance, near = nearest(smooth[rows], smooth[own], _SPOT_PAIRS)
             width = np.median(distance) or 1.0
-            # Less the nearest's, so that a tile far from all ends has weights, too.
+            # Relative to the nearest, so that a tile far from all ends has weights, too.
             weight = np.exp((distance[:, :1] ** 2 - distance**2) / width**2) * support[near]
             weight /= weight.sum(axis=1, keepdims=True)
             places = (weight.ravel(), near.ravel(), np.arange(len(rows) + 1) * near.shape[1])
@@ -309,7 +308,7 @@ def correct(
     within: Callable[[], tuple[np.ndarray, np.ndarray]] | None = None,
     what: str = "features",
 ) -> Correction:
-    """Take away what separates the slices.
+    """Correct batch effects of the slices.
 
     Parameters
     ----------
@@ -320,30 +319,32 @@ def correct(
     coordinates
         Spots x 2, each slice in its own frame.
     method
-        ``harmony``, or ``{"harmony": options of harmony()}``; ``pair_shift``; ``auto``, the pair shift where moving
-        slices as a whole brings more supported pairs together than Harmony does, else Harmony; ``none``.
+        ``harmony``, or ``{"harmony": options of harmony()}``; ``pair_shift``; ``auto``, the pair shift if moving whole
+        slices gives more supported pairs than Harmony does, else Harmony; ``none``.
     seed
         Of Harmony.
     within
-        Gives features by the loadings of the variation within slices, and these loadings, for the pair shift; None:
-        it takes ``features`` as they are.
+        Returns features of the variation within slices, and their loadings, for the pair shift; None: the pair shift
+        uses ``features``.
     what
-        Their name, for the log.
+        Name of the features, for the log.
     """
-    options = {}
+    options: Mapping = {}
     if isinstance(method, Mapping):
-        method, options = "harmony", dict(method["harmony"] or {})
+        options = method["harmony"] or {}
+        method = "harmony"
+    record: dict[str, Any] = {"method": "harmony"}
     if method == "none":
         mixed = _ilisi(features, slices, seed)
         apart = bool(mixed < _APART)
         record = {"method": "none", "ilisi_before": mixed, "ilisi_after": mixed, "moved": 0.0, "apart": apart}
         return Correction(np.asarray(features, dtype=np.float32), None, record)
-    corrected, loadings, before = None, None, features
-    record = {"method": "harmony"}
-    tiles = None if method == "harmony" else _tiles(slices, coordinates)
+    corrected, before = features, features
+    loadings: np.ndarray | None = None
     if method != "pair_shift":
         corrected, record["rounds"] = harmony(features, slices, seed=seed, **options)
     if method != "harmony":
+        tiles = _tiles(slices, coordinates)
         own, own_loadings = within() if within else (features, None)
         try:
             means = tiles.mean(own)
@@ -355,10 +356,10 @@ def correct(
         else:
             if method == "auto":
                 record["pairs_harmony"] = supported_pairs(tiles.mean(corrected), tiles)
-                # Before spots move by pairs of their own, which would vouch for themselves.
+                # Before single spots move by pairs, which would then support themselves.
                 record["pairs_shift"] = supported_pairs(means + moves, tiles)
                 logger.info(
-                    "%s: supported pairs a spot beyond chance: %.3f after Harmony, %.3f after moving slices as a whole",
+                    "%s: supported pairs per spot beyond chance: %.3f after Harmony, %.3f after shifting whole slices",
                     what,
                     record["pairs_harmony"],
                     record["pairs_shift"],
@@ -391,9 +392,9 @@ def correct(
             "tissue, domains will follow the slice: %s",
             what,
             record["ilisi_after"],
-            "compare batch_correction auto, or loosen harmony with a larger theta"
+            "compare batch_correction auto, or set a larger theta of harmony"
             if method == "harmony"
-            else "look at depth and features of each slice, and leave out a slice that is unlike the others",
+            else "compare depth and features of the slices, and remove a slice that differs from the others",
         )
     return Correction(corrected, loadings, record)
 
@@ -406,8 +407,9 @@ def _ilisi(features: np.ndarray, slices: np.ndarray, seed: int) -> float:
 
 
 def _tiles(slices: np.ndarray, coordinates: np.ndarray) -> _Tiles:
-    """Each spot a tile of its own in small slices; compact tiles of about as many spots in large ones."""
-    of_spot, owner, adjacency = np.empty(len(slices), dtype=int), [], []
+    """One tile per spot in small slices; compact tiles of similar numbers of spots in large ones."""
+    of_spot, adjacency = np.empty(len(slices), dtype=int), []
+    owner: list[int] = []
     for number, name in enumerate(dict.fromkeys(slices)):
         rows = np.flatnonzero(slices == name)
         tile = _leaves(coordinates[rows], _MOST_TILES)
@@ -421,7 +423,7 @@ def _tiles(slices: np.ndarray, coordinates: np.ndarray) -> _Tiles:
 
 
 def _leaves(coordinates: np.ndarray, most: int) -> np.ndarray:
-    """The leaf of a k-d tree that each spot is in, of at most so many leaves; below as many spots, each is its own."""
+    """Leaf of each spot in a k-d tree of at most ``most`` leaves; with at most ``most`` spots, one leaf per spot."""
     n_spots = len(coordinates)
     if n_spots <= most:
         return np.arange(n_spots)
@@ -439,7 +441,7 @@ def _leaves(coordinates: np.ndarray, most: int) -> np.ndarray:
 
 
 def _smoothed(features: np.ndarray, tiles: _Tiles) -> np.ndarray:
-    """Features averaged over the tissue: single spots say little of where their patch lies."""
+    """Features averaged over neighbours on the tissue, because single spots are noisy."""
     smooth = np.array(features, dtype=np.float64)
     for number, adjacency in enumerate(tiles.adjacency):
         rows = tiles.rows(number)

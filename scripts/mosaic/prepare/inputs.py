@@ -1,4 +1,4 @@
-"""All files of a sheet at once: what they hold and share, all faults, and the columns of obs that the config names."""
+"""All files of a sample sheet: their content, all faults, and the obs columns that the config names."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,26 +15,26 @@ logger = logging.getLogger(__name__)
 
 
 def annotate(rows: Iterable[tuple[str, str, str]], truth: str | None, keep_obs: Sequence[str]) -> pd.DataFrame:
-    """Gather the columns of the users' ``obs`` that the config names, over all spots of all files.
+    """Collect the obs columns that the config names, over all spots of all files.
 
     Parameters
     ----------
     rows
-        The sheet: slice, modality and path.
+        The sample sheet: slice, modality and path.
     truth, keep_obs
         See ``spots.named_columns``.
 
     Returns
     -------
-    DataFrame indexed by spot, with every column named. A column of different types becomes text, numbers that some
-    spots lack are NaN there, and a spot that several modalities describe has the first one's value.
+    DataFrame indexed by spot, with every named column. A column of mixed types becomes text, missing numbers are NaN,
+    and a spot with several modalities has the value of the first.
 
     Raises
     ------
     InputError
         If a file can't be read, or no file has a column.
     """
-    tables = {}
+    tables: dict[str, list[pd.DataFrame]] = {}
     for slice_name, modality, path in rows:
         tables.setdefault(modality, []).append(read_columns(path, slice_name, truth, keep_obs))
     spots = pd.Index([spot for own in tables.values() for table in own for spot in table.index]).unique()
@@ -49,12 +49,12 @@ def annotate(rows: Iterable[tuple[str, str, str]], truth: str | None, keep_obs: 
 def survey(
     rows: Sequence[tuple[str, str, str]], kinds: Mapping[str, str], truth: str | None, keep_obs: Sequence[str]
 ) -> pd.DataFrame:
-    """Look at all files of a sheet: names, columns, coordinates, what they share, and values where that takes no time.
+    """Check all files of a sample sheet: names, columns, coordinates, shared names, and values if that is fast.
 
     Parameters
     ----------
     rows
-        The sheet: slice, modality and path.
+        The sample sheet: slice, modality and path.
     kinds
         Per modality its kind.
     truth, keep_obs
@@ -63,13 +63,13 @@ def survey(
     Returns
     -------
     DataFrame with a row per slice and modality: ``slice``, ``modality``, ``path``, ``spots``, ``features``,
-    ``values_in`` (the place of counts or features in the file), ``in_tissue`` (spots), ``spatial`` (width and height of
-    the tissue in the file's unit) and, where a truth is named, ``truth`` (spots with a true domain).
+    ``values_in`` (where the file stores counts or features), ``in_tissue`` (spots), ``spatial`` (width and height of
+    the tissue in the unit of the file) and, if ``truth`` is set, ``truth`` (spots with a true domain).
 
     Raises
     ------
     InputError
-        That lists all faults of all files, and of what they share; what may be meant is logged.
+        Lists all faults of all files and of their comparison; warnings are logged.
     """
     table, faults, known, comparable = [], [], set(), {}
     for slice_name, modality, path in rows:
@@ -107,7 +107,7 @@ def survey(
 
 
 def _under_tissue(adata: ad.AnnData) -> ad.AnnData:
-    """The spots that may pass quality control."""
+    """The spots under tissue."""
     return adata[adata.obs["in_tissue"].to_numpy()] if "in_tissue" in adata.obs else adata
 
 

@@ -6,8 +6,9 @@ import scanpy as sc
 from scipy import sparse
 
 from mosaic.errors import InputError
+from mosaic.matrices import dense
 
-# Values of float32 that differ by less than this share of the largest are the same, but for rounding.
+# Relative difference below which float32 values differ only by rounding.
 _ROUNDING = 1e-5
 
 
@@ -20,9 +21,9 @@ def normalize_slice(adata: ad.AnnData, normalization: str) -> ad.AnnData:
         Spots x features with ``layers["counts"]`` (kind ``features``: with X alone).
     normalization
         ``log``: counts per 10,000 of the spot, then log1p. ``clr``: centred log ratio over the proteins of a spot
-        (Stoeckius et al., Nature Methods 2017, with log1p as in Seurat). ``tfidf``: the term frequency, a peak's share
-        of the spot's counts; the inverse document frequency is one of all slices, so ``reduce`` applies it.
-        ``none``: the counts, or ready features, as they are.
+        (Stoeckius et al., Nature Methods 2017, with log1p as in Seurat). ``tfidf``: the term frequency, a peak's
+        proportion of the spot's counts; ``reduce`` applies the inverse document frequency, which covers all slices.
+        ``none``: counts or ready features, unchanged.
 
     Returns
     -------
@@ -31,7 +32,7 @@ def normalize_slice(adata: ad.AnnData, normalization: str) -> ad.AnnData:
     Raises
     ------
     InputError
-        If the normalization is unknown, a spot has no counts, or all spots are alike.
+        If the normalization is unknown, a spot has no counts, or all spots have the same values.
     """
     if normalization not in {"log", "clr", "tfidf", "none"}:
         raise InputError(f"unknown normalization {normalization!r}", hint="use log, clr, tfidf or none")
@@ -47,7 +48,7 @@ def normalize_slice(adata: ad.AnnData, normalization: str) -> ad.AnnData:
             hint="set min_counts under qc to 1 or more",
         )
     if normalization == "clr":
-        # Here, as it takes seconds to import and the other kinds do without.
+        # Imported here: it takes seconds, and other kinds do not need it.
         import muon as mu
 
         # Proteins are few and rarely zero: dense is smaller than sparse here.
@@ -64,25 +65,21 @@ def normalize_slice(adata: ad.AnnData, normalization: str) -> ad.AnnData:
 
 
 def _check_varies(adata: ad.AnnData) -> None:
-    """Spots that are all alike would be told apart by rounding, which reduction scales up.
+    """Fail if all spots are identical: reduction would amplify rounding errors.
 
-    A single feature, which is all of a spot's counts, is left to reduction, which says that it is too few.
+    A single feature passes here; reduction reports that it is too few.
     """
-    low, high = (_plain(getattr(adata.X, side)(axis=0)) for side in ("min", "max"))
+    low, high = (dense(getattr(adata.X, side)(axis=0)) for side in ("min", "max"))
     if min(adata.shape) > 1 and (high - low).max() <= _ROUNDING * np.abs([low, high]).max():
         raise InputError(
             f"no feature varies: all {adata.n_obs} spots have the same values after normalisation",
             where=f"slice {adata.obs['slice'].iloc[0]}",
-            hint="check that the file holds this slice's own counts; without them, take its row out of the sheet",
+            hint="check that the file has the counts of this slice, or remove its row from the sample sheet",
         )
 
 
-def _plain(row: np.ndarray | sparse.spmatrix) -> np.ndarray:
-    return row.toarray() if sparse.issparse(row) else np.asarray(row)
-
-
 def _with_x(adata: ad.AnnData, X: np.ndarray | sparse.csr_matrix) -> ad.AnnData:
-    """The same spots and features with another X; the counts are shared, not copied."""
+    """The same spots and features with another X; shares the counts without copying."""
     return ad.AnnData(
         X, obs=adata.obs.copy(), var=adata.var.copy(), obsm=dict(adata.obsm), layers={"counts": adata.layers["counts"]}
     )

@@ -1,8 +1,8 @@
-"""What the files of a run share: barcodes and places between the modalities of a slice, features between slices.
+"""Compare the files of a run: barcodes and coordinates of the modalities of a slice, features of the slices.
 
-Modalities are paired by barcode and slices stacked by feature name, so that files which don't belong together, or spell
-their names otherwise, give a result all the same, of what happens to be alike. Here this is told, from names and
-coordinates alone.
+The workflow pairs modalities by barcode and stacks slices by feature name. Mismatched files, or files that spell their
+names differently, would still give a result, from the names that happen to agree. This module detects such files from
+names and coordinates alone.
 """
 
 import logging
@@ -20,20 +20,20 @@ from mosaic.spatial import astray, pitch
 
 logger = logging.getLogger(__name__)
 
-# Of the names of the smaller file: with fewer in common there is a warning, and an error.
+# Shared proportion of the names of the smaller file below which to warn, and to fail.
 WARN_BELOW = 0.8
 REFUSE_BELOW = 0.1
 
-# In pitches of the spots: two places of one spot that are as near as this are the same place, rounded or registered
-# anew; and beyond the second they are two places. The share of spots that may have two.
+# In units of the distance between spots: two positions of one spot up to the first distance are the same position,
+# rounded or re-registered; beyond the second they differ. Then the proportion of spots that may have two positions.
 _SAME = 0.5
 _APART = 1.0
 _FEW_APART = 0.01
 
-# Files of another slice fit better than a slice's own if they share so much more of the smaller file's spots.
+# A file of another slice fits better if it shares this much more of the smaller file's spots.
 _BETTER = 0.05
 
-# Ways to lay one slice on itself: what (x, y) becomes, and its name.
+# Transformations of a coordinate frame: matrix and name.
 _TURNS = (
     (((1, 0), (0, 1)), ""),
     (((0, 1), (1, 0)), "x and y exchanged"),
@@ -47,21 +47,21 @@ _TURNS = (
 
 
 class Comparison(NamedTuple):
-    """What the files of a run share.
+    """Result of comparing the files of a run.
 
     Attributes
     ----------
     spots
         Per slice and pair of its modalities a row: ``slice``, ``first``, ``second``, ``shared`` (barcodes in both),
-        ``smaller`` (barcodes of the smaller file), and ``apart``, the median distance of a spot's two places in
-        pitches of the spots (NaN where nothing is shared).
+        ``smaller`` (barcodes of the smaller file), and ``apart``, the median distance between the two positions of a
+        spot, in units of the distance between spots (NaN if no barcode is shared).
     features
         Per modality of several slices a row: ``modality``, ``shared`` (features in all slices) and ``smallest``
         (features of the smallest file).
     faults
-        What can't be gone on with.
+        Errors that stop the run.
     warnings
-        What may be meant.
+        Differences that may be intended.
     """
 
     spots: pd.DataFrame
@@ -71,7 +71,7 @@ class Comparison(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """Barcodes of one modality of one slice, each once, and their places."""
+    """Unique barcodes of one modality of one slice, and their positions."""
 
     names: pd.Index
     places: np.ndarray
@@ -79,13 +79,13 @@ class _Part(NamedTuple):
 
 
 def compare(slices: Mapping[tuple[str, str], ad.AnnData]) -> Comparison:
-    """Compare barcodes and places between the modalities of each slice, and features between the slices of each.
+    """Compare barcodes and positions of the modalities of each slice, and features of the slices of each modality.
 
     Parameters
     ----------
     slices
         (slice, modality) to an AnnData with coordinates (spots x 2) in ``obsm["spatial"]``, and barcodes in
-        ``obs["barcode"]`` or, without that column, in ``obs_names``. X and layers are not looked at.
+        ``obs["barcode"]`` or, without that column, in ``obs_names``. X and layers are ignored.
     """
     spots, spot_faults, spot_warnings = _compare_spots(slices)
     features, feature_faults, feature_warnings = _compare_features(slices)
@@ -98,7 +98,7 @@ def tell(found: Comparison, what: str = "what the files share") -> None:
     Raises
     ------
     InputError
-        If there are any: the one, or all of them.
+        If there are faults: the only one, or all of them.
     """
     for warning in found.warnings:
         logger.warning("%s", warning)
@@ -108,12 +108,13 @@ def tell(found: Comparison, what: str = "what the files share") -> None:
 
 def _compare_spots(slices: Mapping[tuple[str, str], ad.AnnData]) -> tuple[pd.DataFrame, list, list]:
     parts = {key: _part(adata) for key, adata in slices.items()}
-    # Of each modality: how well each slice's file fits each file of the others.
+    # How well each file fits each file of another modality.
     fits = pd.DataFrame(np.nan, pd.MultiIndex.from_tuples(parts), pd.MultiIndex.from_tuples(parts))
-    for one, other in combinations(parts, 2):
-        if one[1] != other[1]:
-            fits.loc[one, other] = fits.loc[other, one] = _fit(parts[one], parts[other])
-    rows, warnings = [], []
+    for left, right in combinations(parts, 2):
+        if left[1] != right[1]:
+            fits.loc[left, right] = fits.loc[right, left] = _fit(parts[left], parts[right])
+    rows = []
+    warnings: list[InputError] = []
     exchanged = _exchanged(fits)
     faults = [InputError(problem, where=f"slice {name}", hint=hint) for name, (problem, hint) in exchanged.items()]
     for (name, first), (same, second) in combinations(parts, 2):
@@ -145,25 +146,25 @@ def _part(adata: ad.AnnData) -> _Part:
 
 
 def _apart(one: _Part, other: _Part) -> np.ndarray:
-    """Distances between the two places of each spot in both, in pitches, by the order of ``one``."""
+    """Distances between the two positions of each shared spot, in units of the distance between spots."""
     rows = other.names.get_indexer(one.names)
     distances = np.linalg.norm(one.places[rows >= 0] - other.places[rows[rows >= 0]], axis=1)
     return distances / min(one.pitch, other.pitch)
 
 
 def _fit(one: _Part, other: _Part) -> float:
-    """Share of the smaller file's spots that the other has at the same place, 0 to 1; 2 if both hold the same spots."""
+    """Proportion of the smaller file's spots at the same position in the other; 2 if both have the same spots."""
     numbers = len(one.names), len(other.names)
     alike = int((_apart(one, other) <= _SAME).sum())
     return 2.0 if alike == max(numbers) else alike / max(min(numbers), 1)
 
 
 def _exchanged(fits: pd.DataFrame) -> dict[str, tuple[str, str]]:
-    """What to say of slices that hold files of one another, where each fits better elsewhere."""
-    told = {}
+    """Problem and hint for each slice whose file appears exchanged with that of another slice."""
+    told: dict[str, tuple[str, str]] = {}
     for modality in fits.index.unique(1):
         own = fits.xs(modality, level=1)
-        # Against the other modalities of each slice, those that have any.
+        # Mean fit to the other modalities of each slice that has some.
         whole = own.T.groupby(level=0, sort=False).mean().T
         names = [name for name in whole.index if name in whole and not np.isnan(whole.loc[name, name])]
         square = whole.loc[names, names].to_numpy()
@@ -187,7 +188,7 @@ def _share(fit: float) -> str:
 
 
 def _beside(fits: pd.DataFrame, name: str, first: str, second: str) -> tuple[bool, str, str] | None:
-    """A warning where a file of a slice that lacks one of the two fits better by barcodes."""
+    """A warning if a file of a slice that lacks one of the two modalities fits better by barcodes."""
     own = fits.loc[name, name]
     for modality, other, candidates in (
         (first, second, fits[name].drop(fits.columns, errors="ignore")),
@@ -204,11 +205,11 @@ def _beside(fits: pd.DataFrame, name: str, first: str, second: str) -> tuple[boo
 
 
 def _where_it_fits(fits: pd.DataFrame, name: str, first: str, second: str) -> str | None:
-    """A hint where the file that belongs to one of a slice's two stands under another slice."""
+    """A hint if the matching file of one of the two modalities is listed under another slice."""
     found = [(fits.loc[other], first, second, other) for other in fits.index.drop(name)]
     found += [(fits[other], second, first, other) for other in fits.columns.drop(name)]
     for candidate, modality, kept, other in found:
-        # A file that fits several slices says nothing: the barcodes repeat.
+        # A file that fits several slices is no evidence: its barcodes repeat.
         if candidate[name] >= max(*candidate.drop(name), fits.loc[name, name], 0.5) + _BETTER:
             return (
                 f"{modality} of {other} and {kept} of {name} share {_share(candidate[name])} of their spots, barcode "
@@ -220,7 +221,7 @@ def _where_it_fits(fits: pd.DataFrame, name: str, first: str, second: str) -> st
 def _few_barcodes(
     one: _Part, other: _Part, first: str, second: str, shared: int, smaller: int
 ) -> tuple[bool, str, str] | None:
-    """What to say where two modalities of a slice share few barcodes."""
+    """The problem if two modalities of a slice share few barcodes; None otherwise."""
     if shared >= WARN_BELOW * smaller:
         return None
     alone = one.names.difference(other.names, sort=False), other.names.difference(one.names, sort=False)
@@ -236,7 +237,7 @@ def _few_barcodes(
 
 
 def _two_places(one: _Part, other: _Part, first: str, second: str, apart: np.ndarray) -> tuple[bool, str, str] | None:
-    """What to say where the spots of two modalities of a slice lie at other places."""
+    """The problem if the positions of two modalities of a slice differ; None otherwise."""
     far = apart > _APART
     if far.sum() > _FEW_APART * len(far):
         seen = f"by {np.median(apart):.3g} times the distance between neighbouring spots in the median"
@@ -260,7 +261,7 @@ def _two_places(one: _Part, other: _Part, first: str, second: str, apart: np.nda
 
 
 def _frame(one: _Part, other: _Part) -> str | None:
-    """By what the places of ``other`` are those of ``one``: a unit, a turn, a mirror or a shift; None if by none."""
+    """The transformation from ``one`` to ``other``: unit, rotation, reflection or shift; None if none fits."""
     rows = other.names.get_indexer(one.names)
     source, target = one.places[rows >= 0], other.places[rows[rows >= 0]]
     kept = ~(astray(source) | astray(target))
@@ -295,7 +296,9 @@ def _frame(one: _Part, other: _Part) -> str | None:
 
 
 def _compare_features(slices: Mapping[tuple[str, str], ad.AnnData]) -> tuple[pd.DataFrame, list, list]:
-    rows, faults, warnings = [], [], []
+    rows = []
+    faults: list[InputError] = []
+    warnings: list[InputError] = []
     for modality in dict.fromkeys(modality for _, modality in slices):
         names = {name: adata.var_names.unique() for (name, other), adata in slices.items() if other == modality}
         if len(names) < 2:
@@ -305,9 +308,9 @@ def _compare_features(slices: Mapping[tuple[str, str], ad.AnnData]) -> tuple[pd.
         rows.append({"modality": modality, "shared": shared, "smallest": smallest})
         if shared >= WARN_BELOW * smallest:
             continue
-        # The one slice that spells otherwise, if it is one, and one of the others.
+        # The single slice with a different spelling, if there is one, and another slice to compare.
         without = {name: len(_in_all(own for other, own in names.items() if other != name)) for name in names}
-        odd = max(without, key=without.get) if len(names) > 2 else [*names][1]
+        odd = max(without, key=without.__getitem__) if len(names) > 2 else [*names][1]
         other = next(name for name in names if name != odd)
         alone = {name: own[~own.isin(common)] for name, own in names.items()}
         blamed = len(names) > 2 and without[odd] >= max(WARN_BELOW * smallest, 2 * shared)
@@ -337,12 +340,15 @@ def _in_all(names) -> pd.Index:
 
 
 def _spelling(one: pd.Index, other: pd.Index, first: Hashable, second: Hashable) -> str | None:
-    """How to spell the names alike, where one of a few known differences is all there is."""
+    """A hint if one of a few known spelling differences explains the mismatch."""
     if one.empty or other.empty:
         return None
     ends = [_ends(names) for names in (one, other)]
     extra = []
-    for owner, (begin, end), (others_begin, others_end) in ((first, *ends), (second, *ends[::-1])):
+    for owner, (begin, end), (others_begin, others_end) in (
+        (first, ends[0], ends[1]),
+        (second, ends[1], ends[0]),
+    ):
         if not others_begin.endswith(begin):
             extra.append(f"{begin.removesuffix(others_begin)!r} off the beginning of the names of {owner}")
         if not others_end.startswith(end):
@@ -362,7 +368,7 @@ def _spelling(one: pd.Index, other: pd.Index, first: Hashable, second: Hashable)
 
 
 def _in_column(var: pd.DataFrame, names: pd.Index, owner: str, other: str) -> str | None:
-    """A hint where a column of one slice's ``var`` holds the names that another has."""
+    """A hint if a column of one slice's ``var`` contains the names of another slice."""
     for column in var.select_dtypes(["object", "string", "category"]):
         if len(names.intersection(var[column].astype(str))) >= WARN_BELOW * min(len(names), len(var)):
             return (
@@ -372,7 +378,7 @@ def _in_column(var: pd.DataFrame, names: pd.Index, owner: str, other: str) -> st
 
 
 def _ends(names: pd.Index) -> tuple[str, str]:
-    """What all names begin with, and what they end with."""
+    """Common prefix and suffix of all names."""
     begin = _beginning(names)
     return begin, _beginning([name[len(begin) :][::-1] for name in names])[::-1]
 

@@ -1,4 +1,4 @@
-"""Quality control of one modality of one slice: which spots and features pass, and why the others do not."""
+"""Quality control of one modality of one slice: the spots and features that pass, and why others fail."""
 
 import logging
 from collections.abc import Mapping
@@ -13,20 +13,20 @@ from mosaic.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-# A threshold is a number or {"mads": n}: n median absolute deviations from the slice's median. On counts, which are
-# skewed, the deviations are taken of log1p, as in Germain et al., Genome Biology 2020 (pipeComp).
+# A threshold is a number or {"mads": n}: n median absolute deviations from the slice's median. For counts, which
+# are skewed, deviations are computed on log1p, as in Germain et al., Genome Biology 2020 (pipeComp).
 Threshold = float | Mapping[str, float] | None
 
 
 def spot_metrics(adata: ad.AnnData, mito_prefix: str | None = None) -> pd.DataFrame:
-    """Per spot: total counts, number of features seen, and percent of counts in mitochondrial features.
+    """Per spot: total counts, number of features with a count, and percentage of mitochondrial counts.
 
     Parameters
     ----------
     adata
         Spots x features with ``layers["counts"]`` and ``obs["in_tissue"]``.
     mito_prefix
-        What the names of mitochondrial features begin with, in any case. None: there is no such share.
+        Prefix of mitochondrial feature names, case-insensitive. None: no mitochondrial percentage.
 
     Returns
     -------
@@ -52,7 +52,7 @@ def spot_metrics(adata: ad.AnnData, mito_prefix: str | None = None) -> pd.DataFr
 
 
 def threshold(values: np.ndarray, rule: Threshold, *, side: int, log: bool) -> float | None:
-    """The value of a threshold, resolved on the slice's own spots where it is given in deviations.
+    """Resolve a threshold: deviations are converted to a value on the spots of the slice.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def threshold(values: np.ndarray, rule: Threshold, *, side: int, log: bool) -> f
     side
         -1 for a lower bound, 1 for an upper one.
     log
-        Whether deviations are taken of log1p(values).
+        Whether deviations are computed on log1p(values).
     """
     if rule is None or not isinstance(rule, Mapping):
         return rule
@@ -81,30 +81,30 @@ def filter_slice(
     max_mito_percent: Threshold = None,
     mito_prefix: str | None = None,
 ) -> tuple[ad.AnnData, pd.DataFrame, dict]:
-    """Drop the spots and features of one modality of one slice that fail.
+    """Drop spots and features of one modality of one slice that fail quality control.
 
-    Features are judged on the spots that passed. A spot that misses several thresholds is listed under each.
+    Features are judged on the spots that passed. A spot that fails several thresholds counts for each.
 
     Parameters
     ----------
     adata
-        As ``spots.read_slice`` gives it. Without ``layers["counts"]`` (kind ``features``) only ``in_tissue`` counts.
+        As ``read.read_slice`` returns it. Without ``layers["counts"]`` (kind ``features``), only ``in_tissue`` applies.
     min_counts, min_features
-        Fewest counts and fewest features with a count, per spot.
+        Minimum counts and minimum features with a count, per spot.
     min_spots
-        Fewest spots in which a feature must be seen.
+        Minimum number of spots with a count of a feature.
     max_mito_percent, mito_prefix
-        Largest share of mitochondrial counts per spot, and what names these features.
+        Maximum percentage of mitochondrial counts per spot, and the prefix of these features.
 
     Returns
     -------
-    The AnnData that passed; per spot of the input the metrics, ``kept`` (bool) and ``reasons``; and a summary for
-    people: numbers, thresholds as resolved, reasons with their counts, and the features dropped.
+    The AnnData that passed; for each spot of the input the metrics, ``kept`` (bool) and ``reasons``; and a summary:
+    numbers, resolved thresholds, reasons with their counts, and dropped features.
 
     Raises
     ------
     InputError
-        If no spot or no feature is left, or the mitochondrial share is bounded but no feature bears the prefix.
+        If no spot or no feature passes, or ``max_mito_percent`` is set but no feature has the prefix.
     """
     where = f"slice {adata.obs['slice'].iloc[0]}"
     counted = "counts" in adata.layers
@@ -117,7 +117,7 @@ def filter_slice(
             raise InputError(
                 f"max_mito_percent is set, but no feature begins with {mito_prefix!r}",
                 where=where,
-                hint="set mito_prefix to what your mitochondrial features begin with, or max_mito_percent to null",
+                hint="set mito_prefix to the prefix of your mitochondrial features, or max_mito_percent to null",
             )
         for metric, rule, side in (
             ("total_counts", min_counts, -1),
@@ -140,7 +140,7 @@ def filter_slice(
             f"no spot of {adata.n_obs} passes quality control "
             f"({', '.join(f'{count} {reason}' for reason, count in table.sum().items() if count)}; bounds {bounds})",
             where=where,
-            hint="loosen the thresholds under qc in the config, or check the counts of this slice",
+            hint="relax the thresholds under qc in the config, or check the counts of this slice",
         )
     dropped = pd.Index([])
     if counted and min_spots:

@@ -1,37 +1,31 @@
-"""Users' files: read, and every fault of them told before it does harm."""
+"""Users' files, by the reader of their format: every fault of them told before it does harm."""
 
 import logging
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import anndata as ad
-import h5py
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from mosaic.config.readers import READERS, known, reader_of
 from mosaic.errors import InputError, few, shortened
+from mosaic.prepare.readers import h5ad
+from mosaic.prepare.readers.parts import Functions, Parts
 from mosaic.spatial import astray
 from mosaic.spots import as_text, plain_values
 
 logger = logging.getLogger(__name__)
 
-# Values of a dense matrix that are read at once.
-_CHUNK_VALUES = 50_000_000
+# By the names in READERS; a function that reads a path whole is made a reader by `parts.whole`.
+FUNCTIONS = {
+    "h5ad": Functions(h5ad.read, h5ad.read_obs),
+}
 
-# Bytes of a short string in memory; a file says 16.
-_STRING_BYTES = 80
-
-# Of a matrix with more values than these, `inspect_slice` looks at so many rows from begin, middle and end.
+# Of a matrix with more values than these, `inspect_slice` looks at some rows, where its format allows.
 _SAMPLE_ABOVE = 5_000_000
-
-_SAMPLED = 100
-
-# What HDF5 files begin with, but for those with a block of another program's before.
-_HDF5 = b"\x89HDF\r\n\x1a\n"
 
 # Above, float32 leaves out whole numbers.
 _MOST_COUNTS = 2**24
@@ -42,16 +36,6 @@ _GENE_IDS = ("gene_id", "gene_ids", "feature_id", "feature_ids", "ensembl_id")
 # Text that means that there is no true domain, in lower case.
 _MISSING_WORDS = ("", "nan", "na", "n/a", "<na>", "none", "null")
 
-# Kinds of numpy types that counts and features may have: boolean, integer, unsigned, floating.
-_NUMBERS = "biuf"
-
-_WRITE_AGAIN = "write the file again with anndata's write_h5ad and check that it was copied whole"
-
-_IN_RAW = (
-    "the file has .raw, which is not read; if it holds the counts, "
-    'adata.layers["counts"] = adata.raw[:, adata.var_names].X and write_h5ad put them where they are found'
-)
-
 
 def read_slice(
     path: str | Path, slice_name: str, kind: str, *, truth: str | None = None, keep_obs: Sequence[str] = ()
@@ -61,8 +45,8 @@ def read_slice(
     Parameters
     ----------
     path
-        An h5ad file with raw counts in ``layers["counts"]`` or, without that layer, in ``X`` (for kind
-        ``features``: any finite numbers in ``X``) and coordinates in ``obsm["spatial"]``.
+        What one of ``READERS`` recognises: an h5ad file with raw counts in ``layers["counts"]`` or, without that layer,
+        in ``X`` (for kind ``features``: any finite numbers in ``X``) and coordinates in ``obsm["spatial"]``.
     slice_name
         The slice's name in the sheet.
     kind
@@ -83,8 +67,7 @@ def read_slice(
     InputError
         If the file can't be read or any of the above does not hold.
     """
-    with _opened(path) as file:
-        parts = _needed_parts(file, str(path), counted=kind != "features")
+    parts = _functions(path, kind).read(str(path), counted=kind != "features")
     adata, faults = _checked(parts, str(path), slice_name, kind, truth, keep_obs)
     if faults:
         raise faults[0]
@@ -108,8 +91,7 @@ def inspect_slice(
     errors that ``read_slice`` would raise in turn.
     """
     try:
-        with _opened(path) as file:
-            parts = _needed_parts(file, str(path), counted=kind != "features", most=_SAMPLE_ABOVE)
+        parts = _functions(path, kind).read(str(path), counted=kind != "features", most=_SAMPLE_ABOVE)
     except InputError as fault:
         return None, [fault]
     adata, faults = _checked(parts, str(path), slice_name, kind, truth, keep_obs)
@@ -136,173 +118,45 @@ def read_columns(path: str | Path, slice_name: str, truth: str | None, keep_obs:
     InputError
         If the file can't be read.
     """
-    with _opened(path) as file:
-        _check_memory(_declared_bytes(_table(file, "obs", str(path))), str(path))
-        obs = ad.io.read_elem(file["obs"])
+    obs = _functions(path).read_obs(str(path))
     columns = named_columns(obs, truth, keep_obs, str(path))
     return columns.set_axis(_spot_names(obs.index, slice_name))
 
 
-@contextmanager
-def _opened(path: str | Path) -> Iterator[h5py.File]:
-    """A user's file; what can be wrong with it as a file is told in words."""
-    where = str(path)
-    _check_file(path, where)
-    try:
-        with h5py.File(path) as file:
-            _check_format(file, where)
-            yield file
-    except InputError:
-        raise
-    except Exception as error:  # h5py and anndata raise about anything on a damaged file
-        if "unable to lock file" in str(error):
-            raise InputError(
-                "is locked: another program has it open to write, or the file system knows no locks",
-                where=where,
-                hint="close it there, a notebook perhaps, and run again; if nothing has it open, "
-                "set HDF5_USE_FILE_LOCKING=FALSE in the environment",
-            ) from error
-        problem = f"can't be read as h5ad ({type(error).__name__}: {shortened(str(error), 300)})"
-        raise InputError(problem, where=where, hint=_WRITE_AGAIN) from error
+def _functions(path: str | Path, kind: str | None = None) -> Functions:
+    """The reader that recognises a path and gives this kind."""
+    name = reader_of(path)
+    if name is None:
+        raise _unknown(path)
+    if kind is not None and kind not in READERS[name].kinds:
+        problem = f"is {READERS[name].label}, which gives {few(READERS[name].kinds)}, not {kind}"
+        raise InputError(problem, where=str(path), hint="change the modality's kind in the config, or the path")
+    return FUNCTIONS[name]
 
 
-def _check_file(path: str | Path, where: str) -> None:
-    """What can be said of a file before it is opened as HDF5, whose own messages are hard to read."""
+def _unknown(path: str | Path) -> InputError:
+    """What can be said of a path that no reader recognises."""
     try:
         with open(path, "rb") as file:
             begin = file.read(8)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         problem = f"can't be opened ({getattr(error, 'strerror', None) or error})"
         hint = "check that the path names a file, that a link leads somewhere, and that you may read it"
-        raise InputError(problem, where=where, hint=hint) from error
-    if begin != _HDF5 and not h5py.is_hdf5(path):
-        what = (
-            "is empty (0 bytes)" if not begin else "is a zip archive" if begin[:4] == b"PK\3\4" else "is no HDF5 file"
-        )
-        raise InputError(f"{what}, so it can't be read as h5ad", where=where, hint=_WRITE_AGAIN)
-
-
-def _check_format(file: h5py.File, where: str) -> None:
-    """HDF5 files that others mean by a slice, and what to make of them."""
-    if isinstance(file.get("mod"), h5py.Group):
-        names = list(file["mod"]) or ["rna"]
-        raise InputError(
-            f"is a MuData with {few(names)}, not an AnnData of one modality",
-            where=where,
-            hint=f"write each modality to a file of its own, mudata.read_h5mu(path)[{names[0]!r}].write_h5ad(...), "
-            "with a row of the sheet for each",
-        )
-    if "obs" not in file and "var" not in file:
-        groups = [file, *(group for group in file.values() if isinstance(group, h5py.Group))]
-        if any({"barcodes", "data", "indices", "indptr"} <= set(group) for group in groups):
-            raise InputError(
-                "is a 10x h5 file, not an h5ad",
-                where=where,
-                hint='read it with scanpy.read_10x_h5, put coordinates into obsm["spatial"] (scanpy.read_visium reads '
-                "both from Space Ranger's folder), and write it with write_h5ad",
-            )
-
-
-def _table(file: h5py.File, name: str, where: str) -> h5py.Group:
-    table = file.get(name)
-    index = table.attrs.get("_index") if isinstance(table, h5py.Group) else None
-    if not isinstance(index, str) or index not in table:
-        raise InputError(f"holds no table {name} with an index of names", where=where, hint=_WRITE_AGAIN)
-    return table
-
-
-class _Parts(NamedTuple):
-    """What the workflow needs of a user's file.
-
-    Attributes
-    ----------
-    source
-        Names, columns and coordinates.
-    values
-        The matrix with its names; some rows or columns of it where it is sampled.
-    sampled
-        Whether it is.
-    place
-        Where the matrix lies in the file.
-    in_raw
-        Whether the file has ``raw``, which the workflow does not read.
-    """
-
-    source: ad.AnnData
-    values: ad.AnnData
-    sampled: bool
-    place: str
-    in_raw: bool
-
-
-def _needed_parts(file: h5py.File, where: str, *, counted: bool, most: int | None = None) -> _Parts:
-    """Read names, coordinates, and counts or features; of a matrix of more than ``most`` values, a sample.
-
-    What the file declares is compared with itself and with memory before anything large is read: a few bytes can
-    declare terabytes.
-    """
-    tables = [_table(file, name, where) for name in ("obs", "var")]
-    places = file.get("obsm", {})
-    # Where there are no coordinates, the message names what is there.
-    known = [key for key in places if key == "spatial" or "spatial" not in places]
-    place = "layers/counts" if counted and "layers/counts" in file else "X"
-    stored = file.get(place)
-    sampled = most is not None and stored is not None and _n_values(stored) > most
-    whole = [*tables, *([places["spatial"]] if "spatial" in places else [])]
-    if isinstance(stored, h5py.Group) and not sampled:
-        whole.append(stored)
-    _check_memory(sum(map(_declared_bytes, whole)), where)
-    obs, var = (ad.io.read_elem(table) for table in tables)
-    if isinstance(places.get("spatial"), h5py.Dataset) and places["spatial"].shape[:1] != (len(obs),):
-        problem = f'obsm["spatial"] has shape {places["spatial"].shape}, but there are {len(obs)} spots in obs'
-        raise InputError(problem, where=where, hint="it must be numbers, spots x 2")
-    coordinates = {key: ad.io.read_elem(places[key]) if key == "spatial" else np.zeros((len(obs), 1)) for key in known}
-    rows, columns, matrix = slice(None), slice(None), None
-    if stored is not None:
-        _check_matrix(stored, (len(obs), len(var)), place, where)
-        if not counted:  # dense as it is, and as float32
-            _check_memory(len(obs) * len(var) * 12, where)
-        if sampled:
-            rows, columns, matrix = _sample(stored)
-        else:
-            matrix = _read_matrix(stored, in_chunks=counted)
-    values = ad.AnnData(
-        matrix if place == "X" else None,
-        obs=obs[[]].iloc[rows],
-        var=var[[]].iloc[columns],
-        layers={} if place == "X" else {"counts": matrix},
-    )
-    source = ad.AnnData(obs=obs, var=var, obsm=coordinates)
-    return _Parts(source, values, sampled, place, "raw/X" in file)
-
-
-def _n_values(stored: h5py.Dataset | h5py.Group) -> int:
-    values = stored.get("data") if isinstance(stored, h5py.Group) else stored
-    return (values.size or 0) if isinstance(values, h5py.Dataset) else 0
-
-
-def _sample(stored: h5py.Dataset | h5py.Group) -> tuple[np.ndarray | slice, np.ndarray | slice, sparse.spmatrix]:
-    """Rows from the begin, the middle and the end of a matrix (columns, where it is stored by columns)."""
-    backed = ad.io.sparse_dataset(stored) if isinstance(stored, h5py.Group) else stored
-    by_columns = getattr(backed, "format", "csr") == "csc"
-    length = backed.shape[int(by_columns)]
-    starts = dict.fromkeys(max(0, min(start, length - _SAMPLED)) for start in (0, length // 2, length))
-    blocks = [slice(start, min(start + _SAMPLED, length)) for start in starts]
-    chosen = np.concatenate([np.arange(block.start, block.stop) for block in blocks])
-    if by_columns:
-        return slice(None), chosen, sparse.hstack([backed[:, block] for block in blocks], format="csr")
-    return chosen, slice(None), sparse.vstack([sparse.csr_matrix(backed[block]) for block in blocks], format="csr")
+        return InputError(problem, where=str(path), hint=hint)
+    what = "is empty (0 bytes)" if not begin else "is a zip archive" if begin[:4] == b"PK\3\4" else "is no HDF5 file"
+    problem = f"{what}, so it can't be read as {' or '.join(READERS)}"
+    return InputError(problem, where=str(path), hint=f"the path must lead to {known()}; {h5ad.WRITE_AGAIN}")
 
 
 def _checked(
-    parts: _Parts, where: str, slice_name: str, kind: str, truth: str | None, keep_obs: Sequence[str]
+    parts: Parts, where: str, slice_name: str, kind: str, truth: str | None, keep_obs: Sequence[str]
 ) -> tuple[ad.AnnData | None, list[InputError]]:
     """A slice as ``read_slice`` gives it, without what has a fault; and the faults, in the order they are told."""
     source, faults = parts.source, []
     if 0 in source.shape:
         return None, [InputError(f"is empty ({source.n_obs} spots x {source.n_vars} features)", where=where)]
 
-    def made(make: Callable, *args: object, **options: object) -> object:
+    def made(make: Callable, *args: Any, **options: Any) -> Any:
         try:
             return make(*args, **options)
         except InputError as fault:
@@ -323,8 +177,7 @@ def _checked(
     if kind == "features":
         matrix = made(feature_matrix, parts.values, where)
     else:
-        hint = _IN_RAW if parts.in_raw and parts.place == "X" else None
-        matrix = made(count_matrix, parts.values, where, hint=hint, sampled=parts.sampled)
+        matrix = made(count_matrix, parts.values, where, hint=parts.hint, sampled=parts.sampled)
 
     if "slice" in source.obs and (source.obs["slice"].astype(str) != slice_name).any():
         logger.warning('%s: obs["slice"] is replaced by the name in the sheet, %s', where, slice_name)
@@ -358,58 +211,6 @@ def _gene_ids(var: pd.DataFrame) -> pd.DataFrame:
             kept["gene_id"] = var[name].astype(str).to_numpy(dtype=object)
             break
     return kept
-
-
-def _declared_bytes(stored: h5py.Dataset | h5py.Group) -> int:
-    """Memory that a dataset, or all of a group, says it needs."""
-    if isinstance(stored, h5py.Group):
-        return sum(map(_declared_bytes, stored.values()))
-    return (stored.size or 0) * (_STRING_BYTES if h5py.check_string_dtype(stored.dtype) else stored.dtype.itemsize)
-
-
-def _check_memory(needed: int, where: str) -> None:
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > there:
-        raise InputError(
-            f"needs {needed / 1e9:,.0f} GB of memory, and this machine has {there / 1e9:,.0f}",
-            where=where,
-            hint="check the shapes in the file; counts belong to the kinds rna, protein and epigenome, which keep them "
-            "sparse, and kind features is for a few columns",
-        )
-
-
-def _check_matrix(stored: h5py.Dataset | h5py.Group, expected: tuple[int, int], place: str, where: str) -> None:
-    """Whether a matrix is stored as numbers, spots x features."""
-    if isinstance(stored, h5py.Group):
-        values = stored.get("data")
-        shape = stored.attrs.get("shape", stored.attrs.get("h5sparse_shape"))  # the latter before anndata 0.7
-        shape = None if shape is None else tuple(int(length) for length in shape)
-    else:
-        values, shape = stored, stored.shape
-    if not isinstance(values, h5py.Dataset) or shape is None:
-        raise InputError(f"{place} is no matrix", where=where, hint=_WRITE_AGAIN)
-    if shape != expected:
-        problem = (
-            f"{place} has shape {shape}, but there are {expected[0]} spots in obs and {expected[1]} features in var"
-        )
-        raise InputError(problem, where=where, hint=_WRITE_AGAIN)
-    if values.dtype.kind not in _NUMBERS:
-        hint = "it must hold plain numbers, spots x features"
-        raise InputError(f"{place} holds {values.dtype}, which is no type of number here", where=where, hint=hint)
-
-
-def _read_matrix(stored: h5py.Dataset | h5py.Group, *, in_chunks: bool) -> np.ndarray | sparse.spmatrix:
-    """A matrix of an h5ad file; ``in_chunks``: if dense there and larger than a chunk, it becomes sparse by chunks."""
-    if isinstance(stored, h5py.Group):
-        matrix = ad.io.read_elem(stored)
-        # A wrong index would be taken for a place in memory that is another's.
-        matrix.check_format(full_check=True)
-        return matrix
-    if not in_chunks or stored.size <= _CHUNK_VALUES:
-        return ad.io.read_elem(stored)
-    n_rows = max(1, _CHUNK_VALUES // stored.shape[1])
-    starts = range(0, stored.shape[0], n_rows)
-    return sparse.vstack([sparse.csr_matrix(stored[start : start + n_rows]) for start in starts], format="csr")
 
 
 def _check_names(names: pd.Index, what: str, mend: str, where: str) -> None:

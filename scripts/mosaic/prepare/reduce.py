@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import scanpy as sc
 from scipy import sparse
 from scipy.stats import zscore
@@ -17,9 +18,14 @@ from mosaic.spots import slice_names, stack
 
 logger = logging.getLogger(__name__)
 
+# With fewer features, interchanged names correlate by chance as much as names of strong batch effects do.
+_LEAST_AGREEING = 100
+# Below this correlation, features of a slice are other features than those of the other slices.
+_LEAST_AGREEMENT = 0.2
+
 
 def select_features(adata: ad.AnnData, selection: str, n_top: int | None) -> np.ndarray:
-    """Choose the features that carry a modality's structure.
+    """Select the features for the reduction.
 
     Parameters
     ----------
@@ -27,10 +33,10 @@ def select_features(adata: ad.AnnData, selection: str, n_top: int | None) -> np.
         The stacked slices: normalised X, ``obs["slice"]``; ``layers["counts"]`` for ``seurat_v3``.
     selection
         ``seurat``: highly variable within slices, on log-normalised X (Satija et al., Nature Biotechnology 2015).
-        ``seurat_v3``: the same on counts (Stuart et al., Cell 2019). ``prevalence``: seen in most spots, averaged
+        ``seurat_v3``: the same on counts (Stuart et al., Cell 2019). ``prevalence``: detected in most spots, averaged
         over slices. ``all``: every feature.
     n_top
-        How many; None keeps all.
+        Number of features; None keeps all.
 
     Returns
     -------
@@ -39,7 +45,7 @@ def select_features(adata: ad.AnnData, selection: str, n_top: int | None) -> np.
     Raises
     ------
     InputError
-        If a highly variable selection breaks down on the data.
+        If the selection of highly variable features fails on the data.
     """
     if selection == "all" or n_top is None or n_top >= adata.n_vars:
         return np.ones(adata.n_vars, dtype=bool)
@@ -63,7 +69,7 @@ def select_features(adata: ad.AnnData, selection: str, n_top: int | None) -> np.
             layer="counts" if selection == "seurat_v3" else None,
             inplace=False,
         )
-    except ValueError as error:  # the fit of variance on mean breaks down where most features are hardly ever seen
+    except ValueError as error:  # the fit of variance on mean fails if most features are very sparse
         raise InputError(
             f"{selection} can't fit variance on mean ({error})",
             where="feature_selection",
@@ -73,7 +79,7 @@ def select_features(adata: ad.AnnData, selection: str, n_top: int | None) -> np.
 
 
 def lsi(matrix: sparse.csr_matrix, n_comps: int, *, drop_first: str | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Latent semantic indexing: truncated SVD, then each spot's coordinates z-scored.
+    """Latent semantic indexing: truncated SVD, then z-scores of each spot's coordinates.
 
     Parameters
     ----------
@@ -82,17 +88,17 @@ def lsi(matrix: sparse.csr_matrix, n_comps: int, *, drop_first: str | None, seed
     n_comps
         Components returned.
     drop_first
-        Drop the first component, which in accessibility data follows a spot's depth: ``before_zscore``, or
-        ``after_zscore`` as published, where it still decides how the others are scaled. None keeps it.
+        Drop the first component, which in accessibility data correlates with depth: ``before_zscore``, or
+        ``after_zscore`` as published, in which case it still affects the scale of the others. None keeps it.
     seed
-        Of the SVD's start.
+        Seed of the SVD.
 
     Returns
     -------
     Coordinates (spots x n_comps, float32) and loadings (features x n_comps, float32).
     """
     first = int(drop_first is not None)
-    # Exact, and with the signs that scikit-learn gives: z-scores over a spot's components depend on them.
+    # Exact, with the signs of scikit-learn: z-scores over the components of a spot depend on the signs.
     svd = TruncatedSVD(n_comps + first, algorithm="arpack", random_state=seed)
     coordinates = svd.fit_transform(matrix)
     if drop_first == "before_zscore":
@@ -108,9 +114,9 @@ def log_shares(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
 
 
 def inverse_document_frequency(frequencies: sparse.csr_matrix, counts: sparse.csr_matrix) -> sparse.csr_matrix:
-    """Weigh term frequencies by a peak's rarity over all spots.
+    """Weight term frequencies by the rarity of a peak over all spots.
 
-    The recipe of GLUE (Cao & Gao, Nature Biotechnology 2022), which the publication follows.
+    The method of GLUE (Cao & Gao, Nature Biotechnology 2022), which the publication follows.
 
     Parameters
     ----------
@@ -122,8 +128,32 @@ def inverse_document_frequency(frequencies: sparse.csr_matrix, counts: sparse.cs
     return sparse.csr_matrix(frequencies @ sparse.diags_array(weights), dtype=np.float32)
 
 
+def feature_agreement(adata: ad.AnnData) -> dict[str, float]:
+    """How far each slice agrees with the others on which features are high and which low.
+
+    Spearman correlation, over the features, of the mean values of two slices; for each slice the median over the other
+    slices. Slices of one tissue correlate whatever the donor or the chemistry (0.5 and more); a slice whose features
+    bear each other's names, or names of another annotation, does not (docs/measurements.md).
+
+    Parameters
+    ----------
+    adata
+        Normalised slices, stacked (spots x features).
+
+    Returns
+    -------
+    Correlation by slice; empty for one slice or fewer than 100 features, which say too little.
+    """
+    names = slice_names(adata.obs)
+    if len(names) < 2 or adata.n_vars < _LEAST_AGREEING:
+        return {}
+    means = {name: np.asarray(adata.X[(adata.obs["slice"] == name).to_numpy()].mean(axis=0)).ravel() for name in names}
+    correlation = pd.DataFrame(means).corr("spearman")
+    return {name: float(correlation[name].drop(name).median()) for name in names}
+
+
 def needs_counts(*, feature_selection: str, reduction: str, **_: object) -> bool:
-    """Whether ``reduce_modality`` looks at ``layers["counts"]`` with these settings, or at X alone."""
+    """Whether ``reduce_modality`` uses ``layers["counts"]`` with these settings, or X alone."""
     return reduction == "lsi" or (reduction == "pca" and feature_selection == "seurat_v3")
 
 
@@ -141,13 +171,13 @@ def reduce_modality(
     drop_first: str | None = None,
     seed: int = 0,
 ) -> ad.AnnData:
-    """Reduce all slices of one modality to the features that the graph and the encoder work on.
+    """Reduce all slices of one modality to the features of graph and encoder.
 
     Parameters
     ----------
     slices
-        Normalised slices of this modality, as ``normalize_slice`` gives them (``layers["counts"]`` only where
-        ``needs_counts``). From a generator, they are in memory no longer than they must be.
+        Normalised slices of this modality, as ``normalize_slice`` returns them (``layers["counts"]`` only if
+        ``needs_counts``). With a generator, they stay in memory no longer than necessary.
     modality
         Its name, for messages.
     kind
@@ -157,13 +187,13 @@ def reduce_modality(
     scale
         Scale each feature to unit variance over all spots before PCA.
     reduction
-        ``pca``, ``lsi`` (on the selected features' shares of a spot's counts) or ``none`` (X is the features).
+        ``pca``, ``lsi`` (on the proportions of the selected features in a spot) or ``none`` (X has the features).
     n_comps
-        Number of components; fewer where there are fewer features or spots.
+        Number of components; fewer if the data has fewer features or spots.
     drop_first
         See ``lsi``.
     batch_correction
-        See ``batch_correction.correct``; left out, and logged, where there is one slice.
+        See ``batch_correction.correct``; skipped, with a log message, if there is one slice.
     seed
         Of SVD and Harmony.
 
@@ -171,8 +201,9 @@ def reduce_modality(
     -------
     AnnData of the selected features without X: ``obsm["X_reduced"]`` (spots x components), ``obsm["X_corrected"]``, the
     same after batch correction, coordinates in ``obsm["spatial"]``; ``varm["loadings"]`` of ``X_reduced``, and
-    ``varm["loadings_within"]`` where the pair shift corrected features by the variation within slices;
-    ``uns["batch_correction"]``, what it did (``batch_correction.Correction.record``).
+    ``varm["loadings_within"]`` if the pair shift corrected features of the variation within slices;
+    ``uns["batch_correction"]``, the record of the correction (``batch_correction.Correction.record``);
+    ``uns["feature_agreement"]``, see ``feature_agreement``.
 
     Raises
     ------
@@ -180,6 +211,16 @@ def reduce_modality(
         If the slices share no features, fewer than two components are possible, or no feature varies.
     """
     adata = stack(slices, modality)
+    agreement = {} if kind == "features" else feature_agreement(adata)
+    for name, value in agreement.items():
+        if value < _LEAST_AGREEMENT:
+            logger.warning(
+                "slice %s, %s: its features are high and low unlike those of the other slices (Spearman correlation of "
+                "their means %.2f; slices of one tissue have 0.5 and more). Do the names mean the same in all files?",
+                name,
+                modality,
+                value,
+            )
     if reduction != "none":
         mask = select_features(adata, feature_selection, n_top_features)
         logger.info("%s: %d of %d features selected", modality, mask.sum(), adata.n_vars)
@@ -206,14 +247,14 @@ def reduce_modality(
     else:
         if not (adata.X.max(axis=0) - adata.X.min(axis=0)).max() > 0:
             raise InputError(
-                "no feature varies over the spots, so there is nothing to reduce",
+                "no feature varies over the spots",
                 where=f"modality {modality}",
-                hint="look at the counts of its files; are they normalised or clipped already?",
+                hint="check the counts of its files: are they already normalised or clipped?",
             )
         if scale:
-            # PCA subtracts the means, without making sparse data dense.
+            # PCA centres the features without making sparse data dense.
             sc.pp.scale(adata, zero_center=False)
-        # Without mask_var it would take a column highly_variable for the selection.
+        # mask_var=None: scanpy would otherwise use a column highly_variable as the selection.
         sc.pp.pca(adata, n_comps=n_comps, random_state=seed, mask_var=None)
         features, loadings = adata.obsm["X_pca"].astype(np.float32), adata.varm["PCs"].astype(np.float32)
 
@@ -229,7 +270,7 @@ def reduce_modality(
             hint="look for features without variance, or raise min_counts under qc",
         )
     if adata.obs["slice"].nunique() == 1:
-        logger.info("%s: one slice only, so batch correction is left out", modality)
+        logger.info("%s: one slice only: skipped batch correction", modality)
         batch_correction = "none"
     corrected = correct(
         features, slices_of_spots, adata.obsm["spatial"], batch_correction, seed=seed, within=within, what=modality
@@ -240,5 +281,5 @@ def reduce_modality(
         var=adata.var[[]],
         obsm={"spatial": adata.obsm["spatial"], "X_reduced": features, "X_corrected": corrected.features},
         varm={key: values for key, values in varm.items() if values is not None},
-        uns={"batch_correction": corrected.record},
+        uns={"batch_correction": corrected.record, "feature_agreement": agreement},
     )

@@ -1,8 +1,10 @@
 """Domains of embeddings whose groups are known by construction, and of the recorded embedding of the publication."""
 
+import random
 import re
 from pathlib import Path
 
+import igraph
 import numpy as np
 import pytest
 from scipy.special import logsumexp
@@ -10,6 +12,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from mosaic.analyse import domains, mixture, n_domains
 from mosaic.analyse.domains import cluster_domains
+from mosaic.config.clusterers import CLUSTERERS, Clusterer
 from mosaic.errors import InputError
 
 PARITY = Path(__file__).parents[3] / ".." / "shared" / "reference" / "parity"
@@ -71,10 +74,34 @@ def test_probability_is_the_posterior_of_the_tied_mixture(groups):
     np.testing.assert_allclose(probability, expected, atol=0.02)
 
 
-def test_only_the_mixture_has_probabilities(round_groups):
-    embedding, _ = round_groups
-    assert cluster_domains(embedding, "kmeans", n_domains=3).probability is None
-    assert cluster_domains(embedding, "leiden", resolution=0.1).probability is None
+@pytest.mark.parametrize("method", CLUSTERERS)
+def test_each_way_does_what_its_entry_says(round_groups, method):
+    embedding, truth = round_groups
+    way = CLUSTERERS[method]
+    tissue = {"coordinates": embedding, "slices": np.repeat("s1", len(truth))} if way.tissue else {}
+    found, again = (
+        cluster_domains(embedding, method, **{way.needs: {"n_domains": 3, "resolution": 0.1}[way.needs]}, **tissue)
+        for _ in range(2)
+    )
+    assert adjusted_rand_score(truth, found.labels) > 0.95
+    np.testing.assert_array_equal(found.labels, again.labels)
+    assert (found.probability is not None) == way.probability
+    assert list(domains.FUNCTIONS) == list(CLUSTERERS)
+
+
+def test_a_way_that_looks_at_the_tissue_gets_it(round_groups, monkeypatch):
+    embedding, truth = round_groups
+    monkeypatch.setitem(CLUSTERERS, "columns", Clusterer("by columns", needs="n_domains", tissue=True))
+    monkeypatch.setitem(
+        domains.FUNCTIONS, "columns", lambda _, coordinates, slices, n_domains, seed: coordinates[:, 0] < n_domains
+    )
+    places = np.column_stack([truth, truth])
+    labels = cluster_domains(
+        embedding, "columns", n_domains=1, coordinates=places, slices=np.repeat("s1", len(truth))
+    ).labels
+    np.testing.assert_array_equal(labels == 0, truth == 0)
+    with pytest.raises(InputError, match="by columns needs the spots' coordinates and slices"):
+        cluster_domains(embedding, "columns", n_domains=1)
 
 
 def test_mixture_ignores_the_axes(groups):
@@ -154,6 +181,18 @@ def test_leiden_finds_separate_groups_and_is_seeded(round_groups):
     np.testing.assert_array_equal(*fine)
 
 
+def test_leiden_leaves_the_generator_of_igraph_alone(round_groups):
+    own = random.Random(3)
+    igraph.set_random_number_generator(own)
+    try:
+        cluster_domains(round_groups[0], "leiden", resolution=0.05)
+        before = own.getstate()
+        igraph.Graph.Erdos_Renyi(n=20, p=0.5)
+        assert own.getstate() != before
+    finally:
+        igraph.set_random_number_generator(random)
+
+
 def test_leiden_that_finds_too_many_says_to_lower_the_resolution(caplog):
     shapeless = np.random.default_rng(0).normal(size=(600, 5))
     assert 30 < cluster_domains(shapeless, "leiden", resolution=8).labels.max() + 1 <= 100
@@ -184,12 +223,12 @@ def test_settings_that_cannot_work_are_errors(round_groups, options, message):
 def test_settings_that_are_not_used_are_told(round_groups, caplog):
     cluster_domains(round_groups[0], "leiden", n_domains=3, resolution=0.1)
     cluster_domains(round_groups[0], "kmeans", n_domains=3, resolution=0.5)
-    assert "n_domains = 3 is not used" in caplog.text
-    assert "resolution = 0.5 is not used" in caplog.text
+    assert "n_domains = 3 is not used: Leiden goes by resolution" in caplog.text
+    assert "resolution = 0.5 is not used: k-means goes by n_domains" in caplog.text
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-@pytest.mark.parametrize("method", ["mixture", "kmeans", "leiden"])
+@pytest.mark.parametrize("method", CLUSTERERS)
 def test_values_that_are_not_finite_are_errors(round_groups, method, value):
     embedding = round_groups[0].copy()
     embedding[[3, 5], 0] = value

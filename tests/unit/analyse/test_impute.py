@@ -14,7 +14,6 @@ from mosaic.analyse import impute, imputed, intervals, regression
 from mosaic.analyse.donors import matched_donors, nearest_donors, smooth_latent
 from mosaic.embedding import LATENT, collect_embeddings
 from mosaic.errors import InputError
-from mosaic.figures import maps
 
 
 @pytest.fixture
@@ -161,7 +160,8 @@ def test_measured_modalities_count_alike(mosaic):
 
 def test_sparse_results_stay_sparse(mosaic):
     embedding, donor = mosaic
-    wide = ad.concat([donor, donor, donor], axis=1, merge="first")
+    with pytest.warns(UserWarning, match="names are not unique"):
+        wide = ad.concat([donor, donor, donor], axis=1, merge="first")
     wide.var_names = [f"p{number}" for number in range(9)]
     wide.layers["counts"] = sparse.csr_matrix(np.eye(20, 9, dtype=np.float32))
     done = impute.impute_modality(embedding, "s2", "adt", {"adt": wide}, method="nearest", n_neighbors=1)
@@ -217,8 +217,3 @@ def test_a_slice_without_spots(mosaic):
     embedding, donor = mosaic
     with pytest.raises(InputError, match="slice s9: has no spots"):
         impute.impute_modality(embedding, "s9", "adt", {"adt": donor})
-
-
-def test_most_variable_by_log_counts(mosaic):
-    _, donor = mosaic
-    assert maps.most_variable(donor, 2) == ["b", "a"]

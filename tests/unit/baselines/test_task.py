@@ -1,4 +1,4 @@
-"""What the peers' scripts share: the command line, one joint latent space, spots that a method can't embed."""
+"""What the baselines' scripts share: the command line, one joint latent space, spots that a method can't embed."""
 
 import json
 import logging

@@ -27,11 +27,17 @@ def tables(ilisi, unseen, better):
 )
 def test_lights(values, statuses):
     checks = verdict.verdicts(*tables(*values))
-    assert checks["check"].tolist() == ["slices mix", "modalities align", "imputation", "domains told apart"]
-    assert checks["status"].tolist() == [*statuses, "not checked"]
+    assert checks["check"].tolist() == [
+        "features agree",
+        "slices mix",
+        "modalities align",
+        "imputation",
+        "domains told apart",
+    ]
+    assert checks["status"].tolist() == ["not checked", *statuses, "not checked"]
     assert checks["advice"].str.len().min() > 10
-    assert checks.loc[0, ["good", "bad"]].tolist() == ["≥ 0.25", "< 0.1"]
-    assert checks.loc[1, ["good", "bad"]].tolist() == ["≤ 0.3", "> 0.4"]
+    assert checks.loc[1, ["good", "bad"]].tolist() == ["≥ 0.25", "< 0.1"]
+    assert checks.loc[2, ["good", "bad"]].tolist() == ["≤ 0.3", "> 0.4"]
 
 
 def test_domains_of_one_slice_are_named():
@@ -41,9 +47,17 @@ def test_domains_of_one_slice_are_named():
     assert shares.loc[1].tolist() == [0.5, 0.5]
     assert verdict.domains_alone(domains) == {"0": "s1", "2": "s2"}
     assert (
-        "Domains that live in one slice only: 0 in s1, 2 in s2." in verdict.verdicts(*tables(0.5, [], []))["advice"][0]
+        "Domains that live in one slice only: 0 in s1, 2 in s2." in verdict.verdicts(*tables(0.5, [], []))["advice"][1]
     )
     assert verdict.domains_alone(domains[domains["slice"] == "s1"]) == {}
+
+
+@pytest.mark.parametrize(("value", "status"), [(0.54, "pass"), (0.25, "warn"), (0.1, "fail")])
+def test_a_slice_of_other_features_is_named(value, status):
+    agreement = {"rna": {"s1": 0.8, "s2": value}, "adt": {}}
+    (row,) = verdict.verdicts(*tables(0.5, [], []), agreement=agreement).head(1).itertuples()
+    assert (row.check, row.status, row.value) == ("features agree", status, value)
+    assert ("Which: rna of s2." in row.advice) == (status != "pass")
 
 
 def test_a_run_can_end_on_a_red_light():

@@ -1,4 +1,4 @@
-"""Which designs each peer can integrate, and that the table, the schema and the files agree."""
+"""Which designs each baseline can integrate, and that the table, the schema and the files agree."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ CAN = {
 }
 
 
-@pytest.mark.parametrize("method", methods.PEERS)
+@pytest.mark.parametrize("method", methods.BASELINES)
 def test_designs(method):
     able, unable = CAN[method]
     for design in able:
@@ -55,14 +55,14 @@ def test_own_method_can_do_all():
 
 def test_schema_names_the_methods_of_the_table():
     properties = yaml.safe_load((REPOSITORY / "workflow/schemas/config.schema.yaml").read_text())["properties"]
-    assert properties["methods"]["items"]["enum"] == ["spamosaic", *methods.PEERS]
+    assert properties["methods"]["items"]["enum"] == ["spamosaic", *methods.BASELINES]
     assert properties["interpreters"]["propertyNames"]["enum"] == [
-        name for name, peer in methods.PEERS.items() if peer.separate
-    ] + [name for name, peer in methods.PEERS.items() if not peer.separate]
+        name for name, baseline in methods.BASELINES.items() if baseline.separate
+    ] + [name for name, baseline in methods.BASELINES.items() if not baseline.separate]
 
 
-def test_every_peer_has_its_files():
-    for peer in methods.PEERS.values():
-        assert (REPOSITORY / "scripts" / f"embed_{peer.script}.py").is_file()
-        assert (REPOSITORY / "envs" / f"{peer.env}.yaml").is_file()
-        assert "doi:" in peer.citation
+def test_every_baseline_has_its_files():
+    for baseline in methods.BASELINES.values():
+        assert (REPOSITORY / "scripts" / f"embed_{baseline.script}.py").is_file()
+        assert (REPOSITORY / "envs" / f"{baseline.env}.yaml").is_file()
+        assert "doi:" in baseline.citation

@@ -11,6 +11,8 @@ import yaml
 from hypothesis import strategies as st
 
 from mosaic.config import defaults, settings
+from mosaic.config.clusterers import CLUSTERERS
+from mosaic.config.readers import READERS, Reader
 from mosaic.config.schema import read_yaml
 from mosaic.errors import InputError
 
@@ -145,6 +147,18 @@ def test_sheet_with_bom_crlf_and_blank_lines(load):
             {"cluster": {"n_domains": "auto", "method": "leiden", "resolution": 1.0}},
             "config key cluster.n_domains",
             "auto is for mixture and kmeans",
+            "leave it out",
+        ),
+        (
+            {"cluster": {"n_domains": 5, "method": "leiden", "resolution": 1.0}},
+            "config key cluster.n_domains",
+            "5 is for mixture and kmeans; leiden goes by resolution",
+            "set it to null",
+        ),
+        (
+            {"cluster": {"n_domains": 5, "resolution": 1.0}},
+            "config key cluster.resolution",
+            "1.0 is for leiden; mixture goes by n_domains",
             "leave it out",
         ),
         ({"cluster": {"method": "leiden"}}, "config key cluster.resolution", "leiden needs it", "1.0 is a start"),
@@ -619,3 +633,21 @@ def test_defaults_and_the_demo_pass_their_own_schema(load):
     config, _ = load()
     again, _ = load(config=config)
     assert again == config
+
+
+def test_schema_names_the_ways_to_find_domains():
+    cluster = CONFIG_SCHEMA["properties"]["cluster"]["properties"]
+    assert cluster["method"]["enum"] == list(CLUSTERERS)
+    for name, clusterer in CLUSTERERS.items():
+        assert name in cluster["method"]["description"]
+        assert name in cluster[clusterer.needs]["description"]
+
+
+def test_a_path_may_be_a_folder_where_a_reader_takes_one(load, tmp_path, monkeypatch):
+    (tmp_path / "s1").mkdir()
+    sheet = "slice\tmodality\tpath\ns1\trna\ts1\n"
+    assert "s1 is a folder\n    Hint: give the path of an h5ad file" in faults(load, text=sheet)
+    monkeypatch.setitem(READERS, "folder", Reader("an instrument's folder", lambda path: True, folder=True))
+    assert load(text=sheet)[1].path("s1", "rna") == "s1"
+    gone = sheet.replace("\ts1\n", "\ts2\n")
+    assert "Hint: give the path of an h5ad file or an instrument's folder" in faults(load, text=gone)

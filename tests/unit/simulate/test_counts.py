@@ -408,14 +408,14 @@ def changed(path: str, value) -> dict:
 @pytest.mark.parametrize(
     ("path", "value", "where", "problem", "hint"),
     [
-        ("grid", {"rows": 12, "columns": 12}, "grid", "'pitch' is a required property", "hexagonal grid"),
+        ("grid", {"rows": 12, "columns": 12}, "grid.pitch", "is missing", "pixels of the image"),
         ("grid.rows", 2, "grid.rows", "2 is less than the minimum", "4 or more"),
-        ("grid.rows", 12.0, "grid.rows", "12.0 is not of type 'integer'", "4 or more"),
-        ("grid.pitch", "1e2", "grid.pitch", "'1e2' is not of type 'number'", "pixels"),
-        ("modalities.rna.depth", float("nan"), "modalities.rna.depth", "nan is not of type 'number'", "median counts"),
-        ("modalities.rna.kind", "atac", "modalities.rna.kind", "'atac' is not one of", "rna, protein or epigenome"),
-        ("modalities.rna.deepness", 3, "modalities.rna", "'deepness' was unexpected", "known keys: kind, n_features"),
-        ("slices.s 3", ["rna"], "slices", "'s 3' does not match", "letters, digits"),
+        ("grid.rows", 12.0, "grid.rows", "12.0 is not a whole number", "4 or more"),
+        ("grid.pitch", "1e2", "grid.pitch", "'1e2' is text, not a number", "write 100 without quotes"),
+        ("modalities.rna.depth", float("nan"), "modalities.rna.depth", "nan is not a number", "median counts"),
+        ("modalities.rna.kind", "atac", "modalities.rna.kind", "'atac' is not known", "one of: rna, protein, epi"),
+        ("modalities.rna.deepness", 3, "modalities.rna.deepness", "unknown key", "known here: kind, n_features"),
+        ("slices.s 3", ["rna"], "slices", "'s 3' is not valid", "letters, digits"),
         ("slices.s2", ["rna", "rna"], "slices.s2", "non-unique", "names of modalities"),
         ("slices.s2", ["protein"], "slices.s2", "there is no modality 'protein'", "modalities are rna, adt"),
         ("modalities.adt.markers.x", ["CD4"], "modalities.adt.markers", "no domain 'x'", "domains are a, b, c"),
@@ -450,15 +450,25 @@ def test_all_faults_of_a_file_are_listed_at_once(tmp_path):
     assert "domains.a" in str(error.value)
 
 
+def test_every_missing_part_is_named_once():
+    with pytest.raises(InputError, match="4 faults in design") as error:
+        check_design({})
+    for key in ("grid", "domains", "slices", "modalities"):
+        assert str(error.value).count(f"design: {key}: is missing") == 1
+
+
 def test_a_file_that_is_no_design_is_an_input_error(tmp_path):
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match=r"(?s)can't be read.*resources/demo.yaml"):
         read_design(tmp_path / "absent.yaml")
     path = tmp_path / "design.yaml"
     path.write_text("grid: {rows: 12\nslices: [")
-    with pytest.raises(InputError, match=r"not valid YAML.*line 2"):
+    with pytest.raises(InputError, match=r"line 2, column \d+: is no YAML"):
+        read_design(path)
+    path.write_text("grid: {rows: 12, columns: 12, pitch: 1, rows: 13}\n")
+    with pytest.raises(InputError, match=r"key grid.rows: is there already, in line 1"):
         read_design(path)
     path.write_text("")
-    with pytest.raises(InputError, match="top level: None is not of type 'object'"):
+    with pytest.raises(InputError, match=r"\(top level\): null is not a mapping"):
         read_design(path)
 
 

@@ -1,4 +1,4 @@
-"""Peers in the workflow: their jobs, what is told where they cannot run, and runs where their environments are."""
+"""Baselines in the workflow: their jobs, what is told where they cannot run, and runs where their environments are."""
 
 import os
 import shutil
@@ -49,27 +49,27 @@ def python_in(folder):
     return folder / "bin/python"
 
 
-def test_peers_multiply_what_follows(tmp_path):
+def test_baselines_multiply_what_follows(tmp_path):
     python = python_in(tmp_path)
     text = (
         f"\nmethods: [spamosaic, mofa, scmomat]\ninterpreters: {{mofa: {python}, scmomat: {python}}}\nseeds: [0, 1]\n"
     )
     jobs = dry_jobs(tmp_path, text)
-    assert jobs["embed_peer"] == 4
+    assert jobs["embed_baseline"] == 4
     assert jobs["embed"] == jobs["train"] == 2
     assert jobs["cluster"] == jobs["evaluate"] == jobs["plot_domains"] == jobs["verdict"] == 6
     assert jobs["consensus"] == 3
     assert jobs["check_fold"] == 6
 
 
-def test_a_peer_alone_needs_nothing_of_the_own_method(tmp_path):
+def test_a_baseline_alone_needs_nothing_of_the_own_method(tmp_path):
     jobs = dry_jobs(tmp_path, f"\nmethods: [mofa]\ninterpreters: {{mofa: {python_in(tmp_path)}}}\n")
-    assert jobs["embed_peer"] == jobs["cluster"] == jobs["verdict"] == jobs["export"] == 1
+    assert jobs["embed_baseline"] == jobs["cluster"] == jobs["verdict"] == jobs["export"] == 1
     assert not {"train", "embed", "build_graph", "check_fold", "plot_training"} & set(+jobs)
 
 
-def test_own_method_alone_has_no_rule_for_peers(tmp_path):
-    assert "embed_peer" not in dry_jobs(tmp_path, "")
+def test_own_method_alone_has_no_rule_for_baselines(tmp_path):
+    assert "embed_baseline" not in dry_jobs(tmp_path, "")
 
 
 def test_all_that_is_wrong_is_told_at_once(checkout):
@@ -84,17 +84,18 @@ def test_all_that_is_wrong_is_told_at_once(checkout):
         "mofa needs an environment of its own",
         "make .venv-mofa",
         "'nowhere/python' is no program",
-        "make peers",
+        "make baselines",
     ):
         assert words in text
 
 
-@pytest.mark.parametrize("method", methods.PEERS)
+@pytest.mark.slow
+@pytest.mark.parametrize("method", methods.BASELINES)
 def test_run(checkout, method):
-    peer = methods.PEERS[method]
-    python = REPOSITORY / f".venv-{peer.env}" / "bin" / "python"
-    if peer.separate and not python.exists():
-        pytest.skip(f"the environment of {method} is not there: make .venv-{peer.env}")
+    baseline = methods.BASELINES[method]
+    python = REPOSITORY / f".venv-{baseline.env}" / "bin" / "python"
+    if baseline.separate and not python.exists():
+        pytest.skip(f"the environment of {method} is not there: make .venv-{baseline.env}")
     slices = DESIGNS[method]
     names = list(dict.fromkeys(name for own in slices.values() for name in own))
     design = {
@@ -109,7 +110,7 @@ def test_run(checkout, method):
         "methods": [method],
         "seeds": [0],
         "truth": "domain",
-        "interpreters": {method: str(python)} if peer.separate else {},
+        "interpreters": {method: str(python)} if baseline.separate else {},
     }
     checkout.simulate(design, yaml.safe_dump(config))
     done = checkout.snakemake("results/integrated.h5mu", f"results/{method}/seed-0/metrics.tsv")

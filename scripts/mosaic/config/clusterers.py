@@ -1,0 +1,45 @@
+"""The ways to find domains: what each needs of the config and of the tissue, and what it gives.
+
+The functions are in ``analyse/domains.py``; docs/adding_a_way_to_find_domains.md has the steps.
+"""
+
+from typing import Literal, NamedTuple
+
+# The settings that say how many domains there are, and how to begin with one that is missing.
+NEEDS = {
+    "n_domains": "the number of domains you expect, or auto",
+    "resolution": "1.0 is a start; more gives more domains",
+}
+
+
+class Clusterer(NamedTuple):
+    """A way to find domains.
+
+    Attributes
+    ----------
+    label
+        Its name in messages.
+    needs
+        The setting that it goes by: ``n_domains``, or ``resolution`` where it finds the number of domains itself.
+    tissue
+        Whether it takes the spots' coordinates and slices, too, beside the embedding.
+    probability
+        Whether it gives the probability of each spot's domain, beside the domain.
+    """
+
+    label: str
+    needs: Literal["n_domains", "resolution"]
+    tissue: bool = False
+    probability: bool = False
+
+
+CLUSTERERS = {
+    "mixture": Clusterer("the mixture", needs="n_domains", probability=True),
+    "kmeans": Clusterer("k-means", needs="n_domains"),
+    "leiden": Clusterer("Leiden", needs="resolution"),
+}
+
+
+def going_by(setting: str) -> str:
+    """Names of the ways that go by a setting, as a list in words."""
+    return " and ".join(name for name, clusterer in CLUSTERERS.items() if clusterer.needs == setting)
