@@ -93,6 +93,9 @@ def test_design_end_to_end(made, tmp_path, slices):
         pd.DataFrame({"domain": truth}),
         {"donor": {"s1": "007"}, "age": {}},
     )
+    for adata in counts.values():  # as they were
+        assert "domain" not in adata.obs
+        assert list(adata.obsm) == ["spatial"]
     store.write(result, tmp_path / "result.h5mu")
     result = store.read(tmp_path / "result.h5mu")
     first = result.obs["slice"] == "s1"

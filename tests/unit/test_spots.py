@@ -98,6 +98,19 @@ def test_stack_keeps_shared_features_and_says_which_share_none(raw_slice, writte
         spots.stack([first, other], "rna")
 
 
+def test_counts_are_read_stacked(raw_slice, written, tmp_path):
+    slices = {}
+    for seed, (name, kind) in enumerate([("s1", "rna"), ("s1", "protein"), ("s2", "rna")]):
+        slices[name, kind] = read.read_slice(written(raw_slice(seed=seed)), name, kind)
+        store.write(slices[name, kind], tmp_path / f"{name}.{kind}.h5ad")
+    found = spots.read_stacked([tmp_path / f"{name}.{kind}.h5ad" for name, kind in slices])
+    assert list(found) == ["rna", "protein"]
+    expected = spots.stack([slices["s1", "rna"], slices["s2", "rna"]], "rna")
+    pd.testing.assert_frame_equal(found["rna"].obs, expected.obs)
+    assert (found["rna"].layers["counts"] != expected.layers["counts"]).nnz == 0
+    assert found["protein"].obs_names.equals(slices["s1", "protein"].obs_names)
+
+
 def test_annotation_takes_the_first_value_there_is():
     rna, adt = stacked_obs(s1=["a", "b"]), stacked_obs(s1=["b", "c"])
     rna["domain"], adt["domain"] = ["x", None], ["y", "z"]

@@ -4,10 +4,7 @@ import json
 
 import anndata as ad
 import numpy as np
-import pytest
 from chain import THREE_SLICES
-
-pytestmark = pytest.mark.slow
 
 CONFIG = """
 modalities: {rna: {kind: rna}, adt: {kind: protein}}

@@ -59,9 +59,11 @@ def test_harmony_mixes_slices_and_one_slice_needs_none(slices):
 def test_ready_features_pass_through(slices):
     for adata in slices:
         adata.X = adata.X.toarray()
-    done = reduce.reduce_modality(slices, "x", **PLAIN | {"kind": "features", "reduction": "none"})
-    stacked = np.vstack([adata.X for adata in slices])
-    np.testing.assert_array_equal(done.obsm["X_corrected"], stacked)
+    for own in (slices, slices[:1]):
+        done = reduce.reduce_modality(own, "x", **PLAIN | {"kind": "features", "reduction": "none"})
+        stacked = np.vstack([adata.X for adata in own])
+        for key in ("X_reduced", "X_corrected"):
+            np.testing.assert_array_equal(done.obsm[key], stacked)
 
 
 def test_lsi_drops_depth_and_scales_spots(slices):
