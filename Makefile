@@ -22,7 +22,7 @@ test: $(VENV)/.test-ready
 
 # Slow tests: whole runs, killed runs, a cluster, the published data. They wait as much as they compute.
 test-slow: $(VENV)/.test-ready
-	$(BIN)/python -m pytest -n $$(( $(CORES) + 1 )) --dist loadfile -m slow
+	$(BIN)/python -m pytest -n $$(( $(CORES) + 1 )) --dist loadfile -m slow -W default
 
 lint: $(VENV)/.test-ready
 	$(BIN)/snakefmt --check Snakefile workflow
