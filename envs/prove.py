@@ -2,7 +2,7 @@
 
     python envs/prove.py [NAME ...]
 
-Each gets a virtual environment with exactly the pins of its file, and pytest. All that its scripts import is imported,
+Each gets a virtual environment with exactly the pins of its file, and pytest with hypothesis. All that its scripts import is imported,
 and the tests of every module of the library that they reach must pass. Needs Python alone.
 """
 
@@ -24,6 +24,7 @@ from mosaic.imports import reached
 REPOSITORY = Path(__file__).parents[1]
 RULES = sorted((REPOSITORY / "workflow" / "rules").glob("*.smk"))
 # What `make envs` proves: the baselines' environments are heavy, and their pins are their own.
+OWN_RULES = [path for path in RULES if path.name != "baselines.smk"]
 # Rooms of the library without a test file of their own, and where their tests are; None: only whole runs test them.
 TESTED_WITH = {
     "threads.py": "test_neighbors.py",
@@ -61,7 +62,6 @@ TESTED_WITH = {
 # What tests need beyond their rooms, installed once all that the scripts import was imported: tests of
 # training build the graphs to train on.
 FOR_TESTS = {"train": ("faiss-cpu", "numba", "scikit-learn")}
-OWN_RULES = [path for path in RULES if path.name != "baselines.smk"]
 
 
 def baseline_scripts_by_env() -> dict[Path, list[Path]]:
@@ -111,8 +111,8 @@ def prove(env: Path, scripts: list[Path], folder: Path) -> None:
     """Make ``env`` in ``folder`` and run the tests in it; raises CalledProcessError at what fails."""
     # All at once, as conda does.
     make(env, folder, torch_first=False)
-    tester = pins((REPOSITORY / "requirements-test.lock").read_text())["pytest"]
-    install(folder, f"pytest=={tester}")
+    testers = pins((REPOSITORY / "requirements-test.lock").read_text())
+    install(folder, *(f"{name}=={testers[name]}" for name in ("pytest", "hypothesis")))
     imported, tests = needed(scripts)
     _python(folder, "-c", f"import {', '.join(sorted(imported))}")
     lock = pins((REPOSITORY / "requirements.lock").read_text())
