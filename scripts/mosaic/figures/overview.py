@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from mosaic.config.figures import FIGURES
 from mosaic.figures.style import LIGHTS
 
 # The worst light comes first: what it advises is shown.
@@ -19,36 +20,6 @@ _PACKAGES = (
     *("faiss-cpu", "igraph", "leidenalg", "numba", "numpy", "scipy", "pandas"),
     *("spamosaic", "mofapy2", "scvi-tools", "scmomat"),
 )
-
-# What to look for in each of the figures that matter, and what a bad one looks like.
-FIGURES = {
-    "domains": (
-        "Domains on tissue",
-        "Good: coherent regions that recur in slices of the same tissue. Bad: salt and pepper, or a domain that fills "
-        "one slice and no other.",
-    ),
-    "latent": (
-        "Latent space",
-        "Good: slices and modalities mix, domains part. Bad: an island of one slice, or of one set of modalities: "
-        "these spots were not integrated.",
-    ),
-    "markers": (
-        "Markers of the domains",
-        "Good: each domain has features that are dark and large in its own column alone. Bad: columns that look alike; "
-        "their domains are one to this modality.",
-    ),
-    "imputed": (
-        "Imputed features",
-        "Good: the imputed map follows the anatomy as the measured one does. Bad: a flat map, or one that follows "
-        "nothing.",
-    ),
-    "metrics": (
-        "Metrics",
-        "Good: iLISI well above 0, FOSCTTM of held-out pairs near 0 and, where the truth is known, ARI near 1. Bad: "
-        "iLISI near 0, as slices lie apart, or FOSCTTM of held-out pairs near 0.5, which is chance; of the pairs that "
-        "training saw it is near 0 either way.",
-    ),
-}
 
 # In Snakemake's report this stands in a narrow column beside the graph of the rules; the column is widened, and the
 # graph goes below.
@@ -107,7 +78,7 @@ def overview(
     domains
         ``domain`` of each spot, of the first run.
     figures
-        PNG files by their names in ``FIGURES``, of the first run; may be none.
+        PNG files of the first run by their names in ``config.figures.FIGURES``; may be none.
     config
         The configuration with all defaults.
     versions
@@ -277,7 +248,10 @@ def _part(shared: int, smaller: int, few_below: float) -> str:
 
 
 def _figure(name: str, path: str | Path) -> str:
-    title, advice = FIGURES[name]
+    shown = FIGURES[name].first_page
+    if shown is None:
+        raise ValueError(f"{name} is not a figure of the first page")
+    title, advice, _ = shown
     data = base64.b64encode(Path(path).read_bytes()).decode()
     return f'<h3>{title}</h3><p>{advice}</p><img alt="{title}" src="data:image/png;base64,{data}">'
 
