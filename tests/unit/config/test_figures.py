@@ -28,7 +28,8 @@ def placeholders(text: str) -> set[str]:
 
 def test_a_run_draws_what_it_has():
     run = "spamosaic/seed-0/figures"
-    assert set(figures.drawn(HAS, ["spamosaic"], [0])) == {
+    files = set(figures.drawn(HAS, ["spamosaic"], [0]))
+    assert files >= {
         "overview.html",
         "figures/qc.rna.png",
         "figures/qc.adt.png",
@@ -40,6 +41,7 @@ def test_a_run_draws_what_it_has():
         f"{run}/markers.adt.png",
         f"{run}/imputed.s2.adt.png",
     }
+    assert not [path for path in files if re.search("check\\.|confidence|n_domains", path)]
 
 
 @pytest.mark.parametrize("need", HAS)
