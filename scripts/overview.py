@@ -32,5 +32,7 @@ with job(snakemake.log[0]):
     # Browsers do not show an embedded page of more than 2 MB: that version has no figures.
     for output, shown in ((snakemake.output.html, {}), (snakemake.output.landing, figures)):
         with whole_file(output) as unfinished:
-            page = overview.overview(counts, shared, corrections, checks, domains, shown, snakemake.config, *told)
+            page = overview.overview(
+                snakemake.input.template, counts, shared, corrections, checks, domains, shown, snakemake.config, *told
+            )
             unfinished.write_text(page, encoding="utf-8")

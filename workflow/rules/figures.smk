@@ -1,5 +1,5 @@
-# The figures, as SVG and as PNG for the report. Reads the results of the other rules; writes <results>/figures for the
-# input and <results>/{method}/seed-{seed}/figures for each run.
+# The figures, as SVG and as PNG for the report, and the report's pages, as HTML. Reads the results of the other rules; writes
+# <results>/figures for the input and <results>/{method}/seed-{seed}/figures for each run.
 
 
 rule plot_qc:
@@ -248,10 +248,11 @@ rule plot_imputed:
 
 
 rule plot_metrics:
-    """Plot the metrics of a run as a table."""
+    """Write the metrics of a run as a table of the report."""
     input:
         metrics="<results>/{method}/seed-{seed}/metrics.tsv",
         foscttm=check_results("foscttm"),
+        template=ROOT / "workflow" / "report" / "metrics.html.j2",
         library=library("plot_metrics"),
     output:
         **drawn("metrics"),
@@ -264,7 +265,7 @@ rule plot_metrics:
         mem_mb=memory(1000, 20),
         runtime=30,
     message:
-        "Drawing the metrics of {wildcards.method}, seed {wildcards.seed}"
+        "Writing the table of metrics of {wildcards.method}, seed {wildcards.seed}"
     script:
         "../../scripts/plot_metrics.py"
 
@@ -326,6 +327,7 @@ rule overview:
         domains=f"{FIRST_RUN}/domains.tsv",
         figures=MAIN_FIGURES,
         versions=recorded_versions(),
+        template=ROOT / "workflow" / "report" / "overview.html.j2",
         library=library("overview"),
     output:
         **drawn("overview"),

@@ -58,7 +58,7 @@ class ReportFigure(NamedTuple):
     of
         Method and seed that the list names in runs of several, beside those of its path; ``first`` is the first seed.
     endings
-        Of its files, the last of which is in the report.
+        Of its files, the last of which is in the report and, as a picture or a table, on its first page.
     """
 
     path: str
@@ -158,6 +158,7 @@ FIGURES = {
             "Bad: iLISI near 0, as slices lie apart, or FOSCTTM of held-out pairs near 0.5, which is chance; of the "
             "pairs that training saw it is near 0 either way.",
         ),
+        endings=("html",),
     ),
 }
 

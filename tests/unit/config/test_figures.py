@@ -36,7 +36,8 @@ def test_a_run_draws_what_it_has():
         "figures/features.rna.png",
         "figures/features.adt.png",
         "figures/training.png",
-        *(f"{run}/{name}.png" for name in ("checks", "domains", "latent", "composition", "metrics")),
+        *(f"{run}/{name}.png" for name in ("checks", "domains", "latent", "composition")),
+        f"{run}/metrics.html",
         f"{run}/markers.rna.png",
         f"{run}/markers.adt.png",
         f"{run}/imputed.s2.adt.png",
@@ -65,10 +66,10 @@ def test_first_page_shows_the_first_run_and_imputed_features_only_without_marker
     def shown(has):
         return [path.split("/figures/")[1] for path in figures.on_first_page(has, ["mofa", "spamosaic"], [7, 1])]
 
-    assert shown(HAS) == ["domains.png", "latent.png", "markers.rna.png", "metrics.png"]
+    assert shown(HAS) == ["domains.png", "latent.png", "markers.rna.png", "metrics.html"]
     ready = HAS | {"counts": []}
-    assert shown(ready) == ["domains.png", "latent.png", "imputed.s2.adt.png", "metrics.png"]
-    assert shown(ready | {"missing modality": []}) == ["domains.png", "latent.png", "metrics.png"]
+    assert shown(ready) == ["domains.png", "latent.png", "imputed.s2.adt.png", "metrics.html"]
+    assert shown(ready | {"missing modality": []}) == ["domains.png", "latent.png", "metrics.html"]
     assert next(figures.on_first_page(HAS, ["mofa", "spamosaic"], [7, 1])).startswith("mofa/seed-7/")
 
 
