@@ -16,5 +16,4 @@ with job(snakemake.log[0]):
     with whole_file(snakemake.output.correction) as unfinished:
         # One slice has no iLISI, and JSON has no NaN.
         record = {key: None if value != value else value for key, value in adata.uns["batch_correction"].items()}
-        record["feature_agreement"] = {name: float(value) for name, value in adata.uns["feature_agreement"].items()}
         unfinished.write_text(json.dumps(record))

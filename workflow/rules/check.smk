@@ -93,7 +93,7 @@ rule verdict:
         metrics="<results>/{method}/seed-{seed}/metrics.tsv",
         domains="<results>/{method}/seed-{seed}/confidence.tsv",
         calls="<results>/{method}/seed-{seed}/calls.tsv",
-        corrections=collect("<results>/reduced/{modality}.correction.json", modality=SHEET.modalities),
+        pairing="<results>/pairing.json",
         features=check_results("features"),
         foscttm=check_results("foscttm"),
         folds=check_results("folds"),

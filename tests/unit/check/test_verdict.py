@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mosaic.check import verdict
+from mosaic.check import agreement, verdict
 from mosaic.errors import InputError
 
 
@@ -52,10 +52,11 @@ def test_domains_of_one_slice_are_named():
     assert verdict.domains_alone(domains[domains["slice"] == "s1"]) == {}
 
 
-@pytest.mark.parametrize(("value", "status"), [(0.54, "pass"), (0.25, "warn"), (0.1, "fail")])
+@pytest.mark.parametrize(("value", "status"), [(0.61, "pass"), (0.3, "warn"), (0.1, "fail")])
 def test_a_slice_of_other_features_is_named(value, status):
-    agreement = {"rna": {"s1": 0.8, "s2": value}, "adt": {}}
-    (row,) = verdict.verdicts(*tables(0.5, [], []), agreement=agreement).head(1).itertuples()
+    rows = [("rna", "s1", 0.8, 99), ("rna", "s2", value, 99), ("adt", "s1", np.nan, 9)]
+    agreements = pd.DataFrame(rows, columns=agreement.COLUMNS)
+    (row,) = verdict.verdicts(*tables(0.5, [], []), agreements=agreements).head(1).itertuples()
     assert (row.check, row.status, row.value) == ("features agree", status, value)
     assert ("Which: rna of s2." in row.advice) == (status != "pass")
 
