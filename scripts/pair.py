@@ -1,8 +1,8 @@
 """Compare the files of a run, and fail if they do not match."""
 
-from mosaic.logs import job
+from mosaic.logs import job_log
 
-with job(snakemake.log[0]):
+with job_log(snakemake.log[0]):
     import json
     from pathlib import Path
 
@@ -21,12 +21,12 @@ with job(snakemake.log[0]):
     found = pairing.compare(slices)
     agreements = agreement.agreements(profiles)
     found = found._replace(warnings=[*found.warnings, *agreement.warnings(agreements)])
-    pairing.tell(found)
+    pairing.report(found)
     told = {"spots": found.spots.to_dict("records"), "features": found.features.to_dict("records")}
     # JSON has no NaN.
     told["agreement"] = agreements.astype(object).where(agreements.notna(), None).to_dict("records")
     # The report marks values below this.
     told["few_below"] = pairing.WARN_BELOW
     told["warnings"] = [str(warning) for warning in found.warnings]
-    with files.whole_file(snakemake.output[0]) as unfinished:
+    with files.atomic_write(snakemake.output[0]) as unfinished:
         unfinished.write_text(json.dumps(told, indent=1), encoding="utf-8")

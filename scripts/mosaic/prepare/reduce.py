@@ -102,7 +102,7 @@ def lsi(matrix: sparse.csr_matrix, n_comps: int, *, drop_first: str | None, seed
     return coordinates.astype(np.float32), svd.components_[first:].T.astype(np.float32)
 
 
-def log_shares(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
+def log_normalize(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
     """Scale each spot to a sum of 10,000 and take log1p (spots x features)."""
     return (normalize(matrix, norm="l1") * 1e4).log1p()
 
@@ -202,7 +202,7 @@ def reduce_modality(
         matrix = adata.layers["counts"]
         if kind == "epigenome":
             matrix = inverse_document_frequency(sparse.csr_matrix(adata.X), matrix)
-        features, loadings = lsi(log_shares(matrix), n_comps, drop_first=drop_first, seed=seed)
+        features, loadings = lsi(log_normalize(matrix), n_comps, drop_first=drop_first, seed=seed)
     else:
         if not (adata.X.max(axis=0) - adata.X.min(axis=0)).max() > 0:
             raise InputError(

@@ -120,7 +120,7 @@ CHECKS = (
 )
 
 
-def verdicts(
+def run_checks(
     metrics: pd.DataFrame,
     domains: pd.DataFrame,
     features: Sequence[pd.DataFrame],
@@ -234,7 +234,7 @@ def not_told_apart(taken: pd.DataFrame) -> list[str]:
     return [*sentences, f"And {more} more: calls.tsv has all of them."] if more else sentences
 
 
-def stop_on(checks: pd.DataFrame, fail_on: Sequence[str]) -> None:
+def enforce_checks(checks: pd.DataFrame, fail_on: Sequence[str]) -> None:
     """Fail the run if a check listed in ``fail_on`` failed.
 
     Raises
