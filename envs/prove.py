@@ -41,7 +41,6 @@ TESTED_WITH = {
     "simulate/tissue.py": "simulate/test_counts.py",
     "prepare/readers/h5ad.py": "prepare/test_read.py",
     "prepare/readers/parts.py": "prepare/test_read.py",
-    "integrate/propagation.py": "integrate/test_graph.py",
     "integrate/checkpoint.py": "integrate/test_training.py",
     "integrate/model.py": "integrate/test_training.py",
     "analyse/mixture.py": "analyse/test_domains.py",
