@@ -3,16 +3,16 @@
 Each modality has the coordinates of its encoder. Training aligns the encoders; their mean is MultiVI's joint space.
 """
 
-from mosaic.baselines.task import program
+from mosaic.baselines.run import baseline_run
 
-with program(__doc__) as task:
+with baseline_run(__doc__) as task:
     import anndata as ad
     import mudata as md
     import scvi
     import torch
 
     from mosaic import spots
-    from mosaic.baselines.task import spread
+    from mosaic.baselines.run import expand_rows
 
     torch.set_num_threads(task.asked.threads)
     scvi.settings.seed = task.seed
@@ -21,7 +21,7 @@ with program(__doc__) as task:
     layers = {"rna_layer": task.of_kind("rna"), "atac_layer": task.of_kind("epigenome")}
     counts = {
         name: ad.AnnData(
-            spread(graphs[name].layers["counts"], graphs[name].obs_names, index.index),
+            expand_rows(graphs[name].layers["counts"], graphs[name].obs_names, index.index),
             obs=index[[]],
             var=graphs[name].var[[]],
         )

@@ -1,14 +1,14 @@
 """Baseline totalVI: counts of RNA, and of proteins in slices that have them; a batch per slice."""
 
-from mosaic.baselines.task import program
+from mosaic.baselines.run import baseline_run
 
-with program(__doc__) as task:
+with baseline_run(__doc__) as task:
     import anndata as ad
     import pandas as pd
     import scvi
     import torch
 
-    from mosaic.baselines.task import spread
+    from mosaic.baselines.run import expand_rows
 
     torch.set_num_threads(task.asked.threads)
     scvi.settings.seed = task.seed
@@ -19,7 +19,7 @@ with program(__doc__) as task:
     # totalVI treats proteins that are zero in a whole batch as missing, so spots without protein form a separate batch.
     adata.obs["batch"] = adata.obs["slice"].where(both, adata.obs["slice"] + " without proteins")
     measured = protein[protein.obs_names.isin(adata.obs_names)]
-    counts = spread(measured.layers["counts"], measured.obs_names, adata.obs_names).toarray()
+    counts = expand_rows(measured.layers["counts"], measured.obs_names, adata.obs_names).toarray()
     adata.obsm["proteins"] = pd.DataFrame(counts, adata.obs_names, protein.var_names)
     scvi.model.TOTALVI.setup_anndata(adata, protein_expression_obsm_key="proteins", batch_key="batch")
     model = scvi.model.TOTALVI(adata)

@@ -13,7 +13,7 @@ _FAR = 20
 _OTHERS = 0.95
 
 
-def pitch(coordinates: np.ndarray) -> float:
+def median_spot_distance(coordinates: np.ndarray) -> float:
     """Median distance from a spot to the nearest spot at another position, in the unit of the coordinates.
 
     Parameters

@@ -291,16 +291,16 @@ rule plot_checks:
         "../../scripts/plot_checks.py"
 
 
-rule plot_imputation_check:
+rule plot_holdout:
     """Plot imputed against hidden counts of a modality, and the coverage of their intervals."""
     input:
         features="<results>/check/features.{modality}.tsv",
         coverage="<results>/check/coverage.{modality}.tsv",
-        library=library("plot_imputation_check"),
+        library=library("plot_holdout"),
     output:
-        **drawn("imputation_check"),
+        **drawn("holdout"),
     log:
-        "<results>/logs/plot_imputation_check/{modality}.log",
+        "<results>/logs/plot_holdout/{modality}.log",
     conda:
         "../../envs/figures.yaml"
     threads: 1
@@ -310,7 +310,7 @@ rule plot_imputation_check:
     message:
         "Drawing the held-out validation of {wildcards.modality}"
     script:
-        "../../scripts/plot_imputation_check.py"
+        "../../scripts/plot_holdout.py"
 
 
 rule overview:

@@ -31,7 +31,7 @@ _MOST_FITTED = 20_000
 _PROBED = 1000
 
 
-class Imputation(NamedTuple):
+class ImputationPlan(NamedTuple):
     """Plan to impute one modality in one slice; it predicts spots block by block, on demand.
 
     Attributes
@@ -98,7 +98,7 @@ class Imputation(NamedTuple):
         return int(2 * 4 * self.weights.shape[0] * len(self.features) * (1 if density > _DENSE_ABOVE else 2 * density))
 
 
-def prepare(
+def plan_imputation(
     embedding: md.MuData,
     slice_name: str,
     modality: str,
@@ -108,7 +108,7 @@ def prepare(
     method: Method = "matching",
     n_neighbors: int = 25,
     smooth_neighbors: int = 5,
-) -> Imputation:
+) -> ImputationPlan:
     """Plan the imputation of one modality in one slice that lacks it.
 
     Each modality of the slice (a source) gives a prediction; the result is their mean. ``nearest`` is the published
@@ -170,7 +170,7 @@ def prepare(
         total += placed(weights, rows, total.shape)
         n_sources[rows] += 1
     where = embedding.obs_names.get_indexer(names)
-    return Imputation(
+    return ImputationPlan(
         ad.AnnData(
             obs=embedding.obs.loc[names, ["slice", "barcode", "modalities"]],
             obsm={"spatial": embedding.obsm["spatial"][where]},
@@ -198,7 +198,7 @@ def impute_modality(*arguments: Any, **settings: Any) -> ad.AnnData:
     ``layers["imputed_sd"]``, the standard deviation of the donors' counts (float32; sparse if most values are
     zero); ``obs["slice"]``, ``obs["modalities"]`` and ``obsm["spatial"]`` as in ``embedding``.
     """
-    imputation = prepare(*arguments, **settings)
+    imputation = plan_imputation(*arguments, **settings)
     parts = zip(*imputation.blocks(), strict=True)
     layers = [(sparse.vstack(part, format="csr") if sparse.issparse(part[0]) else np.vstack(part)) for part in parts]
     return ad.AnnData(

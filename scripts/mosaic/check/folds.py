@@ -123,7 +123,7 @@ def run_fold(
     counts: Mapping[str, ad.AnnData],
     fold: tuple[str, str, int],
     *,
-    linked: Sequence[tuple[str, str]],
+    mnn_pairs: Sequence[tuple[str, str]],
     n_stripes: int,
     graph_settings: Mapping,
     train_settings: Mapping,
@@ -139,15 +139,15 @@ def run_fold(
     graphs
         Per modality, as ``graph.build_graph`` returns it, of all spots; training does not use that of the hidden one.
     counts
-        As for ``impute.prepare``.
+        As for ``impute.plan_imputation``.
     fold
-        As ``design.Sheet.folds`` returns it.
-    linked
+        As ``design.SampleSheet.folds`` returns it.
+    mnn_pairs
         Pairs of slices to link in the hidden modality; without the fold's slice if all of it is hidden.
     n_stripes
-        As for ``design.Sheet.folds``.
+        As for ``design.SampleSheet.folds``.
     graph_settings, train_settings, impute_settings
-        Of ``graph.build_graph``, ``training.fit`` and ``impute.prepare``.
+        Of ``graph.build_graph``, ``training.fit`` and ``impute.plan_imputation``.
     seed
         Of training.
 
@@ -176,11 +176,11 @@ def run_fold(
     if connected_components(sparse.block_array([[None, design.to_numpy()], [design.to_numpy().T, None]]))[0] > 1:
         problem = f"without {modality} no chain of bridge slices joins all modalities"
         raise InputError(problem, where=f"slice {slice_name}")
-    linked = [pair for pair in linked if set(pair) <= set(remaining[modality])]
-    seen_graphs = {**graphs, modality: build_graph(kept, kept.obsm["X_corrected"], linked, **graph_settings)}
+    mnn_pairs = [pair for pair in mnn_pairs if set(pair) <= set(remaining[modality])]
+    seen_graphs = {**graphs, modality: build_graph(kept, kept.obsm["X_corrected"], mnn_pairs, **graph_settings)}
     encoders, _ = training.fit(seen_graphs, seed=seed, **train_settings)
     mdata = model.embed(seen_graphs, encoders)
-    imputation = impute.prepare(mdata, slice_name, modality, counts, spots=spots, **impute_settings)
+    imputation = impute.plan_imputation(mdata, slice_name, modality, counts, spots=spots, **impute_settings)
 
     measured = counts[modality][spots]
     donors = imputation.values
@@ -221,7 +221,7 @@ def _unintegrated(
 
 
 def _score(
-    measured: sparse.csr_matrix, imputation: impute.Imputation, mean: np.ndarray, near: sparse.csr_matrix
+    measured: sparse.csr_matrix, imputation: impute.ImputationPlan, mean: np.ndarray, near: sparse.csr_matrix
 ) -> ad.AnnData:
     """Compare imputed with measured counts, by blocks of features, so that only one block is dense at a time."""
     spots, n_features = imputation.spots, measured.shape[1]

@@ -79,7 +79,7 @@ FIGURES = {
         "overview", "0 Overview", "at a glance", of={"method": "all", "seed": "all"}, endings=("html",)
     ),
     "checks": ReportFigure(f"{_RUN}checks", "0 Overview", "checks"),
-    "imputation_check": ReportFigure(
+    "holdout": ReportFigure(
         "figures/check.{modality}",
         "0 Overview",
         "hidden {modality}, imputed",

@@ -10,7 +10,7 @@ import pandas as pd
 
 from mosaic.config.figures import FIGURES
 from mosaic.figures.pages import render
-from mosaic.figures.style import LIGHTS
+from mosaic.figures.style import STATUS_STYLE
 
 # The worst light comes first: what it advises is shown.
 _WORST_FIRST = ("fail", "warn", "not checked", "pass")
@@ -47,7 +47,7 @@ def overview(
     corrections
         Per modality what batch correction did, as ``batch_correction.Correction.record``; its iLISI None of one slice.
     checks
-        Per method and seed its checks, as ``verdict.verdicts`` gives them.
+        Per method and seed its checks, as ``checks.run_checks`` gives them.
     domains
         ``domain`` of each spot, of the first run.
     figures
@@ -56,7 +56,7 @@ def overview(
     config
         The configuration with all defaults.
     versions
-        Per rule and job those it ran with, by package, as ``logs.job`` records them.
+        Per rule and job those it ran with, by package, as ``logs.job_log`` records them.
     columns
         Further columns of the sheet: per name the text of each slice that has one.
 
@@ -110,7 +110,7 @@ def _checks(checks: Mapping[tuple[str, int], pd.DataFrame]) -> Iterator[dict[str
         worst = min(results, key=lambda result: _WORST_FIRST.index(result["status"]))
         lights = []
         for result in results:
-            colour, sign = LIGHTS[result["status"]]
+            colour, sign = STATUS_STYLE[result["status"]]
             value = "" if pd.isna(result["value"]) else f"{result['value']:.2f}"
             lights.append({"colour": colour, "sign": sign, "value": value, "status": result["status"]})
         bounds = f"{worst['meaning']}; passes {worst['good']}, fails {worst['bad']}"

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mosaic.errors import InputError
-from mosaic.figures.style import LIGHTS, LINE, MARGIN, MEDIUM, SMALL, STYLE, fit
+from mosaic.figures.style import LINE, MARGIN, MEDIUM, SMALL, STATUS_STYLE, STYLE, fit
 
 ARROWS = {"up": "↑", "down": "↓"}
 
@@ -90,13 +90,13 @@ def _number(value: float | None) -> str:
 
 
 @mpl.rc_context(STYLE)
-def verdict(checks: pd.DataFrame) -> Figure:
+def checks(checks: pd.DataFrame) -> Figure:
     """The checks of a run: status as a coloured disc, number, thresholds and hint.
 
     Parameters
     ----------
     checks
-        As ``verdict.verdicts`` returns them.
+        As ``checks.run_checks`` returns them.
     """
     width, rows = 7.2, []
     for check in checks.itertuples():
@@ -109,7 +109,7 @@ def verdict(checks: pd.DataFrame) -> Figure:
     axes.set_axis_off()
     top = MARGIN
     for (check, lines), height in zip(rows, heights, strict=True):
-        colour, sign = LIGHTS[check.status]
+        colour, sign = STATUS_STYLE[check.status]
         axes.plot([MARGIN + 0.18], [top + 0.26], "o", ms=20, color=colour, mec="none")
         axes.text(MARGIN + 0.18, top + 0.26, sign, color="white", weight="bold", size=11, ha="center", va="center")
         left = MARGIN + 0.5

@@ -9,7 +9,6 @@ from scipy import sparse
 from sklearn.ensemble import IsolationForest
 
 from mosaic.errors import InputError
-from mosaic.integrate.propagation import hops, propagation_operator
 from mosaic.mnn import mutual_nearest_neighbors, tissue_support
 from mosaic.spatial import spatial_neighbors
 from mosaic.spots import slice_names
@@ -73,7 +72,7 @@ def build_graph(
     features
         Spots x d.
     pairs
-        Slices to link by expression (``settings.Sheet.linked`` says which the design links).
+        Slices to link by expression (``design.SampleSheet.mnn_pairs`` says which the design links).
     searched
         What is searched for mutual nearest neighbours (spots x any), if not the features.
     intra_knns, radius
@@ -118,7 +117,7 @@ def build_graph(
         blocks.append((rows[block.row], rows[block.col], block.data))
     spatial = _adjacency(blocks, adata.n_obs)
     if smooth_input:
-        features = hops(features, propagation_operator(spatial), smooth_L)
+        features = _with_propagations(features, spatial, smooth_L)
     searches = [features if searched is None else searched]
     if mnn_on_smoothed:
         around = spatial + sparse.eye_array(adata.n_obs, dtype=np.float32)
@@ -204,3 +203,17 @@ def _adjacency(edges: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], n_spo
     matrix = sparse.csr_matrix((weight.astype(np.float32), (row, col)), shape=(n_spots, n_spots))
     matrix.sort_indices()
     return matrix
+
+
+def _with_propagations(features: np.ndarray, spatial: sparse.csr_matrix, n_steps: int) -> np.ndarray:
+    """The features and their first propagations over the spatial edges, side by side (spots x (n_steps + 1) d).
+
+    As ``encoders.Propagation``, without torch.
+    """
+    A = sparse.csr_matrix(spatial + sparse.eye_array(spatial.shape[0], dtype=np.float32))
+    scale = sparse.diags_array(1 / np.sqrt(np.asarray(A.sum(axis=1)).ravel()))
+    operator = sparse.csr_matrix((scale @ A @ scale).T, dtype=np.float32)
+    steps = [np.asarray(features, dtype=np.float32)]
+    for _ in range(n_steps):
+        steps.append(operator @ steps[-1])
+    return np.hstack(steps)

@@ -177,8 +177,8 @@ def test_block_by_block_on_disk_as_at_once_in_memory(mosaic, tmp_path, monkeypat
     counts = {"adt": donor, "rna": measured}
     monkeypatch.setattr(impute, "_DENSE_ABOVE", 0 if as_dense else 1)
     expected = impute.impute_modality(embedding, "s2", "adt", counts, n_neighbors=5)
-    assert len(list(impute.prepare(embedding, "s2", "adt", counts, n_neighbors=5).blocks())) == 1
-    imputation = impute.prepare(embedding, "s2", "adt", counts, n_neighbors=5)
+    assert len(list(impute.plan_imputation(embedding, "s2", "adt", counts, n_neighbors=5).blocks())) == 1
+    imputation = impute.plan_imputation(embedding, "s2", "adt", counts, n_neighbors=5)
     monkeypatch.setattr(impute, "BLOCK_VALUES", 21)  # seven spots of three features
     assert len(list(imputation.blocks())) == 3
     imputed.write_imputed(imputation, tmp_path / "made.h5ad")
@@ -194,7 +194,7 @@ def test_block_by_block_on_disk_as_at_once_in_memory(mosaic, tmp_path, monkeypat
 
 def test_more_than_the_disk_holds_is_not_begun(mosaic, tmp_path, monkeypatch):
     embedding, donor = mosaic
-    imputation = impute.prepare(embedding, "s2", "adt", {"adt": donor}, method="nearest", n_neighbors=10)
+    imputation = impute.plan_imputation(embedding, "s2", "adt", {"adt": donor}, method="nearest", n_neighbors=10)
     # Two layers of 20 x 3 values of four bytes.
     assert imputation.n_bytes() == 480
     monkeypatch.setattr(imputed.shutil, "disk_usage", lambda path: SimpleNamespace(free=479))

@@ -80,7 +80,7 @@ def test_labels_name_method_and_seed_only_where_the_run_has_several():
     run = {"method": "{method}", "seed": "{seed}"}
     assert of["latent"] == {"figure": "UMAP of the latent space"} | run
     assert of["confidence"] == {"figure": "confidence on tissue", "method": "{method}", "seed": "all"}
-    assert of["imputation_check"] == {"figure": "hidden {modality}, imputed", "method": "spamosaic", "seed": "5"}
+    assert of["holdout"] == {"figure": "hidden {modality}, imputed", "method": "spamosaic", "seed": "5"}
     assert of["overview"] == {"figure": "at a glance", "method": "all", "seed": "all"}
     assert of["qc"] == {"figure": "quality of {modality}"}
     assert figures.labels("markers", ["spamosaic"], [5, 6]) == {"figure": "markers, {modality}", "seed": "{seed}"}
