@@ -33,6 +33,7 @@ TESTED_WITH = {
     "mnn.py": "integrate/test_graph.py",
     "embedding.py": "test_spots.py",
     "config/clusterers.py": "analyse/test_domains.py",
+    "config/encoders.py": "integrate/test_encoders.py",
     "config/readers.py": "prepare/test_read.py",
     "config/defaults.py": "config/test_settings.py",
     "config/design.py": "config/test_settings.py",

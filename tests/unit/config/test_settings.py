@@ -664,12 +664,12 @@ def test_a_setting_that_the_encoder_ignores_is_a_fault(load):
     assert "encoder.K: gat takes 1 step(s) over the graph or more, not 0" in faults(
         load, encoder={"net": "gat", "K": 0}
     )
-    assert "'gcnn' is not one of" in faults(load, encoder={"net": "gcnn"})
+    assert "'gcnn' is not known" in faults(load, encoder={"net": "gcnn"})
 
 
 def test_a_loss_that_the_design_does_not_have_is_a_fault(load):
     assert "train.losses" in faults(load, train={"losses": []})
-    assert "'contrast' is not one of" in faults(load, train={"losses": ["contrast"]})
+    assert "'contrast' is not known" in faults(load, train={"losses": ["contrast"]})
     assert "train.w_rec_g: 0.5 is a share of the reconstruction, which is no loss of this run" in faults(
         load, train={"losses": ["contrastive"], "w_rec_g": 0.5}
     )

@@ -312,7 +312,14 @@ EVERY = [*fields(EncoderSettings), *(own for own in fields(training.TrainingSett
 
 def another(setting):
     """Another value than the default of a setting."""
-    known = {"net": "other", "seed": 2, "n_epochs": 2, "w_rec_g": 0.5, "reconstruct": "queries"}
+    known = {
+        "net": "mlp",
+        "losses": ["contrastive"],
+        "seed": 2,
+        "n_epochs": 2,
+        "w_rec_g": 0.5,
+        "reconstruct": "queries",
+    }
     if setting.name in known:
         return known[setting.name]
     return type(setting.default)(setting.default / 2)
