@@ -12,7 +12,11 @@ from pathlib import Path
 
 LEAST = 80  # percent of a module's lines
 # Modules of which the tests that are not slow run less, and why.
-REASONS: dict[str, str] = {}
+REASONS = {
+    "logs.py": "tests/unit/test_logs.py runs it in processes of their own, as rules do",
+    "baselines/published.py": "it drives the published package, which is in an environment of its own, where "
+    "tests/workflow/test_baseline_runs.py runs it",
+}
 
 
 def faults(percent: Mapping[str, float], reasons: Mapping[str, str]) -> list[str]:

@@ -15,6 +15,7 @@ from matplotlib.colors import same_color, to_hex, to_rgb
 from matplotlib.image import imread
 from matplotlib.text import Text
 
+from mosaic.check.checks import CHECKS
 from mosaic.errors import InputError
 from mosaic.figures import charts, maps, style, tables
 
@@ -95,6 +96,23 @@ class Run:
 CORRECTED = {"method": "pair_shift", "ilisi_before": 0.17, "ilisi_after": 0.83}
 SCORES = pd.DataFrame({"metric": ["ARI"], "scope": ["all"], "value": [0.5], "direction": ["up"]})
 UNCORRECTED = {"method": "none"}
+# Every check with every status.
+CHECKED = pd.DataFrame(
+    [
+        (check.name, check.meaning, f"≥ {check.good}", f"< {check.bad}", status, value, check.advice[status])
+        for check in CHECKS
+        for status, value in (("pass", 1234.5), ("warn", 0.21), ("fail", -0.5), ("not checked", np.nan))
+    ],
+    columns=["check", "meaning", "good", "bad", "status", "value", "advice"],
+)
+HIDDEN = pd.DataFrame(
+    {
+        "pearson": np.linspace(-0.2, 0.9, 12),
+        "pearson_neighbors": np.linspace(0.1, 0.6, 12),
+        "better_than_mean": np.arange(12) > 3,
+    }
+)
+COVERAGE = pd.DataFrame({"fold": ["a", "b"] * 2, "nominal": [0.5, 0.5, 0.9, 0.9], "actual": [0.4, 0.6, 0.8, 0.95]})
 FIGURES = {
     "qc": lambda run: charts.qc_distributions(run.metrics, run.thresholds),
     "qc without metrics": lambda run: charts.qc_distributions(run.metrics[["slice", "kept"]], {}),
@@ -111,6 +129,10 @@ FIGURES = {
     "markers": lambda run: charts.marker_dots(run.profile, run.domain_colours),
     "number of domains": lambda run: charts.n_domains_curve(run.curve),
     "training": lambda run: charts.training_curves(run.history),
+    "checks": lambda run: tables.checks(CHECKED),
+    "hidden, imputed": lambda run: charts.holdout(HIDDEN, COVERAGE),
+    "hidden, imputed, without intervals": lambda run: charts.holdout(HIDDEN, COVERAGE.iloc[:0]),
+    "nothing hidden": lambda run: charts.holdout(HIDDEN.iloc[:0], COVERAGE.iloc[:0]),
     "imputed": Run.imputed,
     "imputed, checked": lambda run: run.imputed(
         notes=["hidden spots: r = -0.12, no better than the mean"] * 6, um_per_unit=7
@@ -147,7 +169,7 @@ def points(figure) -> list[PathCollection]:
 
 def overlapping(boxes) -> list[tuple]:
     """The pairs among (name, box in pixels) that share more than half a pixel each way."""
-    extents = np.array([box.extents for _, box in boxes])
+    extents = np.array([box.extents for _, box in boxes]).reshape(-1, 4)
     low, high = extents[:, :2], extents[:, 2:]
     shared = (np.minimum(high[:, None], high) - np.maximum(low[:, None], low)).min(axis=2) > 0.5
     return [(boxes[one][0], boxes[other][0]) for one, other in zip(*np.nonzero(np.triu(shared, 1)), strict=True)]
@@ -165,7 +187,8 @@ def test_nothing_overlaps(name, size, drawn):
     found = drawn(figure)
     assert found
     page = figure.get_window_extent()
-    assert {text.get_fontsize() for text, _ in found} <= {6, 7, 8}
+    signs = {"✓", "!", "✗", "–"}  # in the lights of the checks, larger
+    assert {text.get_fontsize() for text, _ in found if text.get_text() not in signs} <= {6, 7, 8}
     for text, box in found:
         inside = page.x0 <= box.x0 and page.y0 <= box.y0 and box.x1 <= page.x1 and box.y1 <= page.y1
         assert inside, f"{text.get_text()!r} leaves the page"
@@ -466,6 +489,33 @@ def test_imputed_and_measured_share_their_scale():
     np.testing.assert_array_equal(second.get_array(), measured[:, 0])
     assert texts(figure).count("counts") == 2
     assert texts(figure).count("imputed\ns1") == texts(figure).count("measured\ns2") == 2
+
+
+def test_a_check_is_drawn_with_its_light_its_number_and_what_to_do():
+    figure = tables.checks(CHECKED)
+    (axes,) = figure.axes
+    assert [to_hex(line.get_color()) for line in axes.lines[:4]] == [
+        to_hex(colour) for colour, _ in style.STATUS_STYLE.values()
+    ]
+    written = " ".join(texts(figure))
+    for check in CHECKS:
+        for status, advice in check.advice.items():
+            assert f"{check.name}: {status} " in written
+            assert advice in written
+    assert written.count("not measured; passes") == len(CHECKS)
+    assert written.count("1,234 (") == written.count("-0.500 (") == len(CHECKS)
+
+
+def test_features_on_hidden_spots_are_told_apart_and_coverage_is_the_mean_of_the_folds():
+    scores, intervals = charts.holdout(HIDDEN, COVERAGE).axes
+    better, others = points(scores.figure)
+    np.testing.assert_allclose(better.get_offsets()[:, 1], HIDDEN["pearson"][4:])
+    np.testing.assert_allclose(others.get_offsets()[:, 0], HIDDEN["pearson_neighbors"][:4])
+    assert {"better than the mean (8)", "no better (4)"} <= set(texts(scores.figure))
+    (mean,) = (line for line in intervals.lines if line.get_label() == "mean of folds")
+    np.testing.assert_allclose(mean.get_xydata(), [[0.5, 0.5], [0.9, 0.875]])
+    (note,) = texts(charts.holdout(HIDDEN.iloc[:0], COVERAGE.iloc[:0]))
+    assert note == "Nothing could be hidden: checks.tsv says why."
 
 
 def test_held_out_pairs_stand_beside_those_that_training_saw():
