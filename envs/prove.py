@@ -2,8 +2,8 @@
 
     python envs/prove.py [NAME ...]
 
-Each gets a virtual environment with exactly the pins of its file, and pytest with hypothesis. All that its scripts import is imported,
-and the tests of every module of the library that they reach must pass. Needs Python alone.
+Each gets a virtual environment with exactly the pins of its file, and pytest with hypothesis. All that its scripts
+import is imported, and the tests of every module of the library that they reach must pass. Needs Python alone.
 """
 
 import os
@@ -29,7 +29,6 @@ OWN_RULES = [path for path in RULES if path.name != "baselines.smk"]
 TESTED_WITH = {
     "threads.py": "test_neighbors.py",
     "errors.py": "test_logs.py",
-    "matrices.py": "analyse/test_impute.py",
     "mnn.py": "integrate/test_graph.py",
     "embedding.py": "test_spots.py",
     "config/clusterers.py": "analyse/test_domains.py",

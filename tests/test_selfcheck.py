@@ -131,7 +131,7 @@ def test_scores_are_those_written_out(easy, monkeypatch):
         return original(measured, imputation, mean, near)
 
     monkeypatch.setattr(folds, "_score", spied)
-    monkeypatch.setattr(folds, "_BLOCK_VALUES", 66 * 7)
+    monkeypatch.setattr(matrices, "BLOCK_VALUES", 66 * 7)
     scored = folds.run_fold(reduced, graphs, counts, ("s1", "adt", 2), linked=[("s1", "s3")], **FOLD).scored
     measured, imputed = seen["measured"], seen["imputed"].toarray().astype(float)
     features = folds.summarise([scored]).features

@@ -16,7 +16,7 @@ from mosaic.analyse.intervals import LAYERS
 from mosaic.analyse.regression import Shift, regression_shift
 from mosaic.embedding import LATENT
 from mosaic.errors import InputError
-from mosaic.matrices import BLOCK_VALUES, placed, values_of
+from mosaic.matrices import BLOCK_VALUES, placed, sample_rows, values_of
 
 logger = logging.getLogger(__name__)
 
@@ -234,10 +234,9 @@ def _match(
     weights = matched_donors(z, z_donors, n_neighbors)
     shift = None
     if regress:
-        fitted = np.arange(len(donors))
-        if len(fitted) > _MOST_FITTED:
-            logger.info("%s: the regression is fitted on %d of %d donors", modality, _MOST_FITTED, len(fitted))
-            fitted = np.sort(np.random.default_rng(0).choice(len(fitted), _MOST_FITTED, replace=False))
+        fitted = sample_rows(len(donors), _MOST_FITTED, 0)
+        if len(fitted) < len(donors):
+            logger.info("%s: the regression is fitted on %d of %d donors", modality, len(fitted), len(donors))
         among = matched_donors(z_donors[fitted], z_donors, n_neighbors, own=fitted)
         parts = [values_of(counts[source][own]) for own in (names, queries)]
         shift = regression_shift(parts[0], values[donors], fitted, among, parts[1], weights)

@@ -41,8 +41,6 @@ WAYS = ("", "_mean", "_neighbors")
 # Nominal coverage of the intervals.
 NOMINAL = 0.9
 NOMINALS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-# Maximum number of values in a dense block of features.
-_BLOCK_VALUES = 20_000_000
 # Maximum number of spots for the CMD, whose memory grows with the square of the spots.
 _MOST_SPOTS = 2000
 # Maximum number of paired spots for the FOSCTTM of hidden spots.
@@ -215,9 +213,7 @@ def _unintegrated(
             found = nearest(features[queries[rows]], features[among[places]], n_neighbors)[1]
             chosen[rows] = places[found]
             open_rows[rows] = False
-    weights = np.full(chosen.size, 1 / n_neighbors)
-    ends = np.arange(len(spots) + 1) * n_neighbors
-    return sparse.csr_matrix((weights, chosen.ravel(), ends), shape=(len(spots), len(donors)))
+    return matrices.from_neighbors(chosen, len(donors), np.full(chosen.shape, 1 / n_neighbors))
 
 
 def _score(
@@ -230,7 +226,7 @@ def _score(
     per_spot = {way: np.zeros((spots.n_obs, 5)) for way in WAYS}
     per_feature = {way: np.zeros((n_features, 5)) for way in WAYS}
     auroc, errors = np.empty(n_features), np.empty((n_features, len(QUANTILES)))
-    width = max(1, _BLOCK_VALUES // max(spots.n_obs, 1))
+    width = max(1, matrices.BLOCK_VALUES // max(spots.n_obs, 1))
     for start in range(0, n_features, width):
         block = slice(start, start + width)
         truth = measured[:, block].toarray()
@@ -285,8 +281,7 @@ def _unseen_foscttm(source: ad.AnnData, latent: pd.DataFrame, slice_name: str, h
     """FOSCTTM of hidden spots, whose pairs no contrastive loss has seen, among all paired spots of their slice."""
     names = source.obs_names[(source.obs["slice"] == slice_name).to_numpy()]
     both = names[names.isin(latent.index)]
-    if len(both) > _MOST_PAIRED:
-        both = both[np.sort(np.random.default_rng(0).choice(len(both), _MOST_PAIRED, replace=False))]
+    both = both[matrices.sample_rows(len(both), _MOST_PAIRED, 0)]
     rows = np.flatnonzero(both.isin(hidden))
     return foscttm(source[both].obsm[LATENT], latent.loc[both].to_numpy(), rows) if len(rows) else np.nan
 

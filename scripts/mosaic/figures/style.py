@@ -25,10 +25,10 @@ from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.textpath import text_to_path
 from matplotlib.typing import RcKeyType
-from scipy.optimize import linear_sum_assignment
 
 from mosaic.errors import InputError
 from mosaic.files import whole_file
+from mosaic.matrices import match_labels
 from mosaic.spatial import astray, pitch
 
 SMALL = 7  # points: ticks, legends, annotations
@@ -109,12 +109,8 @@ def matched_palette(domains: Iterable, truth: Iterable) -> tuple[dict[str, str],
     domains, truth = labels_of(domains), labels_of(truth)
     names, true_colours = list(palette(domains)), palette(truth)
     overlap = pd.crosstab(domains, truth).reindex(index=names, columns=list(true_colours), fill_value=0)
-    rows, columns = linear_sum_assignment(overlap.to_numpy(), maximize=True)
-    colours = {
-        names[row]: true_colours[overlap.columns[column]]
-        for row, column in zip(rows, columns, strict=True)
-        if overlap.iat[row, column] > 0
-    }
+    matched = match_labels(overlap)
+    colours = {name: true_colours[other] for name, other in matched.items() if overlap.at[name, other] > 0}
     spare = iter(_colours(len(true_colours) + len(names))[len(true_colours) :])
     return {name: colours[name] if name in colours else next(spare) for name in names}, true_colours
 

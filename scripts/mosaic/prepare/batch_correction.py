@@ -25,6 +25,7 @@ from scipy.sparse.linalg import LinearOperator, svds
 from scipy.spatial import KDTree
 
 from mosaic.errors import InputError
+from mosaic.matrices import from_neighbors, sample_rows
 from mosaic.mixing import ilisi
 from mosaic.mnn import mutual_nearest_neighbors, tissue_support
 from mosaic.neighbors import nearest
@@ -292,8 +293,7 @@ def spot_moves(features: np.ndarray, tiles: _Tiles) -> np.ndarray:
             # Relative to the nearest, so that a tile far from all ends has weights, too.
             weight = np.exp((distance[:, :1] ** 2 - distance**2) / width**2) * support[near]
             weight /= weight.sum(axis=1, keepdims=True)
-            places = (weight.ravel(), near.ravel(), np.arange(len(rows) + 1) * near.shape[1])
-            mean = sparse.csr_matrix(places, shape=(len(rows), len(own)))
+            mean = from_neighbors(near, len(own), weight)
             moves[rows] += _SPOT_STEP * (mean @ (smooth[partner] - smooth[own]))
     return moves
 
@@ -400,9 +400,7 @@ def correct(
 
 
 def _ilisi(features: np.ndarray, slices: np.ndarray, seed: int) -> float:
-    rows = np.arange(len(features))
-    if len(rows) > _MOST_LISI:
-        rows = np.sort(np.random.default_rng(seed).choice(rows, _MOST_LISI, replace=False))
+    rows = sample_rows(len(features), _MOST_LISI, seed)
     return ilisi(features[rows], slices[rows])
 
 

@@ -64,6 +64,9 @@ def test_radius_counts_in_pitches_and_isolates_loudly():
     lonely = np.vstack([places, [[9000, 9000]]])
     with pytest.raises(InputError, match="leaves 1 of 37 spots without a spatial neighbour"):
         spatial_neighbors(lonely, 4, radius=2.0)
+    # Spots that share their place leave the unit as it is: the distance to the next place.
+    doubled = spatial_neighbors(np.vstack([places, places]), 10, radius=1.0)
+    assert doubled.getnnz(axis=1).max() == 1 + 2 * 4
 
 
 def test_mutual_neighbours_by_brute_force(rng):
