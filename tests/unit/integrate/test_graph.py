@@ -203,6 +203,21 @@ def test_the_second_search_sees_means_over_the_tissue_and_leaves_the_features(rn
     np.testing.assert_array_equal(made.obsp["mutual_nearest_neighbors"].toarray(), np.maximum(expected, expected.T))
 
 
+def test_another_search_links_what_it_finds(rng):
+    slices = np.repeat(["s1", "s2"], 30)
+    asked = []
+
+    def search(first, second, n_neighbors, *, auto_threshold):
+        asked.append((len(first), len(second), n_neighbors, auto_threshold))
+        return np.array([[0, 1], [7, 29]])
+
+    given = stacked(rng.normal(size=(60, 2)), slices), rng.normal(size=(60, 4)), [("s1", "s2")]
+    made = graph.build_graph(*given, search=search, inter_knn_base=3, inter_auto_knn=True)
+    assert asked == [(30, 30, 3, 0.8)]
+    links = made.obsp["mutual_nearest_neighbors"].tocoo()
+    assert {*zip(links.row.tolist(), links.col.tolist(), strict=True)} == {(0, 31), (31, 0), (7, 59), (59, 7)}
+
+
 def test_support_of_a_pair_by_counting(rng):
     near = [sparse.csr_matrix(np.triu(rng.random((n, n)) < 0.2, 1)) for n in (30, 25)]
     near = [(matrix + matrix.T).astype(np.float32) for matrix in near]
