@@ -10,6 +10,7 @@ hidden counts; nothing else has.
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import anndata as ad
@@ -69,6 +70,27 @@ def stripe(coordinates: np.ndarray, part: int, n_stripes: int) -> np.ndarray:
     return order * n_stripes // len(coordinates) == part - 1
 
 
+@dataclass(frozen=True, kw_only=True)
+class FoldSettings:
+    """What all folds of a run have in common.
+
+    Attributes
+    ----------
+    n_stripes
+        As for ``design.Sheet.folds``.
+    graph, train, impute
+        Settings of ``graph.build_graph``, ``training.fit`` and ``impute.prepare``.
+    seed
+        Of training.
+    """
+
+    n_stripes: int
+    graph: Mapping[str, Any]
+    train: Mapping[str, Any]
+    impute: Mapping[str, Any]
+    seed: int
+
+
 class Fold(NamedTuple):
     """Result of a fold. For a skipped fold, both are empty and ``scored.uns["left_out"]`` has the reason.
 
@@ -95,17 +117,18 @@ def try_fold(
     graphs: Mapping[str, ad.AnnData],
     counts: Mapping[str, ad.AnnData],
     fold: tuple[str, str, int],
-    **settings: Any,
+    linked: Sequence[tuple[str, str]],
+    settings: FoldSettings,
 ) -> Fold:
     """Run a fold; if it cannot be made, return an empty one with the reason.
 
     Parameters
     ----------
-    reduced, graphs, counts, fold, settings
+    reduced, graphs, counts, fold, linked, settings
         As for ``run_fold``.
     """
     try:
-        return run_fold(reduced, graphs, counts, fold, **settings)
+        return run_fold(reduced, graphs, counts, fold, linked, settings)
     except InputError as error:
         slice_name, modality, part = fold
         reason = printable(f"{error.where}: {error.problem}" if error.where else error.problem)
@@ -120,13 +143,8 @@ def run_fold(
     graphs: Mapping[str, ad.AnnData],
     counts: Mapping[str, ad.AnnData],
     fold: tuple[str, str, int],
-    *,
     linked: Sequence[tuple[str, str]],
-    n_stripes: int,
-    graph_settings: Mapping,
-    train_settings: Mapping,
-    impute_settings: Mapping,
-    seed: int,
+    settings: FoldSettings,
 ) -> Fold:
     """Hide a modality, build its graph, train, impute, and compare.
 
@@ -142,12 +160,8 @@ def run_fold(
         As ``design.Sheet.folds`` returns it.
     linked
         Pairs of slices to link in the hidden modality; without the fold's slice if all of it is hidden.
-    n_stripes
-        As for ``design.Sheet.folds``.
-    graph_settings, train_settings, impute_settings
-        Of ``graph.build_graph``, ``training.fit`` and ``impute.prepare``.
-    seed
-        Of training.
+    settings
+        Of all folds.
 
     Raises
     ------
@@ -157,34 +171,22 @@ def run_fold(
     """
     slice_name, modality, part = fold
     whole = reduced[modality]
-    in_slice = (whole.obs["slice"] == slice_name).to_numpy()
-    # Only spots that also have another modality can be imputed.
     sources = [name for name in graphs if name != modality and (graphs[name].obs["slice"] == slice_name).any()]
-    seen = in_slice & whole.obs_names.isin(np.concatenate([graphs[name].obs_names for name in sources]))
-    hidden = np.flatnonzero(in_slice if part == 0 else seen)
-    hidden = hidden[stripe(whole.obsm["spatial"][hidden], part, n_stripes)]
-    spots = whole.obs_names[hidden][seen[hidden]]
+    hidden, spots = _hidden(whole, [graphs[name].obs_names for name in sources], fold, settings.n_stripes)
     kept = whole[np.delete(np.arange(whole.n_obs), hidden)]
-    if kept.n_obs < 2 or not len(spots):
-        what = "no other spot measured it" if len(spots) else "no spot measured another modality, too"
-        raise InputError(f"{modality} can't be hidden, as {what}", where=f"slice {slice_name}")
-    remaining = {name: adata.obs["slice"].unique() for name, adata in {**graphs, modality: kept}.items()}
-    # Slices by modalities: whatever a slice measured, it joins.
-    design = pd.DataFrame({name: pd.Series(1, index=own.astype(str)) for name, own in remaining.items()}).fillna(0)
-    if connected_components(sparse.block_array([[None, design.to_numpy()], [design.to_numpy().T, None]]))[0] > 1:
-        problem = f"without {modality} no chain of bridge slices joins all modalities"
-        raise InputError(problem, where=f"slice {slice_name}")
-    linked = [pair for pair in linked if set(pair) <= set(remaining[modality])]
-    seen_graphs = {**graphs, modality: build_graph(kept, kept.obsm["X_corrected"], linked, **graph_settings)}
-    encoders, _ = training.fit(seen_graphs, seed=seed, **train_settings)
+    _check_hidden(graphs, kept, spots, fold)
+    remaining = set(kept.obs["slice"].unique())
+    linked = [pair for pair in linked if set(pair) <= remaining]
+    seen_graphs = {**graphs, modality: build_graph(kept, kept.obsm["X_corrected"], linked, **settings.graph)}
+    encoders, _ = training.fit(seen_graphs, seed=settings.seed, **settings.train)
     mdata = model.embed(seen_graphs, encoders)
-    imputation = impute.prepare(mdata, slice_name, modality, counts, spots=spots, **impute_settings)
+    imputation = impute.prepare(mdata, slice_name, modality, counts, spots=spots, **settings.impute)
 
-    measured = counts[modality][spots]
     donors = imputation.values
     mean = np.asarray(donors.mean(axis=0)).ravel()
-    near = _unintegrated(reduced, sources, spots, imputation.donors, impute_settings["n_neighbors"])
-    scored = _score(matrices.values_of(measured), imputation, mean, near)
+    n_neighbors = impute.ImputationSettings(**settings.impute).n_neighbors
+    near = _unintegrated(reduced, sources, spots, imputation.donors, n_neighbors)
+    scored = _score(matrices.values_of(counts[modality][spots]), imputation, mean, near)
     scored.uns |= {"slice": slice_name, "modality": modality, "part": part}
     latent = model.embed_modality(graphs[modality], encoders[modality])
     latent = pd.DataFrame(latent, index=graphs[modality].obs_names)
@@ -194,6 +196,34 @@ def run_fold(
     }
     obs = mdata.obs[["slice", "modalities"]].copy()
     return Fold(scored, ad.AnnData(obs=obs, obsm={LATENT: mdata.obsm[LATENT]}))
+
+
+def _hidden(
+    whole: ad.AnnData, sources: Sequence[pd.Index], fold: tuple[str, str, int], n_stripes: int
+) -> tuple[np.ndarray, pd.Index]:
+    """Rows to hide, and the names of those that can be imputed: of spots that also have another modality."""
+    slice_name, _, part = fold
+    in_slice = (whole.obs["slice"] == slice_name).to_numpy()
+    seen = in_slice & whole.obs_names.isin(np.concatenate(sources))
+    hidden = np.flatnonzero(in_slice if part == 0 else seen)
+    hidden = hidden[stripe(whole.obsm["spatial"][hidden], part, n_stripes)]
+    return hidden, whole.obs_names[hidden][seen[hidden]]
+
+
+def _check_hidden(
+    graphs: Mapping[str, ad.AnnData], kept: ad.AnnData, spots: pd.Index, fold: tuple[str, str, int]
+) -> None:
+    """Whether something is left to impute from, and a chain of slices to align the modalities by."""
+    slice_name, modality, _ = fold
+    if kept.n_obs < 2 or not len(spots):
+        what = "no other spot measured it" if len(spots) else "no spot measured another modality, too"
+        raise InputError(f"{modality} can't be hidden, as {what}", where=f"slice {slice_name}")
+    remaining = {name: adata.obs["slice"].unique() for name, adata in {**graphs, modality: kept}.items()}
+    # Slices by modalities: whatever a slice measured, it joins.
+    design = pd.DataFrame({name: pd.Series(1, index=own.astype(str)) for name, own in remaining.items()}).fillna(0)
+    if connected_components(sparse.block_array([[None, design.to_numpy()], [design.to_numpy().T, None]]))[0] > 1:
+        problem = f"without {modality} no chain of bridge slices joins all modalities"
+        raise InputError(problem, where=f"slice {slice_name}")
 
 
 def _unintegrated(
