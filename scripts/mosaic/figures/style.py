@@ -6,7 +6,6 @@ Sizes are in inches and every panel has an explicit position. Spots therefore ha
 them, and the page fits 1 to 12 slices, 2 to 30 domains and names of 30 characters.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.textpath import text_to_path
 from matplotlib.typing import RcKeyType
+from natsort import natsort_keygen, ns
 
 from mosaic.errors import InputError
 from mosaic.files import whole_file
@@ -67,6 +67,8 @@ COLOURS = (
 )
 NO_LABEL = "#D9D9D9"
 INK = "#262626"
+
+_NATURAL = natsort_keygen(alg=ns.IGNORECASE)
 
 MARGIN = 0.12
 GAP = 0.2
@@ -132,8 +134,8 @@ def _colours(count: int) -> list[str]:
 
 
 def natural(label: str) -> tuple:
-    """Natural sort key of labels: ``2`` comes before ``10``."""
-    return [int(part) if part.isdecimal() else part.casefold() for part in re.split(r"(\d+)", label)], label
+    """Natural sort key of labels: ``2`` comes before ``10``; of labels that differ in case alone, capitals first."""
+    return _NATURAL(label), label
 
 
 def labels_of(values: Iterable) -> np.ndarray:
