@@ -4,11 +4,15 @@ import ast
 import sys
 from pathlib import Path
 
+import imputation
 import numpy as np
 import pandas as pd
 import pytest
 import reliability
 import speed
+from chain import THREE_SLICES
+
+import datasets
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -53,6 +57,21 @@ def test_benchmarks_use_what_the_library_offers(path):
 )
 def test_what_a_benchmark_may_not_take_is_found(line, taken):
     assert liberties(f"from mosaic.analyse import impute\n{line}\nimpute.prepare()") == [taken]
+
+
+def test_imputation_measures_every_variant(monkeypatch):
+    """Each is another prediction: a setting without effect would repeat a row."""
+    bridges = THREE_SLICES | {"slices": {name: ["rna", "adt"] for name in ("s1", "s2", "s3")}}
+    made = datasets.simulated(bridges, {"rna": "rna", "adt": "protein"})
+    slices = dict(made.slices)
+    measured = slices.pop(("s2", "adt"))
+    monkeypatch.setattr(imputation, "SEEDS", (0,))
+    rows = imputation.measure("small", made._replace(slices=slices, hidden=("s2", "adt"), measured=measured))
+    table = pd.DataFrame(rows).set_index("method")
+    assert set(imputation.VARIANTS) <= set(table.index)
+    assert table["rmse"].is_unique
+    # A regression carries depth over; of ten nearest, the mean varies most.
+    assert table.loc["matching", "rmse"] < table.loc["matching, no regression", "rmse"] < table.loc["published", "rmse"]
 
 
 def test_speed_measures_every_stage(tmp_path):
