@@ -16,7 +16,7 @@ import numpy as np
 
 from mosaic import store
 from mosaic.config.defaults import KIND_DEFAULTS, PUBLISHED
-from mosaic.config.design import Row, Sheet
+from mosaic.config.design import SampleRow, SampleSheet
 from mosaic.prepare import read
 from mosaic.simulate.counts import simulate_mosaic
 
@@ -40,9 +40,9 @@ class Mosaic(NamedTuple):
     measured: ad.AnnData | None = None  # its counts
 
     @property
-    def sheet(self) -> Sheet:
+    def sheet(self) -> SampleSheet:
         """The design."""
-        return Sheet(Row(name, modality, "") for name, modality in self.slices)
+        return SampleSheet(SampleRow(name, modality, "") for name, modality in self.slices)
 
     def reduced(self, **changed: object) -> dict[str, ad.AnnData]:
         """Features of each modality, with the defaults of its kind unless changed."""
@@ -67,7 +67,9 @@ class Mosaic(NamedTuple):
 
         made = {}
         for modality, adata in reduced.items():
-            made[modality] = graph.build_graph(adata, adata.obsm["X_corrected"], self.sheet.linked(modality), **changed)
+            made[modality] = graph.build_graph(
+                adata, adata.obsm["X_corrected"], self.sheet.mnn_pairs(modality), **changed
+            )
             made[modality].obs = adata.obs
         return made
 

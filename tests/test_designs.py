@@ -9,7 +9,7 @@ from sklearn.metrics import adjusted_rand_score
 from datasets import fit_embed
 from mosaic import embedding, matrices, spots, store
 from mosaic.analyse import domains, export, impute, metrics, umap
-from mosaic.config.design import Row, Sheet
+from mosaic.config.design import SampleRow, SampleSheet
 from mosaic.prepare import read
 from mosaic.simulate.counts import simulate_mosaic
 
@@ -38,7 +38,7 @@ def made(tmp_path_factory):
         for (slice_name, name), adata in simulate_mosaic(design, seed=1).items():
             files[name][slice_name] = folder / f"{slice_name}.{name}.h5ad"
             adata.write_h5ad(files[name][slice_name])
-        sheet = Sheet(Row(s, m, str(files[m][s])) for s, own in slices.items() for m in own)
+        sheet = SampleSheet(SampleRow(s, m, str(files[m][s])) for s, own in slices.items() for m in own)
         graphs = graphs_of(files, KINDS, n_comps=15)
         mdata = fit_embed(graphs, T=0.1, n_epochs=60)
         return sheet, files, graphs, mdata
@@ -75,7 +75,7 @@ def test_design_end_to_end(made, tmp_path, slices):
         done = impute.impute_modality(mdata, slice_name, name, counts)
         assert np.isfinite(matrices.dense(done.layers["imputed"])).all()
         imputed[name].append(done)
-    result = export.assemble(
+    result = export.assemble_mudata(
         counts,
         graphs,
         [
@@ -111,8 +111,8 @@ def test_design_end_to_end(made, tmp_path, slices):
 
 def test_layout_is_reproducible():
     features = np.random.default_rng(0).normal(size=(60, 5))
-    np.testing.assert_array_equal(umap.umap_layout(features), umap.umap_layout(features))
-    assert umap.umap_layout(features).shape == (60, 2)
+    np.testing.assert_array_equal(umap.umap_coordinates(features), umap.umap_coordinates(features))
+    assert umap.umap_coordinates(features).shape == (60, 2)
 
 
 def test_layout_of_many_spots_is_that_of_a_sample(monkeypatch, caplog):
@@ -120,7 +120,7 @@ def test_layout_of_many_spots_is_that_of_a_sample(monkeypatch, caplog):
     rng = np.random.default_rng(0)
     group = np.repeat([0, 1], 60)
     features = rng.normal(size=(120, 5)) + 20 * group[:, None]
-    places = umap.umap_layout(features, n_neighbors=10)
+    places = umap.umap_coordinates(features, n_neighbors=10)
     assert "a sample of 80 of 120 spots" in caplog.text
     assert np.isfinite(places).all()
     # Each spot lies nearer to its own group than to the other.

@@ -10,8 +10,8 @@ SCRIPTS = ROOT / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 from mosaic.config import methods
-from mosaic.imports import reached
-from mosaic.config.design import Row, Sheet
+from mosaic.imports import imported_modules
+from mosaic.config.design import SampleRow, SampleSheet
 from mosaic.config.schema import read_yaml
 from mosaic.config.settings import from_command_line
 
@@ -48,16 +48,18 @@ def kinds(dataset):
     return {name: own["kind"] for name, own in DATASETS[dataset]["config"]["modalities"].items()}
 
 
-def cannot(dataset, method):
+def unsupported_reason(dataset, method):
     """Why a method does not do a data set; None where it does."""
     if method in DATASETS[dataset]["leave_out"]:
         return f"left out: {DATASETS[dataset]['leave_out'][method]}"
-    return methods.cannot(method, Sheet(Row(*pair, "") for pair in rows(dataset, "slices")), kinds(dataset))
+    return methods.unsupported_reason(
+        method, SampleSheet(SampleRow(*pair, "") for pair in rows(dataset, "slices")), kinds(dataset)
+    )
 
 
 def able(dataset):
     """The methods that can do a data set."""
-    return [method for method in config["methods"] if cannot(dataset, method) is None]
+    return [method for method in config["methods"] if unsupported_reason(dataset, method) is None]
 
 
 def settings_of(dataset):
@@ -83,7 +85,9 @@ def settings_of(dataset):
 def library(script):
     """What a script of the benchmark reaches, as inputs: their edits make its results stale."""
     own = [ROOT / "benchmarks" / f"{name}.py" for name in ("datasets", "comparison")]
-    modules = {module for path in (*own, ROOT / "benchmarks" / f"{script}.py") for module in reached(path, SCRIPTS)[0]}
+    modules = {
+        module for path in (*own, ROOT / "benchmarks" / f"{script}.py") for module in imported_modules(path, SCRIPTS)[0]
+    }
     return sorted(modules | set(map(str, own)))
 
 

@@ -12,8 +12,8 @@ import yaml
 
 from mosaic.config.clusterers import CLUSTERERS, NEEDS, going_by
 from mosaic.config.defaults import ALLOWED, KIND_DEFAULTS, PUBLISHED, PUBLISHED_KINDS
-from mosaic.config.design import Row, Sheet, design_faults
-from mosaic.config.methods import BASELINES, cannot
+from mosaic.config.design import SampleRow, SampleSheet, design_faults
+from mosaic.config.methods import BASELINES, unsupported_reason
 from mosaic.config.readers import READERS, known
 from mosaic.config.schema import (
     _Validator,
@@ -119,7 +119,7 @@ def load(
     *,
     made: Collection[str] = (),
     with_conda: bool = True,
-) -> tuple[dict, Sheet]:
+) -> tuple[dict, SampleSheet]:
     """Check the configuration and the sheet it names, and complete them.
 
     Parameters
@@ -147,7 +147,7 @@ def load(
     sheet_path = config.get("slices", config_schema["properties"]["slices"]["default"])
     declared = config.get("modalities")
     modalities: Mapping = declared if isinstance(declared, Mapping) else {}
-    sheet = Sheet()
+    sheet = SampleSheet()
     if isinstance(sheet_path, str):
         there = config.get("check_files", True)
         sheet, sheet_faults = _read_sheet(sheet_path, sheet_schema, modalities, made if there else None)
@@ -168,13 +168,13 @@ def load(
 
 def _read_sheet(
     path: str, schema: Mapping, modalities: Mapping, made: Collection[str] | None
-) -> tuple[Sheet, list[InputError]]:
+) -> tuple[SampleSheet, list[InputError]]:
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the path
         problem = f"the sheet can't be read ({getattr(error, 'strerror', None) or error})"
         hint = "set slices to the sheet's path, relative to the working directory; the sheet is TSV in UTF-8"
-        return Sheet(), [InputError(problem, where=f"config key slices, {shown(path)}", hint=hint)]
+        return SampleSheet(), [InputError(problem, where=f"config key slices, {shown(path)}", hint=hint)]
     table, faults = [], []
     for number, line in enumerate(lines, start=1):
         if line.startswith("#"):
@@ -189,16 +189,16 @@ def _read_sheet(
         if any(cells):
             table.append((number, cells))
     if faults:
-        return Sheet(), faults
+        return SampleSheet(), faults
     if not table:
         hint = "its first line is: slice, modality, path, by tabs"
-        return Sheet(), [InputError("the sheet is empty", where=path, hint=hint)]
+        return SampleSheet(), [InputError("the sheet is empty", where=path, hint=hint)]
     columns = table[0][1]
     faults = list(_header_faults(columns, schema, where=f"{path}, line {table[0][0]}"))
     if not faults and len(table) == 1:
         faults = [InputError("the sheet has no rows", where=path, hint="write one row per slice and modality")]
     if faults:
-        return Sheet(), faults
+        return SampleSheet(), faults
     rows = []
     first_seen: dict[tuple[str, ...], int] = {}
     first_path: dict[str, tuple[int, str]] = {}
@@ -216,7 +216,7 @@ def _read_sheet(
             column = wrong.path[0]
             hint = schema["properties"].get(column, schema["additionalProperties"])["description"]
             faults.append(InputError(f"{column} {shown(values[column])} is not valid", where=where, hint=hint))
-        row = Row(*(values[name] for name in Row._fields))
+        row = SampleRow(*(values[name] for name in SampleRow._fields))
         if not errors and modalities and row.modality not in modalities:
             close = difflib.get_close_matches(row.modality, map(str, modalities), n=1)
             hint = f"did you mean {close[0]}?" if close else "declare it, with its kind, under modalities in the config"
@@ -247,7 +247,7 @@ def _read_sheet(
                     faults.append(InputError(problem, where=where, hint=hint))
         rows.append(row)
     described = {name: {key: value for key, (_, value) in told.items()} for name, told in further.items()}
-    return Sheet(rows, described), faults
+    return SampleSheet(rows, described), faults
 
 
 def _header_faults(columns: list[str], schema: Mapping, where: str) -> Iterator[InputError]:
@@ -278,7 +278,7 @@ def _file(path: str) -> str:
         return path
 
 
-def _complete(config: Mapping, schema: Mapping, sheet: Sheet) -> dict:
+def _complete(config: Mapping, schema: Mapping, sheet: SampleSheet) -> dict:
     """Fill in the defaults: of the schema, of the recipe, and of each modality's kind. Modalities as in the sheet."""
     published = config.get("recipe") == "published"
     if published:
@@ -295,7 +295,7 @@ def _complete(config: Mapping, schema: Mapping, sheet: Sheet) -> dict:
     return complete
 
 
-def _config_faults(config: Mapping, sheet: Sheet) -> Iterator[InputError]:
+def _config_faults(config: Mapping, sheet: SampleSheet) -> Iterator[InputError]:
     for name, modality in config["modalities"].items():
         if name.removesuffix("_imputed") != name and name.removesuffix("_imputed") in config["modalities"]:
             yield InputError(
@@ -365,7 +365,7 @@ def result_columns(config: Mapping) -> list[str]:
     return columns + [f"{name}_{method}" for name in ("consensus", "confidence") for method in methods]
 
 
-def _column_faults(config: Mapping, sheet: Sheet) -> Iterator[InputError]:
+def _column_faults(config: Mapping, sheet: SampleSheet) -> Iterator[InputError]:
     """Columns of the users' that would take the place of the workflow's own, or that HDF5 can't hold by their name."""
     own = [*OWN_COLUMNS, *result_columns(config)]
     named = [("truth", config["truth"]), *((f"keep_obs.{i}", name) for i, name in enumerate(config["keep_obs"]))]
@@ -395,11 +395,11 @@ def _column_faults(config: Mapping, sheet: Sheet) -> Iterator[InputError]:
             yield InputError(problem, where=f"{config['slices']}, column {name}", hint=hint)
 
 
-def _method_faults(config: Mapping, sheet: Sheet, *, with_conda: bool) -> Iterator[InputError]:
+def _method_faults(config: Mapping, sheet: SampleSheet, *, with_conda: bool) -> Iterator[InputError]:
     """Baselines that can't integrate this design, or that nothing can run."""
     kinds = {name: modality["kind"] for name, modality in config["modalities"].items()}
     for method in config["methods"]:
-        if reason := cannot(method, sheet, kinds):
+        if reason := unsupported_reason(method, sheet, kinds):
             hint = "leave it out, or change the sheet"
             yield InputError(f"{method} can't integrate these slices: {reason}", where=key_of("methods"), hint=hint)
     for method, python in config["interpreters"].items():
@@ -422,6 +422,6 @@ def _method_faults(config: Mapping, sheet: Sheet, *, with_conda: bool) -> Iterat
             )
 
 
-def unused_modalities(config: Mapping, sheet: Sheet) -> list[str]:
+def unused_modalities(config: Mapping, sheet: SampleSheet) -> list[str]:
     """Modalities that the config declares and the sheet does not use."""
     return [name for name in config["modalities"] if name not in sheet.modalities]

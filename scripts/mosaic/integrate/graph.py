@@ -114,7 +114,7 @@ def build_graph(
     features
         Spots x d.
     pairs
-        Slices to link by expression (``settings.Sheet.linked`` says which the design links).
+        Slices to link by expression (``design.SampleSheet.mnn_pairs`` says which the design links).
     searched
         What is searched for mutual nearest neighbours (spots x any), if not the features.
     search

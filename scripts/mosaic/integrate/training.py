@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from mosaic.errors import InputError
-from mosaic.imports import reached, versions
+from mosaic.imports import imported_modules, versions
 from mosaic.integrate.batches import Batch, Batches
 from mosaic.integrate.checkpoint import State, fingerprint
 from mosaic.integrate.encoders import ENCODERS, Encoder, EncoderSettings
@@ -240,7 +240,7 @@ def settle_batch_norm(encoders: Mapping[str, Encoder], batches: Batches) -> None
 
 def _identity(graphs: Mapping[str, ad.AnnData], settings: TrainingSettings, device: torch.device) -> str:
     """A hash of all that decides how training ends: settings, data, kind of device, threads, code and versions."""
-    modules, packages = reached(__file__, Path(__file__).parents[2])
+    modules, packages = imported_modules(__file__, Path(__file__).parents[2])
     decisive = [
         asdict(settings),
         {name: fingerprint(graph) for name, graph in graphs.items()},

@@ -100,9 +100,9 @@ def test_design_of_a_mosaic(load):
 def test_links_need_a_bridge_where_there_is_one(load):
     rows = [("s1", "rna"), ("s1", "adt"), ("s2", "rna"), ("s3", "rna"), ("s4", "adt"), ("s4", "rna")]
     _, sheet = load(rows)
-    assert sheet.linked("rna") == [("s1", "s2"), ("s1", "s3"), ("s1", "s4"), ("s2", "s4"), ("s3", "s4")]
+    assert sheet.mnn_pairs("rna") == [("s1", "s2"), ("s1", "s3"), ("s1", "s4"), ("s2", "s4"), ("s3", "s4")]
     horizontal = load([("s1", "rna"), ("s2", "rna"), ("s3", "rna")], modalities={"rna": {"kind": "rna"}})[1]
-    assert horizontal.linked("rna") == [("s1", "s2"), ("s1", "s3"), ("s2", "s3")]
+    assert horizontal.mnn_pairs("rna") == [("s1", "s2"), ("s1", "s3"), ("s2", "s3")]
 
 
 def test_sheet_with_bom_crlf_and_blank_lines(load):

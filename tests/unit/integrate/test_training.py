@@ -315,7 +315,7 @@ def test_identity_covers_every_setting(mosaic_graphs, monkeypatch):
         patched.setattr(training, "versions", lambda _: {"torch": "0"})
         found.add(training._identity(mosaic_graphs, asked, device))
     with monkeypatch.context() as patched:
-        patched.setattr(training, "reached", lambda *_: ([__file__], set()))
+        patched.setattr(training, "imported_modules", lambda *_: ([__file__], set()))
         found.add(training._identity(mosaic_graphs, asked, device))
     assert len(found) == 5 + len(EVERY)
 
