@@ -18,7 +18,7 @@ from mosaic.config.defaults import KIND_DEFAULTS, PUBLISHED, PUBLISHED_HARMONY, 
 from mosaic.config.design import SampleRow, SampleSheet, design_faults
 from mosaic.embedding import LATENT, collect_embeddings
 from mosaic.errors import InputError
-from mosaic.integrate.encoders import ENCODERS, Encoder
+from mosaic.integrate.encoders import ENCODERS, WLGCN, Encoder
 from mosaic.integrate.graph import build_graph
 from mosaic.integrate.model import embed
 from mosaic.integrate.training import fit
@@ -29,6 +29,8 @@ from mosaic.prepare.read import count_matrix, feature_matrix
 from mosaic.prepare.reduce import reduce_modality
 from mosaic.spatial import median_spot_distance
 from mosaic.spots import shared_features, stack
+
+__all__ = ["WLGCN", "ADT_preprocess", "Epigenome_preprocess", "RNA_preprocess", "SpaMosaic"]
 
 _ONE_EACH = "one entry per slice, None where a slice lacks the modality"
 

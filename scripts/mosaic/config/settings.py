@@ -13,6 +13,7 @@ import yaml
 from mosaic.config.clusterers import CLUSTERERS, NEEDS, going_by
 from mosaic.config.defaults import ALLOWED, KIND_DEFAULTS, PUBLISHED, PUBLISHED_KINDS
 from mosaic.config.design import SampleRow, SampleSheet, design_faults
+from mosaic.config.encoders import ENCODERS
 from mosaic.config.methods import BASELINES, unsupported_reason
 from mosaic.config.readers import READERS, known
 from mosaic.config.schema import (
@@ -158,6 +159,7 @@ def load(
     if not faults:
         complete = _complete(config, config_schema, sheet)
         faults += _config_faults(complete, sheet)
+        faults += _training_faults(complete, with_defaults({}, config_schema)["encoder"], sheet)
         faults += _column_faults(complete, sheet)
         faults += _method_faults(complete, sheet, with_conda=with_conda)
         faults += design_faults(sheet, sheet_path)
@@ -355,6 +357,38 @@ def _config_faults(config: Mapping, sheet: SampleSheet) -> Iterator[InputError]:
             f"{low} is not below {high}",
             where=key_of("cluster", "n_domains_range"),
             hint="first the smallest number, then the largest, such as [2, 15]",
+        )
+
+
+def _training_faults(config: Mapping, encoder_defaults: Mapping, sheet: SampleSheet) -> Iterator[InputError]:
+    """Settings that the chosen encoder or the chosen losses would ignore, and losses that this design does not have."""
+    encoder, train = config["encoder"], config["train"]
+    architecture = ENCODERS[encoder["net"]]
+    for key, default in encoder_defaults.items():
+        if key not in ("net", *architecture.settings) and encoder[key] != default:
+            nets = ", ".join(net for net, other in ENCODERS.items() if key in other.settings)
+            problem = f"{encoder['net']} does not take it"
+            yield InputError(problem, where=key_of("encoder", key), hint=f"leave it out; it is for {nets}")
+    if "K" in architecture.settings and encoder["K"] < architecture.min_steps:
+        yield InputError(
+            f"{encoder['net']} takes {architecture.min_steps} step(s) over the graph or more, not {encoder['K']}",
+            where=key_of("encoder", "K"),
+            hint="net: mlp is the encoder without a graph",
+        )
+    if train["w_rec_g"] and "reconstruction" not in train["losses"]:
+        yield InputError(
+            f"{train['w_rec_g']:g} is a share of the reconstruction, which is no loss of this run",
+            where=key_of("train", "w_rec_g"),
+            hint="leave it out, or add reconstruction to train.losses",
+        )
+    queries = [name for name in sheet.slices if name not in sheet.bridges]
+    has = {"contrastive": bool(sheet.bridges), "reconstruction": train["reconstruct"] == "all" or bool(queries)}
+    if not any(has[name] for name in train["losses"]):
+        yield InputError(
+            "nothing would be minimised: contrastive needs a bridge slice, and with reconstruct: queries "
+            "reconstruction needs a slice that is none",
+            where=key_of("train", "losses"),
+            hint="add a loss that the slices of the sheet have, or set reconstruct to all",
         )
 
 
