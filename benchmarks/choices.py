@@ -17,28 +17,10 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.preprocessing import normalize
 
 from datasets import PUBLISHED_GRAPH, PUBLISHED_TRAINING, SEEDS, fit_embed, with_truth
-from mosaic import mnn, spots
+from mosaic import spots
 from mosaic.analyse import domains, metrics
 from mosaic.config.defaults import PUBLISHED_KINDS
 from mosaic.embedding import LATENT
-
-# What differs from the defaults: in reduction, graph and training.
-CHOICES = {
-    "default": {},
-    "directed spatial graph": {"symmetric": False},
-    "reconstruct queries": {"reconstruct": "queries"},
-    "K 1": {"encoder": {"K": 1}},
-    "K 3": {"encoder": {"K": 3}},
-    "K 4": {"encoder": {"K": 4}},
-    "pairs weigh the same": {"weight_mnn": False},
-    "pairs searched twice": {"mnn_on_smoothed": True},
-    "approximate neighbours": {"search": "annoy"},
-    "first component dropped after z-scores": {"drop_first": "after_zscore"},
-    "published": PUBLISHED_GRAPH
-    | PUBLISHED_TRAINING
-    | {"drop_first": PUBLISHED_KINDS["epigenome"]["drop_first"], "search": "annoy"},
-}
-METRICS = ("ARI", "ARI, k-means", "ARI, unit rows", "iLISI", metrics.TRAINING_PAIRS)
 
 
 def annoy_neighbors(first: np.ndarray, second: np.ndarray, n_neighbors: int, **_: object) -> np.ndarray:
@@ -55,6 +37,26 @@ def annoy_neighbors(first: np.ndarray, second: np.ndarray, n_neighbors: int, **_
         return {(i, j) for i, row in enumerate(queries) for j in index.get_nns_by_vector(row, n_neighbors)}
 
     return np.array(sorted(nearest(first, second) & {(i, j) for j, i in nearest(second, first)}))
+
+
+# What differs from the defaults: in reduction, graph and training.
+CHOICES = {
+    "default": {},
+    "directed spatial graph": {"symmetric": False},
+    "reconstruct queries": {"reconstruct": "queries"},
+    "K 1": {"encoder": {"K": 1}},
+    "K 3": {"encoder": {"K": 3}},
+    "K 4": {"encoder": {"K": 4}},
+    "pairs weigh the same": {"weight_mnn": False},
+    "pairs searched twice": {"mnn_on_smoothed": True},
+    "approximate neighbours": {"search": annoy_neighbors},
+    "first component dropped after z-scores": {"drop_first": "after_zscore"},
+    "published": PUBLISHED_GRAPH
+    | PUBLISHED_TRAINING
+    | {"drop_first": PUBLISHED_KINDS["epigenome"]["drop_first"], "search": annoy_neighbors},
+}
+OF_GRAPH = ("mnn_on_smoothed", "weight_mnn", "symmetric", "search")
+METRICS = ("ARI", "ARI, k-means", "ARI, unit rows", "iLISI", metrics.TRAINING_PAIRS)
 
 
 def score(mdata, graphs, n_domains: int, seed: int) -> dict[str, float]:
@@ -79,21 +81,19 @@ def score(mdata, graphs, n_domains: int, seed: int) -> dict[str, float]:
 
 def measure(name: str, mosaic) -> list[dict]:
     """All choices and seeds on one data set."""
-    exact, rows = mnn.mutual_nearest_neighbors, []
+    rows = []
     for choice, changed in CHOICES.items():
         changed = dict(changed)
         if choice.startswith("first component") and "epigenome" not in mosaic.kinds.values():
             continue
-        mnn.mutual_nearest_neighbors = annoy_neighbors if changed.pop("search", None) else exact
         reduced = mosaic.reduced(drop_first=changed.pop("drop_first", "before_zscore"))
-        of_graph = {key: changed.pop(key) for key in ("mnn_on_smoothed", "weight_mnn", "symmetric") if key in changed}
+        of_graph = {key: changed.pop(key) for key in OF_GRAPH if key in changed}
         graphs = mosaic.graphs(reduced, **of_graph)
         for seed in SEEDS:
             begun = time.monotonic()
             mdata = fit_embed(graphs, seed=seed, T=mosaic.T, **changed)
             rows.append({"data": name, "choice": choice, "seed": seed} | score(mdata, graphs, mosaic.n_domains, seed))
             print(*rows[-1].values(), f"{time.monotonic() - begun:.0f} s", sep="\t", flush=True)
-    mnn.mutual_nearest_neighbors = exact
     return rows
 
 

@@ -20,5 +20,5 @@ with job_log(snakemake.log[0]):
     rows = json.loads(Path(snakemake.input.pairing).read_text(encoding="utf-8"))["agreement"]
     agreements = pd.DataFrame(rows, columns=agreement.COLUMNS)
     results = checks.run_checks(metrics, domains, *found, calls=calls, agreements=agreements)
-    files.write_table(checks, snakemake.output.checks, index=False, na_rep="NA", float_format="%.6g")
+    files.write_table(results, snakemake.output.checks, index=False, na_rep="NA", float_format="%.6g")
     files.write_table(checks.composition(domains), snakemake.output.composition, float_format="%.6g")

@@ -1,5 +1,7 @@
 """Hiding what was measured: on data where imputation works, and on data made to fail."""
 
+from dataclasses import replace
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -31,13 +33,7 @@ EASY = {
 KINDS = {"rna": "rna", "adt": "protein"}
 TRAIN = {"T": 0.1, "n_epochs": 30, "device": "cpu"}
 PAIRS = [("s1", "s3")]
-FOLD = {
-    "n_stripes": 3,
-    "graph_settings": {},
-    "train_settings": TRAIN,
-    "impute_settings": {"n_neighbors": 10},
-    "seed": 0,
-}
+FOLD = folds.FoldSettings(n_stripes=3, graph={}, train=TRAIN, impute={"n_neighbors": 10}, seed=0)
 
 
 def counts_of(made: Mosaic) -> dict[str, ad.AnnData]:
@@ -54,9 +50,7 @@ def checked(made: Mosaic) -> tuple[dict[str, folds.Summary], dict]:
     scored = {}
     for fold in made.sheet.folds(3):
         pairs = (made.sheet.drop(*fold[:2]) if fold[2] == 0 else made.sheet).mnn_pairs(fold[1])
-        scored.setdefault(fold[1], []).append(
-            folds.try_fold(reduced, graphs, counts, fold, mnn_pairs=pairs, **FOLD).scored
-        )
+        scored.setdefault(fold[1], []).append(folds.try_fold(reduced, graphs, counts, fold, pairs, FOLD).scored)
     return {modality: folds.summarise(own) for modality, own in scored.items()}, graphs
 
 
@@ -132,8 +126,8 @@ def test_scores_are_those_written_out(easy, monkeypatch):
         return original(measured, imputation, mean, near)
 
     monkeypatch.setattr(folds, "_score", spied)
-    monkeypatch.setattr(folds, "_BLOCK_VALUES", 66 * 7)
-    scored = folds.run_fold(reduced, graphs, counts, ("s1", "adt", 2), mnn_pairs=PAIRS, **FOLD).scored
+    monkeypatch.setattr(matrices, "BLOCK_VALUES", 66 * 7)
+    scored = folds.run_fold(reduced, graphs, counts, ("s1", "adt", 2), PAIRS, FOLD).scored
     measured, imputed = seen["measured"], seen["imputed"].toarray().astype(float)
     features = folds.summarise([scored]).features
     for number in range(measured.shape[1]):
@@ -177,7 +171,7 @@ def test_the_hidden_counts_play_no_part(easy):
     wrong.layers["counts"] = values.tocsr()
     errors = []
     for own in (counts, counts | {"adt": wrong}):
-        scored = folds.run_fold(reduced, graphs, own, ("s1", "adt", 1), mnn_pairs=PAIRS, **FOLD).scored
+        scored = folds.run_fold(reduced, graphs, own, ("s1", "adt", 1), PAIRS, FOLD).scored
         errors.append(np.asarray(scored.varm["moments"])[:, 0])  # sums of what was imputed
         np.testing.assert_array_equal(scored.obs_names.sort_values(), hidden.sort_values())
     np.testing.assert_allclose(*errors)
@@ -242,7 +236,7 @@ def test_a_modality_that_nothing_else_measured_cannot_be_hidden(easy):
     reduced = made.reduced()
     alone = {"rna": reduced["rna"], "adt": reduced["adt"][reduced["adt"].obs["slice"] == "s1"].copy()}
     with pytest.raises(InputError, match="slice s1: adt can't be hidden, as no other spot measured it"):
-        folds.run_fold(alone, graphs, {}, ("s1", "adt", 0), mnn_pairs=[], **FOLD)
+        folds.run_fold(alone, graphs, {}, ("s1", "adt", 0), [], FOLD)
 
 
 def test_a_fold_that_cannot_be_made_is_left_out_and_said(easy, tmp_path):
@@ -250,8 +244,10 @@ def test_a_fold_that_cannot_be_made_is_left_out_and_said(easy, tmp_path):
     reduced = made.reduced()
     counts = counts_of(made)
     # All of the only bridge slice is hidden, so that no spot is left by which the modalities could be aligned.
-    whole = folds.try_fold(reduced, graphs, counts, ("s1", "adt", 1), mnn_pairs=PAIRS, **FOLD | {"n_stripes": 1})
-    stripe = folds.try_fold(reduced, graphs, counts, ("s1", "adt", 1), mnn_pairs=PAIRS, **FOLD)
+    whole, stripe = (
+        folds.try_fold(reduced, graphs, counts, ("s1", "adt", 1), PAIRS, replace(FOLD, n_stripes=number))
+        for number in (1, 3)
+    )
     for name, adata in {"whole": whole.scored, "stripe": stripe.scored, "empty": whole.embedding}.items():
         store.write(adata, tmp_path / f"{name}.h5ad")
     whole, stripe = (store.read(tmp_path / f"{name}.h5ad") for name in ("whole", "stripe"))
@@ -306,8 +302,8 @@ def test_confidence_knows_the_domain_that_a_modality_cannot_see():
     found = cluster_domains(mdata.obsm[embedding.LATENT], n_domains=3, seed=0)
     domains = mdata.obs[["slice"]].assign(domain=found.labels, probability=found.probability)
     proteins = [fold for fold in made.sheet.folds(3) if fold[1] == "adt"]
-    own = FOLD | {"train_settings": longer}
-    done = [folds.try_fold(reduced, graphs, counts, fold, mnn_pairs=PAIRS, **own) for fold in proteins]
+    own = replace(FOLD, train=longer)
+    done = [folds.try_fold(reduced, graphs, counts, fold, PAIRS, own) for fold in proteins]
     calls = confidence.together(
         confidence.hidden_calls(domains, mdata.obs["modalities"], fold.embedding) for fold in done
     )

@@ -8,9 +8,13 @@ from mosaic import spatial
 GRID = np.column_stack(np.divmod(np.arange(144), 12)).astype(float) * 55
 
 
-def test_median_spot_distance_is_that_of_the_grid_whatever_lies_twice():
+def test_pitch_is_that_of_the_grid_whatever_lies_twice():
     assert spatial.median_spot_distance(GRID) == 55
-    assert spatial.median_spot_distance(np.vstack([GRID, GRID[:30]])) == 55
+    assert (
+        spatial.median_spot_distance(np.vstack([GRID, GRID[:30]]))
+        == spatial.median_spot_distance(np.vstack([GRID, GRID]))
+        == 55
+    )
     assert spatial.median_spot_distance(GRID[:1]) == spatial.median_spot_distance(np.zeros((5, 2))) == 1
 
 
