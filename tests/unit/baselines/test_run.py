@@ -121,3 +121,28 @@ def test_coordinates_that_are_not_finite_are_an_error(tmp_path):
     with pytest.raises(InputError, match="not finite"):
         task.write_joint(graphs, pd.DataFrame({"one": np.nan}, graphs["rna"].obs_names))
     assert not (tmp_path / "embedding.h5mu").exists()
+
+
+def test_a_run_gives_counts_of_selected_features_and_writes_what_each_modality_has(tmp_path):
+    """Slices in the order of the config, whatever the order of the files; each modality its own coordinates."""
+    graphs = graphs_of(range(6), range(1, 7))
+    paths, reduced = [], []
+    for name, graph in reversed(graphs.items()):
+        paths.append(tmp_path / f"s1.{name}.h5ad")
+        store.write(graph, paths[-1])
+    for name, features in (("rna", ["z", "w"]), ("adt", ["x"])):
+        reduced.append(tmp_path / f"{name}.h5ad")
+        store.write(graphs[name][:, features].copy(), reduced[-1])
+    run = BaselineRun(parse([*asked(tmp_path, paths), "--reduced", *map(str, reduced)]))
+    assert list(run.slices()) == ["rna", "adt"]
+    assert not run.gpu
+    assert run.of_kind("protein") == "adt"
+    selected = run.selected()
+    assert {name: own.var_names.tolist() for name, own in selected.items()} == {"rna": ["z", "w"], "adt": ["x"]}
+    np.testing.assert_array_equal(
+        selected["rna"].layers["counts"].toarray(), graphs["rna"].layers["counts"][:, [3, 0]].toarray()
+    )
+    run.write(selected, {"rna": np.zeros((6, 2)), "adt": np.ones((6, 2))})
+    made = store.read(tmp_path / "embedding.h5mu")
+    assert (made["adt"].obsm[embedding.LATENT] == 1).all()
+    assert made[["s1:B3"]].obsm[embedding.LATENT].tolist() == [[0.5, 0.5]]
