@@ -42,6 +42,19 @@ def test_pre_commit_runs_the_versions_of_the_lock():
         assert revs[hook] == f"v{locked[tool]}"
 
 
+def test_a_module_with_few_tested_lines_is_told_unless_a_reason_is_given():
+    percent = {"store.py": 79.9, "spots.py": 80.0, "check/folds.py": 20.0}
+    assert faults(percent, {"check/folds.py": "whole runs alone run it"}) == [
+        "store.py: tests run 79.9 % of its lines, and 80 % are the least; add tests, or the reason to REASONS in "
+        "tests/helpers/covered.py"
+    ]
+    assert len(faults(percent, {"check/folds.py": "-", "store.py": "-", "spots.py": "-", "gone.py": "-"})) == 2
+
+
+def test_reasons_for_few_tested_lines_are_of_modules_that_are_there():
+    assert all((REPOSITORY / "scripts/mosaic" / module).is_file() for module in REASONS)
+
+
 # docs/threat_model.md says why.
 LOADS_CODE = re.compile(
     r"^\s*(import|from) (pickle|dill|joblib|shelve|marshal)\b|\btorch\.load\(|\byaml\.(unsafe_|full_)?load\("
@@ -97,16 +110,3 @@ def test_the_threat_model_names_tests_that_are_there():
     tests = "".join(path.read_text() for path in (REPOSITORY / "tests").rglob("test_*.py"))
     for name in re.findall(r"\btest_\w+\b(?!\.py)", page):
         assert f"def {name}(" in tests, f"there is no {name}"
-
-
-def test_a_module_with_few_tested_lines_is_told_unless_a_reason_is_given():
-    percent = {"store.py": 79.9, "spots.py": 80.0, "check/folds.py": 20.0}
-    assert faults(percent, {"check/folds.py": "whole runs alone run it"}) == [
-        "store.py: tests run 79.9 % of its lines, and 80 % are the least; add tests, or the reason to REASONS in "
-        "tests/helpers/covered.py"
-    ]
-    assert len(faults(percent, {"check/folds.py": "-", "store.py": "-", "spots.py": "-", "gone.py": "-"})) == 2
-
-
-def test_reasons_for_few_tested_lines_are_of_modules_that_are_there():
-    assert all((REPOSITORY / "scripts/mosaic" / module).is_file() for module in REASONS)
