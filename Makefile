@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 BASELINES := published mofa scvi scmomat
 
-.PHONY: demo test test-slow lint envs package baselines benchmark speed clean
+.PHONY: demo test coverage test-slow lint envs package baselines benchmark speed clean
 
 # Snakemake 9.27 warns of an internal coroutine when it reports on jobs whose memory depends on their input.
 demo: $(VENV)/.run-ready
@@ -19,6 +19,11 @@ demo: $(VENV)/.run-ready
 
 test: $(VENV)/.test-ready
 	$(BIN)/python -m pytest -n $(CORES) --dist loadfile -m "not slow"
+
+# The tests of `make test`, and how much of each module of the library they run; .ci/run calls this in its place.
+coverage: $(VENV)/.test-ready
+	$(BIN)/python -m pytest -n $(CORES) --dist loadfile -m "not slow" --cov --cov-report=term --cov-report=json
+	$(BIN)/python tests/helpers/covered.py .coverage.json
 
 # Slow tests: whole runs, killed runs, a cluster, the published data. They wait as much as they compute.
 test-slow: $(VENV)/.test-ready

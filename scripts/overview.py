@@ -30,7 +30,9 @@ with job_log(snakemake.log[0]):
         versions[path.parent.name, path.name.removesuffix(".versions.json")] = json.loads(path.read_text())
     told = versions, snakemake.params.columns
     # Browsers do not show an embedded page of more than 2 MB: that version has no figures.
-    for output, shown in ((snakemake.output.page, {}), (snakemake.output.landing, figures)):
+    for output, shown in ((snakemake.output.html, {}), (snakemake.output.landing, figures)):
         with atomic_write(output) as unfinished:
-            page = overview.overview(counts, shared, corrections, checks, domains, shown, snakemake.config, *told)
+            page = overview.overview(
+                snakemake.input.template, counts, shared, corrections, checks, domains, shown, snakemake.config, *told
+            )
             unfinished.write_text(page, encoding="utf-8")

@@ -179,7 +179,11 @@ def test_a_browser_shows_the_first_page_and_every_entry(demo, report):
         first_page = reader.text()
         entries = reader.read_all()
     assert reader.faults == []
-    figures = {str(path.relative_to(demo.folder)) for path in (demo.folder / "results").rglob("figures/*.png")}
+    figures = {
+        str(path.relative_to(demo.folder))
+        for ending in ("png", "html")
+        for path in (demo.folder / "results").rglob(f"figures/*.{ending}")
+    }
     assert set(entries) == figures | {"results/overview.html"}
     checks = pd.read_csv(demo.folder / "results/spamosaic/seed-1234/checks.tsv", sep="\t")
     for part in (

@@ -15,7 +15,7 @@ ROOT = Path(workflow.current_basedir).parents[1]
 SCRIPTS = ROOT / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from mosaic.config import methods, schema, settings
+from mosaic.config import figures, methods, schema, settings
 from mosaic.config.clusterers import CLUSTERERS
 from mosaic.errors import InputError
 from mosaic.imports import imported_modules
@@ -72,10 +72,24 @@ wildcard_constraints:
     part=r"\d+",
 
 
-# Whether domains have a confidence: from the vote of several seeds, or from the posterior of the clustering.
-CONFIDENT = len(config["seeds"]) > 1 or CLUSTERERS[config["cluster"]["method"]].probability
 # The run on the first page of the report.
 FIRST_RUN = f"<results>/{config['methods'][0]}/seed-{config['seeds'][0]}"
+# What figures need (config/figures.py): the wildcards of each case in this run.
+HAS = {
+    "modality": [{"modality": name} for name in SHEET.modalities],
+    "counts": [{"modality": name} for name, own in config["modalities"].items() if own["kind"] != "features"],
+    "hidden modality": [{"modality": name} for name in CHECKED],
+    "missing modality": [{"slice": name, "modality": modality} for name, modality in SHEET.missing],
+    "training": [{}] if "spamosaic" in config["methods"] else [],
+    # From the vote of several seeds, or from the posterior of the clustering.
+    "confidence": [{}] if len(config["seeds"]) > 1 or CLUSTERERS[config["cluster"]["method"]].probability else [],
+    "chosen number": [{}] if config["cluster"]["n_domains"] == "auto" else [],
+}
+# Figures of this run, and of these those on the first page of its report.
+FIGURES, MAIN_FIGURES = (
+    [f"<results>/{path}" for path in chosen(HAS, config["methods"], config["seeds"])]
+    for chosen in (figures.drawn, figures.on_first_page)
+)
 
 
 def library(script):
@@ -205,7 +219,7 @@ def baseline_python(wildcards):
 def n_domains_curve():
     """Additional output of `cluster`: the curve that chose the number of domains, for `n_domains: auto`."""
     path = "<results>/{method}/seed-{seed}/n_domains.tsv"
-    return {"curve": ensure(path, non_empty=True)} if config["cluster"]["n_domains"] == "auto" else {}
+    return {"curve": ensure(path, non_empty=True)} if HAS["chosen number"] else {}
 
 
 def memory(base, per_input):
@@ -231,24 +245,24 @@ def enforced():
     return collect(path, method=config["methods"], seed=config["seeds"]) if config["checks"]["fail_on"] else []
 
 
-def labels(figure, method="{method}", seed="{seed}"):
-    """Labels of a figure in the report; method and seed only if the run has several."""
-    several = {key: len(config[key]) > 1 for key in ("methods", "seeds")}
-    return {
-        "figure": figure,
-        **({"method": method} if several["methods"] else {}),
-        **({"seed": str(seed)} if several["seeds"] else {}),
-    }
+def drawn(name):
+    """Outputs of the rule of a figure: its files, and where it stands in the report."""
+    figure = figures.FIGURES[name]
+    files = {ending: ensure(f"<results>/{figure.path}.{ending}", non_empty=True) for ending in figure.endings}
+    shown = figure.endings[-1]
+    files[shown] = report(
+        files[shown],
+        caption=f"../report/{name}.rst",
+        category=figure.category,
+        subcategory=figure.subcategory,
+        labels=figures.labels(name, config["methods"], config["seeds"]),
+    )
+    return files
 
 
 def digest(settings):
     """SHA-256 of the settings: Snakemake notices a change, the report shows no values."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-
-
-def counted():
-    """Modalities with counts; quality control and markers need them."""
-    return [name for name, modality in config["modalities"].items() if modality["kind"] != "features"]
 
 
 def recorded_versions():
@@ -268,32 +282,3 @@ def recorded_versions():
         ),
     ]
     return [f"<results>/logs/{job}.versions.json" for job in jobs]
-
-
-def main_figures():
-    """Figures of the first run, on the first page of the report."""
-    features = [f"markers.{name}" for name in counted()[:1]] or [f"imputed.{s}.{m}" for s, m in SHEET.missing[:1]]
-    return [f"{FIRST_RUN}/figures/{name}.png" for name in ("domains", "latent", *features, "metrics")]
-
-
-def figures():
-    """All figures of the run, as PNG; an SVG is beside each."""
-    run = "<results>/{method}/seed-{seed}/figures/"
-    chosen = ["n_domains"] if n_domains_curve() else []
-    per_run = [f"{run}{name}.png" for name in ("checks", "latent", "domains", "composition", "metrics", *chosen)]
-    return [
-        *collect("<results>/figures/qc.{modality}.png", modality=counted()),
-        *collect("<results>/figures/features.{modality}.png", modality=SHEET.modalities),
-        *collect("<results>/figures/check.{modality}.png", modality=CHECKED),
-        *(collect("<results>/{method}/figures/confidence.png", method=config["methods"]) if CONFIDENT else []),
-        *(["<results>/figures/training.png"] if "spamosaic" in config["methods"] else []),
-        *collect(
-            [
-                *per_run,
-                *(f"{run}markers.{modality}.png" for modality in counted()),
-                *missing(f"{run}imputed.{{slice}}.{{modality}}.png"),
-            ],
-            method=config["methods"],
-            seed=config["seeds"],
-        ),
-    ]

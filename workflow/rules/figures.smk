@@ -1,5 +1,5 @@
-# The figures, as SVG and as PNG for the report. Reads the results of the other rules; writes <results>/figures for the
-# input and <results>/{method}/seed-{seed}/figures for each run.
+# The figures, as SVG and as PNG for the report, and the report's pages, as HTML. Reads the results of the other rules; writes
+# <results>/figures for the input and <results>/{method}/seed-{seed}/figures for each run.
 
 
 rule plot_qc:
@@ -9,14 +9,7 @@ rule plot_qc:
         summaries=slices_with("<results>/qc/{slice}.{modality}.json"),
         library=library("plot_qc"),
     output:
-        svg=ensure("<results>/figures/qc.{modality}.svg", non_empty=True),
-        png=report(
-            ensure("<results>/figures/qc.{modality}.png", non_empty=True),
-            caption="../report/qc.rst",
-            category="1 Input",
-            subcategory="Quality control",
-            labels={"figure": "quality of {modality}"},
-        ),
+        **drawn("qc"),
     log:
         "<results>/logs/plot_qc/{modality}.log",
     conda:
@@ -39,14 +32,7 @@ rule plot_features:
         reduced="<results>/reduced/{modality}.h5ad",
         library=library("plot_features"),
     output:
-        svg=ensure("<results>/figures/features.{modality}.svg", non_empty=True),
-        png=report(
-            ensure("<results>/figures/features.{modality}.png", non_empty=True),
-            caption="../report/features.rst",
-            category="1 Input",
-            subcategory="Features by slice",
-            labels={"figure": "{modality} before and after correction"},
-        ),
+        **drawn("features"),
     log:
         "<results>/logs/plot_features/{modality}.log",
     conda:
@@ -69,14 +55,7 @@ rule plot_training:
         history=collect("<results>/spamosaic/seed-{seed}/history.tsv", seed=config["seeds"]),
         library=library("plot_training"),
     output:
-        svg=ensure("<results>/figures/training.svg", non_empty=True),
-        png=report(
-            ensure("<results>/figures/training.png", non_empty=True),
-            caption="../report/training.rst",
-            category="2 Integration",
-            subcategory="Training",
-            labels={"figure": "losses over epochs"},
-        ),
+        **drawn("training"),
     log:
         "<results>/logs/plot_training.log",
     conda:
@@ -102,14 +81,7 @@ rule plot_latent:
         annotations=annotations(truth=True),
         library=library("plot_latent"),
     output:
-        svg=ensure("<results>/{method}/seed-{seed}/figures/latent.svg", non_empty=True),
-        png=report(
-            ensure("<results>/{method}/seed-{seed}/figures/latent.png", non_empty=True),
-            caption="../report/latent.rst",
-            category="2 Integration",
-            subcategory="Latent space",
-            labels=labels("UMAP of the latent space"),
-        ),
+        **drawn("latent"),
     log:
         "<results>/logs/plot_latent/{method}.seed-{seed}.log",
     conda:
@@ -135,13 +107,7 @@ rule plot_domains:
         annotations=annotations(truth=True),
         library=library("plot_domains"),
     output:
-        svg=ensure("<results>/{method}/seed-{seed}/figures/domains.svg", non_empty=True),
-        png=report(
-            ensure("<results>/{method}/seed-{seed}/figures/domains.png", non_empty=True),
-            caption="../report/domains.rst",
-            category="3 Domains",
-            labels=labels("domains on tissue"),
-        ),
+        **drawn("domains"),
     log:
         "<results>/logs/plot_domains/{method}.seed-{seed}.log",
     conda:
@@ -168,13 +134,7 @@ rule plot_composition:
         annotations=annotations(truth=True),
         library=library("plot_composition"),
     output:
-        svg=ensure("<results>/{method}/seed-{seed}/figures/composition.svg", non_empty=True),
-        png=report(
-            ensure("<results>/{method}/seed-{seed}/figures/composition.png", non_empty=True),
-            caption="../report/composition.rst",
-            category="3 Domains",
-            labels=labels("share of each slice"),
-        ),
+        **drawn("composition"),
     log:
         "<results>/logs/plot_composition/{method}.seed-{seed}.log",
     conda:
@@ -199,13 +159,7 @@ rule plot_markers:
         annotations=annotations(truth=True),
         library=library("plot_markers"),
     output:
-        svg=ensure("<results>/{method}/seed-{seed}/figures/markers.{modality}.svg", non_empty=True),
-        png=report(
-            ensure("<results>/{method}/seed-{seed}/figures/markers.{modality}.png", non_empty=True),
-            caption="../report/markers.rst",
-            category="3 Domains",
-            labels=labels("markers, {modality}"),
-        ),
+        **drawn("markers"),
     log:
         "<results>/logs/plot_markers/{method}.seed-{seed}.{modality}.log",
     conda:
@@ -228,13 +182,7 @@ rule plot_n_domains:
         curve="<results>/{method}/seed-{seed}/n_domains.tsv",
         library=library("plot_n_domains"),
     output:
-        svg=ensure("<results>/{method}/seed-{seed}/figures/n_domains.svg", non_empty=True),
-        png=report(
-            ensure("<results>/{method}/seed-{seed}/figures/n_domains.png", non_empty=True),
-            caption="../report/n_domains.rst",
-            category="3 Domains",
-            labels=labels("number of domains"),
-        ),
+        **drawn("n_domains"),
     log:
         "<results>/logs/plot_n_domains/{method}.seed-{seed}.log",
     conda:
@@ -257,13 +205,7 @@ rule plot_confidence:
         agreement="<results>/{method}/agreement.tsv",
         library=library("plot_confidence"),
     output:
-        svg=ensure("<results>/{method}/figures/confidence.svg", non_empty=True),
-        png=report(
-            ensure("<results>/{method}/figures/confidence.png", non_empty=True),
-            caption="../report/confidence.rst",
-            category="3 Domains",
-            labels=labels("confidence on tissue", seed="all"),
-        ),
+        **drawn("confidence"),
     log:
         "<results>/logs/plot_confidence/{method}.log",
     conda:
@@ -288,13 +230,7 @@ rule plot_imputed:
         donors=slices_with("<results>/qc/{slice}.{modality}.h5ad"),
         library=library("plot_imputed"),
     output:
-        svg=ensure("<results>/{method}/seed-{seed}/figures/imputed.{slice}.{modality}.svg", non_empty=True),
-        png=report(
-            ensure("<results>/{method}/seed-{seed}/figures/imputed.{slice}.{modality}.png", non_empty=True),
-            caption="../report/imputed.rst",
-            category="4 Imputation",
-            labels=labels("{modality} imputed in {slice}"),
-        ),
+        **drawn("imputed"),
     log:
         "<results>/logs/plot_imputed/{method}.seed-{seed}.{slice}.{modality}.log",
     conda:
@@ -312,19 +248,14 @@ rule plot_imputed:
 
 
 rule plot_metrics:
-    """Plot the metrics of a run as a table."""
+    """Write the metrics of a run as a table of the report."""
     input:
         metrics="<results>/{method}/seed-{seed}/metrics.tsv",
         foscttm=check_results("foscttm"),
+        template=ROOT / "workflow" / "report" / "metrics.html.j2",
         library=library("plot_metrics"),
     output:
-        svg=ensure("<results>/{method}/seed-{seed}/figures/metrics.svg", non_empty=True),
-        png=report(
-            ensure("<results>/{method}/seed-{seed}/figures/metrics.png", non_empty=True),
-            caption="../report/metrics.rst",
-            category="5 Metrics",
-            labels=labels("metrics"),
-        ),
+        **drawn("metrics"),
     log:
         "<results>/logs/plot_metrics/{method}.seed-{seed}.log",
     conda:
@@ -334,7 +265,7 @@ rule plot_metrics:
         mem_mb=memory(1000, 20),
         runtime=30,
     message:
-        "Drawing the metrics of {wildcards.method}, seed {wildcards.seed}"
+        "Writing the table of metrics of {wildcards.method}, seed {wildcards.seed}"
     script:
         "../../scripts/plot_metrics.py"
 
@@ -345,13 +276,7 @@ rule plot_checks:
         checks="<results>/{method}/seed-{seed}/checks.tsv",
         library=library("plot_checks"),
     output:
-        svg=ensure("<results>/{method}/seed-{seed}/figures/checks.svg", non_empty=True),
-        png=report(
-            ensure("<results>/{method}/seed-{seed}/figures/checks.png", non_empty=True),
-            caption="../report/checks.rst",
-            category="0 Overview",
-            labels=labels("checks"),
-        ),
+        **drawn("checks"),
     log:
         "<results>/logs/plot_checks/{method}.seed-{seed}.log",
     conda:
@@ -373,13 +298,7 @@ rule plot_holdout:
         coverage="<results>/check/coverage.{modality}.tsv",
         library=library("plot_holdout"),
     output:
-        svg=ensure("<results>/figures/check.{modality}.svg", non_empty=True),
-        png=report(
-            ensure("<results>/figures/check.{modality}.png", non_empty=True),
-            caption="../report/holdout.rst",
-            category="0 Overview",
-            labels=labels("hidden {modality}, imputed", method="spamosaic", seed=config["seeds"][0]),
-        ),
+        **drawn("holdout"),
     log:
         "<results>/logs/plot_holdout/{modality}.log",
     conda:
@@ -406,18 +325,14 @@ rule overview:
             seed=config["seeds"],
         ),
         domains=f"{FIRST_RUN}/domains.tsv",
-        figures=main_figures(),
+        figures=MAIN_FIGURES,
         versions=recorded_versions(),
+        template=ROOT / "workflow" / "report" / "overview.html.j2",
         library=library("overview"),
     output:
+        **drawn("overview"),
         # The same page with figures; workflow.rst includes it, as it is beside the other.
         landing=ensure("<results>/landing.html", non_empty=True),
-        page=report(
-            ensure("<results>/overview.html", non_empty=True),
-            caption="../report/overview.rst",
-            category="0 Overview",
-            labels=labels("at a glance", method="all", seed="all"),
-        ),
     log:
         "<results>/logs/overview.log",
     conda:

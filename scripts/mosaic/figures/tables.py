@@ -1,16 +1,15 @@
-"""Tables as figures: metrics and checks."""
+"""Tables of the report: metrics, as HTML, and checks, as a figure."""
 
 import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from mosaic.errors import InputError
-from mosaic.figures.style import INK, LINE, MARGIN, MEDIUM, SMALL, STATUS_STYLE, STYLE, fit, width_of
+from mosaic.figures.style import LINE, MARGIN, MEDIUM, SMALL, STATUS_STYLE, STYLE, fit
 
 ARROWS = {"up": "↑", "down": "↓"}
 
@@ -49,15 +48,19 @@ def _pair(scope: str) -> tuple[str, frozenset[str]]:
     return slice_name, frozenset(modalities.split("~"))
 
 
-@mpl.rc_context(STYLE)
-def metrics_table(metrics: pd.DataFrame) -> Figure:
-    """The metrics as a table: a row per scope (and method and seed, if several), a column per metric.
+def metrics_table(metrics: pd.DataFrame) -> dict[str, Any]:
+    """The metrics as a table: a row per scope, a column per metric.
 
     Parameters
     ----------
     metrics
-        Tidy: ``metric``, ``scope``, ``value``, ``direction`` (``higher`` or ``lower`` is better, or ``up`` and
-        ``down``), ``method`` and ``seed``. NaN is drawn as n/a; a metric that a scope does not have stays blank.
+        Of a run, as ``with_held_out`` returns them: ``metric``, ``scope``, ``value`` and ``direction``, which says
+        whether ``up`` or ``down`` is better.
+
+    Returns
+    -------
+    What ``workflow/report/metrics.html.j2`` takes beside its title: ``arrows``, per metric the sign of its direction,
+    and ``rows``, per scope the text of each metric: n/a for NaN, and nothing for a metric that the scope does not have.
 
     Raises
     ------
@@ -65,54 +68,17 @@ def metrics_table(metrics: pd.DataFrame) -> Figure:
         If the table is empty, a direction is unknown, or a metric is repeated.
     """
     if metrics.empty:
-        raise InputError("no metric to draw")
+        raise InputError("no metric to show")
     unknown = sorted(set(metrics["direction"]) - set(ARROWS))
     if unknown:
         raise InputError(f"unknown direction {unknown[0]!r}", hint=f"one of {', '.join(ARROWS)}")
-    keys = ["method", "seed", "scope"]
-    if metrics.duplicated([*keys, "metric"]).any():
-        twice = metrics[metrics.duplicated([*keys, "metric"])].iloc[0]
-        raise InputError(f"metric {twice['metric']} comes twice for {twice['scope']}")
+    repeated = metrics[metrics.duplicated(["metric", "scope"])]
+    if len(repeated):
+        raise InputError(f"metric {repeated['metric'].iloc[0]} comes twice for {repeated['scope'].iloc[0]}")
     arrows = dict(zip(metrics["metric"], metrics["direction"].map(ARROWS), strict=True))
-    rows = list(dict.fromkeys(metrics[keys].itertuples(index=False, name=None)))
-    values = metrics.set_index([*keys, "metric"])["value"].to_dict()
-    # Values that all rows share go above the table.
-    shared = [len({row[place] for row in rows}) == 1 for place in range(2)] + [False]
-    cells = [[key for key, is_shared in zip(keys, shared, strict=True) if not is_shared]]
-    cells[0] += [f"{fit(metric)} {arrow}" for metric, arrow in arrows.items()]
-    for row in rows:
-        names = [fit(str(part)) for part, is_shared in zip(row, shared, strict=True) if not is_shared]
-        cells.append(names + [_number(values.get((*row, metric))) for metric in arrows])
-    title = ", ".join(
-        fit(text)
-        for text, is_shared in zip((str(rows[0][0]), f"seed {rows[0][1]}"), shared[:2], strict=True)
-        if is_shared
-    )
-
-    widths = [max(width_of(cell, MEDIUM) for cell in column) + 0.25 for column in zip(*cells, strict=True)]
-    edges = MARGIN + np.concatenate([[0], np.cumsum(widths)])
-    line, head = 0.2, 0.25 if title else 0
-    note = "↑ higher is better, ↓ lower is better"
-    page = max(edges[-1], MARGIN + max(width_of(note, SMALL), width_of(title, MEDIUM)) * 1.15) + MARGIN
-    figure = Figure(figsize=(page, 2 * MARGIN + head + line * (len(cells) + 1.2)))
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, page), ylim=(figure.get_size_inches()[1], 0))
-    axes.set_axis_off()
-    if title:
-        axes.text(edges[0], MARGIN + head / 2, title, size=MEDIUM, weight="bold", va="center")
-    top = MARGIN + head
-    n_names = 3 - sum(shared)
-    for number, row in enumerate(cells):
-        middle = top + line * (number + 0.5)
-        if number % 2 == 0 and number:
-            axes.axhspan(middle - line / 2, middle + line / 2, *edges[[0, -1]] / page, color="#F3F3F3", lw=0)
-        for place, cell in enumerate(row):
-            x, side = (edges[place] + 0.08, "left") if place < n_names else (edges[place + 1] - 0.08, "right")
-            style: dict[str, Any] = {"weight": "bold"} if number == 0 else {"color": "grey"} if cell == "n/a" else {}
-            axes.text(x, middle, cell, size=SMALL, ha=side, va="center_baseline", **style)
-    for row, thickness in ((0, 1.0), (1, 0.6), (len(cells), 1.0)):
-        axes.plot(edges[[0, -1]], [top + row * line] * 2, color=INK, lw=thickness)
-    axes.text(edges[0], top + line * (len(cells) + 0.7), note, size=SMALL, color="grey", va="center")
-    return figure
+    values = metrics.set_index(["scope", "metric"])["value"].to_dict()
+    rows = {scope: [_number(values.get((scope, metric))) for metric in arrows] for scope in metrics["scope"].unique()}
+    return {"arrows": arrows, "rows": rows}
 
 
 def _number(value: float | None) -> str:

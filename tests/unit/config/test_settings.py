@@ -11,7 +11,7 @@ import yaml
 from hypothesis import strategies as st
 
 from mosaic.config import defaults, settings
-from mosaic.config.clusterers import CLUSTERERS
+from mosaic.config.clusterers import CLUSTERERS, going_by
 from mosaic.config.readers import READERS, Reader
 from mosaic.config.schema import read_yaml
 from mosaic.errors import InputError
@@ -146,19 +146,19 @@ def test_sheet_with_bom_crlf_and_blank_lines(load):
         (
             {"cluster": {"n_domains": "auto", "method": "leiden", "resolution": 1.0}},
             "config key cluster.n_domains",
-            "auto is for mixture and kmeans",
+            f"auto is for {going_by('n_domains')}",
             "leave it out",
         ),
         (
             {"cluster": {"n_domains": 5, "method": "leiden", "resolution": 1.0}},
             "config key cluster.n_domains",
-            "5 is for mixture and kmeans; leiden goes by resolution",
+            f"5 is for {going_by('n_domains')}; leiden goes by resolution",
             "set it to null",
         ),
         (
             {"cluster": {"n_domains": 5, "resolution": 1.0}},
             "config key cluster.resolution",
-            "1.0 is for leiden; mixture goes by n_domains",
+            f"1.0 is for {going_by('resolution')}; mixture goes by n_domains",
             "leave it out",
         ),
         ({"cluster": {"method": "leiden"}}, "config key cluster.resolution", "leiden needs it", "1.0 is a start"),
@@ -645,6 +645,8 @@ def test_schema_names_the_ways_to_find_domains():
 
 def test_a_path_may_be_a_folder_where_a_reader_takes_one(load, tmp_path, monkeypatch):
     (tmp_path / "s1").mkdir()
+    for name in set(READERS) - {"h5ad"}:
+        monkeypatch.delitem(READERS, name)
     sheet = "slice\tmodality\tpath\ns1\trna\ts1\n"
     assert "s1 is a folder\n    Hint: give the path of an h5ad file" in faults(load, text=sheet)
     monkeypatch.setitem(READERS, "folder", Reader("an instrument's folder", lambda path: True, folder=True))

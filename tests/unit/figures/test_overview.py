@@ -2,15 +2,18 @@
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from jinja2 import UndefinedError
 from matplotlib.figure import Figure
 
 from mosaic.check import checks
-from mosaic.figures import overview
+from mosaic.figures import overview, pages, tables
 
+TEMPLATES = Path(__file__).parents[3] / "workflow" / "report"
 HOSTILE = "</script><script>document.title='OWNED'</script><img src=x onerror=alert(1)>'\"&"
 
 
@@ -35,10 +38,17 @@ def checks_of(ilisi):
     return checks.run_checks(metrics, pd.DataFrame({"slice": ["s1", "s2"], "domain": [0, 0]}), [], [])
 
 
+def metrics_page():
+    scores = [("ARI", "all", 0.81234, "up"), ("ARI", HOSTILE, np.nan, "up"), ("PAS", HOSTILE, 0.25, "down")]
+    table = tables.metrics_table(pd.DataFrame(scores, columns=["metric", "scope", "value", "direction"]))
+    return pages.render(TEMPLATES / "metrics.html.j2", title="spamosaic, seed 0", **table)
+
+
 @pytest.fixture
 def write(tmp_path):
     """Maker of the page of a mosaic of two slices, one without protein, and its tags."""
     Figure(figsize=(1, 1)).savefig(tmp_path / "domains.png")
+    (tmp_path / "metrics.html").write_text(metrics_page())
     counts = {
         ("s1", "rna"): {"spots_in": 1500, "spots_kept": 1100, "spots_dropped_by_reason": {"off tissue": 300}},
         ("s1", "adt"): {"spots_in": 1500, "spots_kept": 1200, "spots_dropped_by_reason": {"few counts": 300}},
@@ -52,6 +62,7 @@ def write(tmp_path):
         "seeds": [0],
         "modalities": {"rna": {"kind": "rna"}, "adt": {"kind": "protein"}},
         "qc": {"rna": {"mito_prefix": HOSTILE}},
+        "encoder": {"net": "wlgcn", "K": 2, "n_hidden": 128, "n_latent": 32, "dropout": 0.2},
         "train": {"T": 0.1, "lr": 0.01, "n_epochs": None},
         "graph": {"intra_knns": 10, "inter_knn_base": 10, "w_g": 0.8},
         "cluster": {"method": "mixture", "n_domains": 3, "resolution": None},
@@ -69,14 +80,17 @@ def write(tmp_path):
     def make(runs, versions=None):
         versions = versions or {("train", "seed-0"): same, ("embed", "seed-0"): same}
         domains = pd.DataFrame({"domain": np.arange(2100) % 3})
-        figures = {"domains": tmp_path / "domains.png"}
+        figures = {"domains": tmp_path / "domains.png", "metrics": tmp_path / "metrics.html"}
         columns = {"donor": {"s1": HOSTILE, "s2": "D7"}, "age": {}}
         corrections = {
             "rna": {"method": "pair_shift", "ilisi_before": 0.0, "ilisi_after": 0.04, "moved": 0.9, "rounds": 7},
             "adt": {"method": "none", "ilisi_before": None, "ilisi_after": None, "moved": 0.0},
         }
         corrections["rna"]["apart"], corrections["adt"]["apart"] = True, False
-        return overview.overview(counts, shared, corrections, runs, domains, figures, config, versions, columns)
+        template = TEMPLATES / "overview.html.j2"
+        return overview.overview(
+            template, counts, shared, corrections, runs, domains, figures, config, versions, columns
+        )
 
     return make
 
@@ -101,6 +115,10 @@ def test_page_says_what_went_in_and_came_out(write):
         "not checked",
         "mixture, n_domains 3",
         "n_epochs by size",
+        "encoder net wlgcn, K 2, n_hidden 128, n_latent 32, dropout 0.2 ",
+        "Metrics Good: iLISI well above 0",
+        "spamosaic, seed 0 scope ARI ↑ PAS ↓ all 0.812 </script>",
+        "n/a 0.250 ↑ higher is better",
         "Python 3.11.9, torch 1.0 ",
     ):
         assert part in text, part
@@ -129,6 +147,19 @@ def test_nothing_of_the_users_is_markup(write):
     assert "<script" not in page.lower()
     assert "</script" not in page.lower()
     assert "OWNED" in read.text
+
+
+def test_the_table_of_metrics_is_a_page_of_its_own():
+    page = Tags(metrics_page())
+    assert page.tags.count("tr") == 3
+    assert page.tags.count("td") == 4
+    assert page.values.count("class=lacking") == 1
+    assert not {"script", "img"} & set(page.tags)
+
+
+def test_a_variable_that_a_template_lacks_is_an_error():
+    with pytest.raises(UndefinedError, match="'title' is undefined"):
+        pages.render(TEMPLATES / "metrics.html.j2", arrows={}, rows={})
 
 
 def test_the_page_asks_for_nothing_from_elsewhere(write):

@@ -15,6 +15,7 @@ from matplotlib.colors import same_color, to_hex, to_rgb
 from matplotlib.image import imread
 from matplotlib.text import Text
 
+from mosaic.check.checks import CHECKS
 from mosaic.errors import InputError
 from mosaic.figures import charts, maps, style, tables
 
@@ -68,14 +69,6 @@ class Run:
         self.curve = pd.DataFrame({"n_domains": range(2, 3 + n_domains), "standard_error": 0.01}).assign(
             silhouette=lambda table: 1 / table["n_domains"], chosen=lambda table: table["n_domains"] == 2
         )
-        self.scores = pd.DataFrame(
-            [
-                (metric, scope, 0.5, "down" if metric == "PAS" else "up", "spamosaic", 1234)
-                for metric in ("ARI", "NMI", "PAS", "matching_score_$x$", "iLISI", "FOSCTTM", "CHAOS")
-                for scope in ("all", *self.slices)
-            ],
-            columns=["metric", "scope", "value", "direction", "method", "seed"],
-        )
 
         self.composition = pd.crosstab(pd.Series(self.domain, name="domain"), self.slice, normalize="columns")
         self.domain_colours = style.palette(self.domain)
@@ -101,7 +94,25 @@ class Run:
 
 
 CORRECTED = {"method": "pair_shift", "ilisi_before": 0.17, "ilisi_after": 0.83}
+SCORES = pd.DataFrame({"metric": ["ARI"], "scope": ["all"], "value": [0.5], "direction": ["up"]})
 UNCORRECTED = {"method": "none"}
+# Every check with every status.
+CHECKED = pd.DataFrame(
+    [
+        (check.name, check.meaning, f"≥ {check.good}", f"< {check.bad}", status, value, check.advice[status])
+        for check in CHECKS
+        for status, value in (("pass", 1234.5), ("warn", 0.21), ("fail", -0.5), ("not checked", np.nan))
+    ],
+    columns=["check", "meaning", "good", "bad", "status", "value", "advice"],
+)
+HIDDEN = pd.DataFrame(
+    {
+        "pearson": np.linspace(-0.2, 0.9, 12),
+        "pearson_neighbors": np.linspace(0.1, 0.6, 12),
+        "better_than_mean": np.arange(12) > 3,
+    }
+)
+COVERAGE = pd.DataFrame({"fold": ["a", "b"] * 2, "nominal": [0.5, 0.5, 0.9, 0.9], "actual": [0.4, 0.6, 0.8, 0.95]})
 FIGURES = {
     "qc": lambda run: charts.qc_distributions(run.metrics, run.thresholds),
     "qc without metrics": lambda run: charts.qc_distributions(run.metrics[["slice", "kept"]], {}),
@@ -118,11 +129,14 @@ FIGURES = {
     "markers": lambda run: charts.marker_dots(run.profile, run.domain_colours),
     "number of domains": lambda run: charts.n_domains_curve(run.curve),
     "training": lambda run: charts.training_curves(run.history),
+    "checks": lambda run: tables.checks(CHECKED),
+    "hidden, imputed": lambda run: charts.holdout(HIDDEN, COVERAGE),
+    "hidden, imputed, without intervals": lambda run: charts.holdout(HIDDEN, COVERAGE.iloc[:0]),
+    "nothing hidden": lambda run: charts.holdout(HIDDEN.iloc[:0], COVERAGE.iloc[:0]),
     "imputed": Run.imputed,
     "imputed, checked": lambda run: run.imputed(
         notes=["hidden spots: r = -0.12, no better than the mean"] * 6, um_per_unit=7
     ),
-    "metrics": lambda run: tables.metrics_table(run.scores),
 }
 
 
@@ -155,7 +169,7 @@ def points(figure) -> list[PathCollection]:
 
 def overlapping(boxes) -> list[tuple]:
     """The pairs among (name, box in pixels) that share more than half a pixel each way."""
-    extents = np.array([box.extents for _, box in boxes])
+    extents = np.array([box.extents for _, box in boxes]).reshape(-1, 4)
     low, high = extents[:, :2], extents[:, 2:]
     shared = (np.minimum(high[:, None], high) - np.maximum(low[:, None], low)).min(axis=2) > 0.5
     return [(boxes[one][0], boxes[other][0]) for one, other in zip(*np.nonzero(np.triu(shared, 1)), strict=True)]
@@ -173,7 +187,8 @@ def test_nothing_overlaps(name, size, drawn):
     found = drawn(figure)
     assert found
     page = figure.get_window_extent()
-    assert {text.get_fontsize() for text, _ in found} <= {6, 7, 8}
+    signs = {"✓", "!", "✗", "–"}  # in the lights of the checks, larger
+    assert {text.get_fontsize() for text, _ in found if text.get_text() not in signs} <= {6, 7, 8}
     for text, box in found:
         inside = page.x0 <= box.x0 and page.y0 <= box.y0 and box.x1 <= page.x1 and box.y1 <= page.y1
         assert inside, f"{text.get_text()!r} leaves the page"
@@ -353,9 +368,9 @@ def test_tissue_of_hardly_any_spots(coords):
         lambda: charts.n_domains_curve(Run(1, 2).curve.assign(chosen=False)),
         lambda: charts.training_curves({1: pd.DataFrame({"epoch": [], "loss": []})}),
         lambda: charts.qc_distributions(pd.DataFrame({"slice": [], "kept": []}), {}),
-        lambda: tables.metrics_table(Run(1, 2).scores.iloc[:0]),
-        lambda: tables.metrics_table(Run(1, 2).scores.assign(direction="sideways")),
-        lambda: tables.metrics_table(pd.concat([Run(1, 2).scores] * 2)),
+        lambda: tables.metrics_table(SCORES.iloc[:0]),
+        lambda: tables.metrics_table(SCORES.assign(direction="sideways")),
+        lambda: tables.metrics_table(pd.concat([SCORES] * 2)),
     ],
 )
 def test_what_cannot_be_drawn_is_an_input_error(fault):
@@ -477,6 +492,33 @@ def test_imputed_and_measured_share_their_scale():
     assert texts(figure).count("imputed\ns1") == texts(figure).count("measured\ns2") == 2
 
 
+def test_a_check_is_drawn_with_its_light_its_number_and_what_to_do():
+    figure = tables.checks(CHECKED)
+    (axes,) = figure.axes
+    assert [to_hex(line.get_color()) for line in axes.lines[:4]] == [
+        to_hex(colour) for colour, _ in style.STATUS_STYLE.values()
+    ]
+    written = " ".join(texts(figure))
+    for check in CHECKS:
+        for status, advice in check.advice.items():
+            assert f"{check.name}: {status} " in written
+            assert advice in written
+    assert written.count("not measured; passes") == len(CHECKS)
+    assert written.count("1,234 (") == written.count("-0.500 (") == len(CHECKS)
+
+
+def test_features_on_hidden_spots_are_told_apart_and_coverage_is_the_mean_of_the_folds():
+    scores, intervals = charts.holdout(HIDDEN, COVERAGE).axes
+    better, others = points(scores.figure)
+    np.testing.assert_allclose(better.get_offsets()[:, 1], HIDDEN["pearson"][4:])
+    np.testing.assert_allclose(others.get_offsets()[:, 0], HIDDEN["pearson_neighbors"][:4])
+    assert {"better than the mean (8)", "no better (4)"} <= set(texts(scores.figure))
+    (mean,) = (line for line in intervals.lines if line.get_label() == "mean of folds")
+    np.testing.assert_allclose(mean.get_xydata(), [[0.5, 0.5], [0.9, 0.875]])
+    (note,) = texts(charts.holdout(HIDDEN.iloc[:0], COVERAGE.iloc[:0]))
+    assert note == "Nothing could be hidden: checks.tsv says why."
+
+
 def test_held_out_pairs_stand_beside_those_that_training_saw():
     """Each pair of modalities in one row, whichever was hidden; the mean over the folds."""
     metrics = pd.DataFrame(
@@ -499,32 +541,24 @@ def test_held_out_pairs_stand_beside_those_that_training_saw():
     values = both.set_index(["metric", "scope"])["value"]
     assert values["FOSCTTM (held-out pairs)"].to_dict() == pytest.approx({"s1:rna~adt": 0.4, "s2:rna~adt": 0.1})
     assert values["FOSCTTM (training pairs)"].eq(0).all()
-    written = texts(tables.metrics_table(both.assign(method="spamosaic", seed=0)))
-    assert "FOSCTTM (held-out pairs) ↓" in written
-    assert "FOSCTTM (training pairs) ↓" in written
+    assert list(tables.metrics_table(both)["arrows"])[1:3] == ["FOSCTTM (training pairs)", "FOSCTTM (held-out pairs)"]
     assert len(both) == len(metrics) + 2
     assert tables.with_held_out(metrics, []) is metrics
 
 
-def test_metrics_table_says_each_value_once():
+def test_metrics_table_has_a_row_for_each_scope():
     scores = pd.DataFrame(
-        [
-            ("ARI", "all", 0.12345, "up", "spamosaic", 0),
-            ("ARI", "s1", np.nan, "up", "spamosaic", 0),
-            ("PAS", "s1", 1234.5, "down", "spamosaic", 0),
-        ],
-        columns=["metric", "scope", "value", "direction", "method", "seed"],
+        [("ARI", "all", 0.12345, "up"), ("ARI", "s1", np.nan, "up"), ("PAS", "s1", 1234.5, "down")],
+        columns=["metric", "scope", "value", "direction"],
     )
-    note = "↑ higher is better, ↓ lower is better"
-    written = ["spamosaic, seed 0", "scope", "ARI ↑", "PAS ↓", "all", "0.123", "s1", "n/a", "1,234", note]
-    assert texts(tables.metrics_table(scores)) == written
-    several = texts(tables.metrics_table(pd.concat([scores, scores.assign(seed=1)])))
-    assert several[:4] == ["spamosaic", "seed", "scope", "ARI ↑"]
-    assert several.count("0.123") == 2
+    assert tables.metrics_table(scores) == {
+        "arrows": {"ARI": "↑", "PAS": "↓"},
+        "rows": {"all": ["0.123", ""], "s1": ["n/a", "1,234"]},
+    }
 
 
 # ------------------------------------------------------------------------------------------------------------- files
-@pytest.mark.parametrize("name", ["qc", "latent", "tissue and truth", "training", "imputed", "metrics"])
+@pytest.mark.parametrize("name", ["qc", "latent", "tissue and truth", "training", "imputed"])
 def test_files_are_well_formed_the_same_twice_and_hold_names_as_text(name, tmp_path):
     run = Run(4, 3, per_slice=30)
     for turn in "ab":
@@ -540,7 +574,7 @@ def test_files_are_well_formed_the_same_twice_and_hold_names_as_text(name, tmp_p
         assert any("cost $5 or $6" in text for text in written)
     # Points are pictures, 200 to the inch.
     pictures = [picture for picture in root.iter(f"{space}image") if float(picture.get("width")) > 20]
-    if name not in ("training", "metrics"):
+    if name != "training":
         assert pictures
         assert len(list(root.iter(f"{space}use"))) < 300
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from mosaic.config.readers import READERS, Reader, reader_of
+from mosaic.config.readers import READERS, Reader, known, reader_of
 from mosaic.errors import InputError
 from mosaic.prepare import read
 from mosaic.prepare.readers import h5ad, parts
@@ -496,4 +496,5 @@ def test_a_reader_of_other_kinds_and_a_damaged_path_are_told(tmp_path, folder_re
 def test_an_unknown_path_is_told_what_is_known(tmp_path, folder_reader):
     path = tmp_path / "slice.txt"
     path.write_text("spot")
-    refused(path, "is no HDF5 file, so it can't be read as h5ad or folder", "an h5ad file or a folder")
+    refused(path, f"is no HDF5 file, so it can't be read as {' or '.join(READERS)}", known())
+    assert known().endswith(" or a folder")
