@@ -2,8 +2,8 @@
 
     python envs/prove.py [NAME ...]
 
-Each gets a virtual environment with exactly the pins of its file, and pytest with hypothesis. All that its scripts import is imported,
-and the tests of every module of the library that they reach must pass. Needs Python alone.
+Each gets a virtual environment with exactly the pins of its file, and pytest with hypothesis. All that its scripts
+import is imported, and the tests of every module of the library that they reach must pass. Needs Python alone.
 """
 
 import os

@@ -1,7 +1,7 @@
 """The graph of one modality: spatial neighbours, mutual nearest neighbours between slices, and both merged."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import anndata as ad
 import numpy as np
@@ -49,6 +49,7 @@ def build_graph(
     pairs: Sequence[tuple[str, str]],
     *,
     searched: np.ndarray | None = None,
+    search: Callable[..., np.ndarray] = mutual_nearest_neighbors,
     intra_knns: int | Mapping[str, int] = 10,
     radius: float | Mapping[str, float] | None = None,
     inter_knn_base: int = 10,
@@ -76,6 +77,8 @@ def build_graph(
         Slices to link by expression (``settings.Sheet.linked`` says which the design links).
     searched
         What is searched for mutual nearest neighbours (spots x any), if not the features.
+    search
+        How: takes and returns what ``mutual_nearest_neighbors`` does.
     intra_knns, radius
         See ``spatial_neighbors``; one value for all slices, or one per slice.
     inter_knn_base, inter_auto_knn, inter_auto_thr
@@ -128,7 +131,7 @@ def build_graph(
     links = []
     for first, second in pairs:
         one, other = members[first], members[second]
-        each = [mutual_nearest_neighbors(x[one], x[other], inter_knn_base, auto_threshold=threshold) for x in searches]
+        each = [search(x[one], x[other], inter_knn_base, auto_threshold=threshold) for x in searches]
         found = np.unique(np.concatenate(each), axis=0)
         if rmv_outlier and len(found):
             n_found = len(found)
