@@ -11,9 +11,8 @@ from pathlib import Path
 
 import library  # noqa: F401
 import pandas as pd
-from scipy.optimize import linear_sum_assignment
 
-from mosaic import spots, store
+from mosaic import matrices, spots, store
 
 EDGES = (0, 0.5, 0.7, 0.9, 1)
 
@@ -29,9 +28,7 @@ def reliability(table: pd.DataFrame, truth: pd.Series) -> pd.DataFrame:
         Of the same spots; those without one are left out.
     """
     table, truth = table[truth.notna()], truth.dropna()
-    shared = pd.crosstab(table["domain"], truth)
-    own, true = linear_sum_assignment(-shared.to_numpy())
-    names = dict(zip(shared.index[own], shared.columns[true], strict=True))
+    names = matrices.match_labels(pd.crosstab(table["domain"], truth))
     right = table["domain"].map(names) == truth
     rows = []
     for which, chosen in (("checked", table["agreement"].notna()), ("all", pd.Series(True, index=table.index))):

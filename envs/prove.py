@@ -29,7 +29,6 @@ OWN_RULES = [path for path in RULES if path.name != "baselines.smk"]
 TESTED_WITH = {
     "threads.py": "test_neighbors.py",
     "errors.py": "test_logs.py",
-    "matrices.py": "analyse/test_impute.py",
     "mnn.py": "integrate/test_graph.py",
     "embedding.py": "test_spots.py",
     "config/clusterers.py": "analyse/test_domains.py",

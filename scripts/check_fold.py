@@ -16,12 +16,14 @@ with job(snakemake.log[0], threads=snakemake.params.train["threads"]):
         dict(zip(names, map(store.read, snakemake.input.graphs), strict=True)),
         spots.read_stacked(snakemake.input.counts),
         (parts.slice, parts.modality, int(parts.part)),
-        linked=snakemake.params.linked,
-        n_stripes=snakemake.params.n_stripes,
-        graph_settings=snakemake.params.graph,
-        train_settings=train_settings | {"encoder": snakemake.params.encoder},
-        impute_settings=snakemake.params.impute,
-        seed=snakemake.params.seed,
+        snakemake.params.linked,
+        folds.FoldSettings(
+            n_stripes=snakemake.params.n_stripes,
+            graph=snakemake.params.graph,
+            train=train_settings | {"encoder": snakemake.params.encoder},
+            impute=snakemake.params.impute,
+            seed=snakemake.params.seed,
+        ),
     )
     store.write(fold.scored, snakemake.output.scored)
     store.write(fold.embedding, snakemake.output.embedding)

@@ -12,16 +12,17 @@ with program(__doc__) as task:
     import torch
 
     from mosaic import spots
-    from mosaic.baselines.task import spread
+    from mosaic.matrices import placed
 
     torch.set_num_threads(task.asked.threads)
     scvi.settings.seed = task.seed
     graphs = task.selected()
     index = spots.union({name: graph.obs for name, graph in graphs.items()})
+    rows = {name: index.index.get_indexer(graph.obs_names) for name, graph in graphs.items()}
     layers = {"rna_layer": task.of_kind("rna"), "atac_layer": task.of_kind("epigenome")}
     counts = {
         name: ad.AnnData(
-            spread(graphs[name].layers["counts"], graphs[name].obs_names, index.index),
+            placed(graphs[name].layers["counts"], rows[name], (len(index), graphs[name].n_vars)),
             obs=index[[]],
             var=graphs[name].var[[]],
         )
@@ -34,7 +35,5 @@ with program(__doc__) as task:
     model.train(accelerator="auto" if task.gpu else "cpu", enable_progress_bar=False)
     latent = {}
     for layer, encoder in (("rna_layer", "expression"), ("atac_layer", "accessibility")):
-        graph = graphs[layers[layer]]
-        values = model.get_latent_representation(modality=encoder)
-        latent[layers[layer]] = values[index.index.get_indexer(graph.obs_names)]
+        latent[layers[layer]] = model.get_latent_representation(modality=encoder)[rows[layers[layer]]]
     task.write(graphs, {name: latent[name] for name in graphs})

@@ -8,7 +8,7 @@ with program(__doc__) as task:
     import scvi
     import torch
 
-    from mosaic.baselines.task import spread
+    from mosaic.matrices import placed
 
     torch.set_num_threads(task.asked.threads)
     scvi.settings.seed = task.seed
@@ -19,7 +19,8 @@ with program(__doc__) as task:
     # totalVI treats proteins that are zero in a whole batch as missing, so spots without protein form a separate batch.
     adata.obs["batch"] = adata.obs["slice"].where(both, adata.obs["slice"] + " without proteins")
     measured = protein[protein.obs_names.isin(adata.obs_names)]
-    counts = spread(measured.layers["counts"], measured.obs_names, adata.obs_names).toarray()
+    rows = adata.obs_names.get_indexer(measured.obs_names)
+    counts = placed(measured.layers["counts"], rows, (adata.n_obs, protein.n_vars)).toarray()
     adata.obsm["proteins"] = pd.DataFrame(counts, adata.obs_names, protein.var_names)
     scvi.model.TOTALVI.setup_anndata(adata, protein_expression_obsm_key="proteins", batch_key="batch")
     model = scvi.model.TOTALVI(adata)

@@ -10,7 +10,8 @@ with job(snakemake.log[0]):
     from mosaic.prepare import reduce
 
     settings = snakemake.params.settings
-    slices = (store.read(path, layers=reduce.needs_counts(**settings)) for path in snakemake.input.slices)
+    layers = reduce.ReductionSettings(**settings).needs_counts
+    slices = (store.read(path, layers=layers) for path in snakemake.input.slices)
     adata = reduce.reduce_modality(slices, snakemake.wildcards.modality, **settings)
     store.write(adata, snakemake.output.h5ad)
     with whole_file(snakemake.output.correction) as unfinished:

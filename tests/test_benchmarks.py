@@ -1,11 +1,61 @@
 """The measurements that the documentation quotes still run; their results are in docs/."""
 
+import ast
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 import reliability
 import speed
+
+REPOSITORY = Path(__file__).parents[1]
+PROGRAMS = sorted(
+    path for folder in ("benchmarks", "workflow/benchmark/scripts") for path in (REPOSITORY / folder).glob("*.py")
+)
+
+
+def liberties(source: str) -> list[str]:
+    """What a program takes of the library that is not its to take: private names, and modules to patch."""
+    tree = ast.parse(source)
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    modules = {
+        alias.asname or alias.name
+        for node in imports
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "mosaic"
+        for alias in node.names
+    }
+    taken = [alias.name for node in imports for alias in node.names if alias.name.split(".")[-1].startswith("_")]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
+            if node.attr.startswith("_") or isinstance(node.ctx, ast.Store):
+                taken.append(f"{node.value.id}.{node.attr}")
+        elif isinstance(node, ast.Call):
+            names = [ast.unparse(node.func), *map(ast.unparse, node.args[:1])]
+            if names[0] == "setattr" or "patch" in names[0].split("."):
+                taken += [name for name in names[1:] if name.split(".")[0].strip("'") in {*modules, "mosaic"}]
+    return taken
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.name)
+def test_benchmarks_use_what_the_library_offers(path):
+    assert liberties(path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "taken"),
+    [
+        ("impute._LEAST_GAIN", "impute._LEAST_GAIN"),
+        ("impute.nearest_donors = print", "impute.nearest_donors"),
+        ("setattr(impute, 'prepare', print)", "impute"),
+        ("mock.patch.multiple(impute, prepare=print)", "impute"),
+        ("mock.patch('mosaic.mnn.nearest')", "'mosaic.mnn.nearest'"),
+        ("from mosaic.analyse.impute import _match", "_match"),
+    ],
+)
+def test_what_a_benchmark_may_not_take_is_found(line, taken):
+    assert liberties(f"from mosaic.analyse import impute\n{line}\nimpute.prepare()") == [taken]
 
 
 def test_speed_measures_every_stage(tmp_path):

@@ -1,5 +1,7 @@
 """Hiding what was measured: on data where imputation works, and on data made to fail."""
 
+from dataclasses import replace
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -29,13 +31,7 @@ EASY = {
     },
 }
 TRAIN = {"T": 0.1, "n_epochs": 30, "device": "cpu"}
-FOLD = {
-    "n_stripes": 3,
-    "graph_settings": {},
-    "train_settings": TRAIN,
-    "impute_settings": {"n_neighbors": 10},
-    "seed": 0,
-}
+FOLD = folds.FoldSettings(n_stripes=3, graph={}, train=TRAIN, impute={"n_neighbors": 10}, seed=0)
 
 
 def checked(run: Pipeline) -> dict[str, folds.Summary]:
@@ -44,7 +40,7 @@ def checked(run: Pipeline) -> dict[str, folds.Summary]:
     for fold in run.sheet.folds(3):
         linked = (run.sheet.without(*fold[:2]) if fold[2] == 0 else run.sheet).linked(fold[1])
         parts = run.reduced(), run.graphs(), run.counts()
-        scored.setdefault(fold[1], []).append(folds.try_fold(*parts, fold, linked=linked, **FOLD).scored)
+        scored.setdefault(fold[1], []).append(folds.try_fold(*parts, fold, linked, FOLD).scored)
     return {modality: folds.summarise(own) for modality, own in scored.items()}
 
 
@@ -119,8 +115,8 @@ def test_scores_are_those_written_out(easy, monkeypatch):
         return original(measured, imputation, mean, near)
 
     monkeypatch.setattr(folds, "_score", spied)
-    monkeypatch.setattr(folds, "_BLOCK_VALUES", 66 * 7)
-    scored = folds.run_fold(reduced, graphs, counts, ("s1", "adt", 2), linked=[("s1", "s3")], **FOLD).scored
+    monkeypatch.setattr(matrices, "BLOCK_VALUES", 66 * 7)
+    scored = folds.run_fold(reduced, graphs, counts, ("s1", "adt", 2), [("s1", "s3")], FOLD).scored
     measured, imputed = seen["measured"], seen["imputed"].toarray().astype(float)
     features = folds.summarise([scored]).features
     for number in range(measured.shape[1]):
@@ -163,7 +159,7 @@ def test_the_hidden_counts_play_no_part(easy):
     wrong.layers["counts"] = values.tocsr()
     errors = []
     for own in (counts, counts | {"adt": wrong}):
-        scored = folds.run_fold(reduced, graphs, own, ("s1", "adt", 1), linked=[("s1", "s3")], **FOLD).scored
+        scored = folds.run_fold(reduced, graphs, own, ("s1", "adt", 1), [("s1", "s3")], FOLD).scored
         errors.append(np.asarray(scored.varm["moments"])[:, 0])  # sums of what was imputed
         np.testing.assert_array_equal(scored.obs_names.sort_values(), hidden.sort_values())
     np.testing.assert_allclose(*errors)
@@ -229,15 +225,17 @@ def test_a_modality_that_nothing_else_measured_cannot_be_hidden(easy):
     reduced, graphs = run.reduced(), run.graphs()
     alone = {"rna": reduced["rna"], "adt": reduced["adt"][reduced["adt"].obs["slice"] == "s1"].copy()}
     with pytest.raises(InputError, match="slice s1: adt can't be hidden, as no other spot measured it"):
-        folds.run_fold(alone, graphs, {}, ("s1", "adt", 0), linked=[], **FOLD)
+        folds.run_fold(alone, graphs, {}, ("s1", "adt", 0), [], FOLD)
 
 
 def test_a_fold_that_cannot_be_made_is_left_out_and_said(easy, tmp_path):
     run, _ = easy
     reduced, graphs, counts = run.reduced(), run.graphs(), run.counts()
     # All of the only bridge slice is hidden, so that no spot is left by which the modalities could be aligned.
-    whole = folds.try_fold(reduced, graphs, counts, ("s1", "adt", 1), linked=[("s1", "s3")], **FOLD | {"n_stripes": 1})
-    stripe = folds.try_fold(reduced, graphs, counts, ("s1", "adt", 1), linked=[("s1", "s3")], **FOLD)
+    whole, stripe = (
+        folds.try_fold(reduced, graphs, counts, ("s1", "adt", 1), [("s1", "s3")], replace(FOLD, n_stripes=number))
+        for number in (1, 3)
+    )
     for name, adata in {"whole": whole.scored, "stripe": stripe.scored, "empty": whole.embedding}.items():
         store.write(adata, tmp_path / f"{name}.h5ad")
     whole, stripe = (store.read(tmp_path / f"{name}.h5ad") for name in ("whole", "stripe"))
@@ -286,8 +284,8 @@ def test_confidence_knows_the_domain_that_a_modality_cannot_see():
     run = simulated(blind, train=longer)
     domains, modalities, truth = run.domains(0), run.embedding(0).obs["modalities"], run.truth()
     proteins = [fold for fold in run.sheet.folds(3) if fold[1] == "adt"]
-    own = {"linked": [("s1", "s3")]} | FOLD | {"train_settings": longer}
-    done = [folds.try_fold(run.reduced(), run.graphs(), run.counts(), fold, **own) for fold in proteins]
+    parts, own = (run.reduced(), run.graphs(), run.counts()), replace(FOLD, train=longer)
+    done = [folds.try_fold(*parts, fold, [("s1", "s3")], own) for fold in proteins]
     calls = confidence.together(confidence.hidden_calls(domains, modalities, fold.embedding) for fold in done)
     assert len(calls) == 400
     table = confidence.calibrate(domains, modalities, calls)

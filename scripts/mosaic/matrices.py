@@ -1,18 +1,40 @@
-"""Matrices of counts, dense or sparse: blocks, samples and weights."""
+"""Matrices and labels: neighbour lists as sparse matrices, rows in a larger matrix, samples, one-to-one matches."""
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 from scipy import sparse
+from scipy.optimize import linear_sum_assignment
 
 # Maximum number of values in a block of the regression or of predicted spots: bounds the memory.
 BLOCK_VALUES = 20_000_000
 
 
+def from_neighbors(neighbors: np.ndarray, n_columns: int, weights: np.ndarray | None = None) -> sparse.csr_matrix:
+    """Sparse matrix of neighbour lists.
+
+    Parameters
+    ----------
+    neighbors
+        Column numbers of each row's neighbours (rows x neighbours), each once in a row.
+    n_columns
+        Number of columns.
+    weights
+        Values (rows x neighbours); None: ones.
+
+    Returns
+    -------
+    Rows x ``n_columns``. Each row keeps the order of its neighbours, and with it the rounding of sums over them.
+    """
+    n_rows, n_neighbors = neighbors.shape
+    values = np.ones(neighbors.size) if weights is None else weights.ravel()
+    ends = np.arange(n_rows + 1) * n_neighbors
+    return sparse.csr_matrix((values, neighbors.ravel(), ends), (n_rows, n_columns))
+
+
 def equal_weights(chosen: np.ndarray, n_donors: int) -> sparse.csr_matrix:
     """Weights (queries x donors) that average the donors ``chosen`` (queries x neighbours) of each query."""
-    n_queries, n_neighbors = chosen.shape
-    ends = np.arange(n_queries + 1) * n_neighbors
-    weights = sparse.csr_matrix((np.full(chosen.size, 1 / n_neighbors), chosen.ravel(), ends), (n_queries, n_donors))
+    weights = from_neighbors(chosen, n_donors, np.full(chosen.shape, 1 / chosen.shape[1]))
     weights.sort_indices()
     return weights
 
@@ -33,6 +55,27 @@ def dense(matrix: np.ndarray | sparse.spmatrix) -> np.ndarray:
     return np.asarray(matrix) if isinstance(matrix, np.ndarray) else matrix.toarray()
 
 
-def sample_rows(n_rows: int, limit: int, rng: np.random.Generator) -> np.ndarray:
+def sample_rows(n_rows: int, limit: int, seed: int | np.random.Generator) -> np.ndarray:
     """Sorted numbers of ``limit`` random rows; all rows if there are no more."""
-    return np.arange(n_rows) if n_rows <= limit else np.sort(rng.choice(n_rows, limit, replace=False))
+    if n_rows <= limit:
+        return np.arange(n_rows)
+    return np.sort(np.random.default_rng(seed).choice(n_rows, limit, replace=False))
+
+
+def match_labels(shared: pd.DataFrame) -> dict:
+    """Match two sets of labels one to one so that matched labels share the most spots.
+
+    Hungarian method (Kuhn, Naval Research Logistics 1955). The order of the labels decides between equal matches.
+
+    Parameters
+    ----------
+    shared
+        Number of spots with both labels (labels x other labels), as ``pandas.crosstab`` counts them.
+
+    Returns
+    -------
+    Matched label of the columns by label of the rows; of the larger set, labels without a counterpart are missing. A
+    match can share no spot.
+    """
+    rows, columns = linear_sum_assignment(shared.to_numpy(), maximize=True)
+    return dict(zip(shared.index[rows], shared.columns[columns], strict=True))

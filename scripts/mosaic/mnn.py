@@ -4,6 +4,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.preprocessing import normalize
 
+from mosaic.matrices import from_neighbors, placed
 from mosaic.neighbors import nearest
 
 
@@ -38,17 +39,10 @@ def mutual_nearest_neighbors(
     # Only spots that some spot of the first slice has found can be mutual.
     wanted = np.unique(forth)
     _, back = nearest(second[wanted], first, sizes["back"], "manhattan")
-    shape = (len(first), len(second))
-    edges = [_pattern(np.arange(len(first)), forth, shape), _pattern(wanted, back, shape[::-1]).T]
-    mutual = edges[0].multiply(edges[1]).tocoo()
+    found = placed(from_neighbors(back, len(first)), wanted, (len(second), len(first)))
+    mutual = from_neighbors(forth, len(second)).multiply(found.T).tocoo()
     pairs = np.column_stack([mutual.row, mutual.col]).astype(np.int64)
     return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
-
-
-def _pattern(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> sparse.csr_matrix:
-    """Ones where ``rows`` have ``columns`` (rows x any)."""
-    places = np.repeat(rows, columns.shape[1]), columns.ravel()
-    return sparse.csr_matrix((np.ones(columns.size, dtype=np.float32), places), shape=shape)
 
 
 def tissue_support(

@@ -14,7 +14,7 @@ _OTHERS = 0.95
 
 
 def pitch(coordinates: np.ndarray) -> float:
-    """Median distance from a spot to the nearest spot at another position, in the unit of the coordinates.
+    """Median distance from a position of spots to the nearest other position, in the unit of the coordinates.
 
     Parameters
     ----------
@@ -25,11 +25,8 @@ def pitch(coordinates: np.ndarray) -> float:
     -------
     The distance; 1 if all spots have the same position.
     """
-    if len(coordinates) < 2:
-        return 1.0
-    distances = KDTree(coordinates).query(coordinates, k=2)[0][:, 1]
-    distances = distances[distances > 0]
-    return float(np.median(distances)) if distances.size else 1.0
+    positions = np.unique(coordinates, axis=0)
+    return float(np.median(KDTree(positions).query(positions, k=2)[0][:, 1])) if len(positions) > 1 else 1.0
 
 
 def astray(coordinates: np.ndarray) -> np.ndarray:
@@ -61,7 +58,7 @@ def spatial_neighbors(coordinates: np.ndarray, n_neighbors: int, radius: float |
     n_neighbors
         Neighbours per spot; fewer in a slice of fewer spots.
     radius
-        Exclude neighbours farther than this many times the slice's median nearest-neighbour distance.
+        Exclude neighbours farther than this many times the slice's ``pitch``.
 
     Returns
     -------
@@ -78,7 +75,7 @@ def spatial_neighbors(coordinates: np.ndarray, n_neighbors: int, radius: float |
     n_neighbors = min(n_neighbors, n_spots - 1)
     tree = KDTree(coordinates)
     rows = np.arange(n_spots)
-    pitch = None
+    unit = pitch(coordinates)
     sources, targets, lengths = [], [], []
     # On square and hexagonal grids, this exceeds the ties of the tenth neighbour.
     depth = n_neighbors + 4
@@ -86,10 +83,8 @@ def spatial_neighbors(coordinates: np.ndarray, n_neighbors: int, radius: float |
         depth = min(depth, n_spots)
         distance, candidate = tree.query(coordinates[rows], k=depth, workers=n_threads())
         distance[candidate == rows[:, None]] = np.inf
-        if pitch is None:
-            pitch = float(np.median(distance.min(axis=1)))
         # Distances that differ only by rounding are ties.
-        step = np.round(distance / ((pitch or 1.0) * 1e-5))
+        step = np.round(distance / (unit * 1e-5))
         order = np.lexsort((_pair_hash(rows[:, None], candidate), step))
         step = np.take_along_axis(step, order, axis=1)
         # A row is settled when the ties of its last neighbour end before the candidates do. Coincident spots may
@@ -103,18 +98,13 @@ def spatial_neighbors(coordinates: np.ndarray, n_neighbors: int, radius: float |
         rows = rows[~settled]
         depth *= 4
     source, target, length = (np.concatenate(parts) for parts in (sources, targets, lengths))
-    if radius is not None and pitch is not None:
-        if pitch == 0:
-            raise InputError(
-                "more than half of the spots share their position with another, so radius has no unit",
-                hint="set radius to null, or give each spot its own coordinates",
-            )
-        near = length <= radius * pitch * (1 + 1e-5)
+    if radius is not None:
+        near = length <= radius * unit * (1 + 1e-5)
         source, target = source[near], target[near]
         isolated = n_spots - len(np.unique(np.concatenate([source, target])))
         if isolated:
             raise InputError(
-                f"radius {radius:g} (x {pitch:g}, the median distance to the nearest spot) leaves {isolated} of "
+                f"radius {radius:g} (x {unit:g}, the median distance to the nearest spot) leaves {isolated} of "
                 f"{n_spots} spots without a spatial neighbour",
                 hint="raise graph.radius, or set it to null",
             )

@@ -10,7 +10,7 @@ GRID = np.column_stack(np.divmod(np.arange(144), 12)).astype(float) * 55
 
 def test_pitch_is_that_of_the_grid_whatever_lies_twice():
     assert spatial.pitch(GRID) == 55
-    assert spatial.pitch(np.vstack([GRID, GRID[:30]])) == 55
+    assert spatial.pitch(np.vstack([GRID, GRID[:30]])) == spatial.pitch(np.vstack([GRID, GRID])) == 55
     assert spatial.pitch(GRID[:1]) == spatial.pitch(np.zeros((5, 2))) == 1
 
 

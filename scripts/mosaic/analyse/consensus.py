@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_rand_score
+
+from mosaic.matrices import match_labels
 
 
 class Consensus(NamedTuple):
@@ -77,7 +78,5 @@ def _pairs(seeds: list[int]) -> list[tuple[tuple[int, int], tuple[int, int]]]:
 
 def _renamed(labels: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Labels with the names of the reference, one to one, by most shared spots; -1 without counterpart."""
-    shared = pd.crosstab(labels, reference)
-    own, other = linear_sum_assignment(-shared.to_numpy())
-    names = dict(zip(shared.index[own], shared.columns[other], strict=True))
+    names = match_labels(pd.crosstab(labels, reference))
     return pd.Series(labels).map(names).fillna(-1).to_numpy().astype(int)

@@ -12,9 +12,6 @@ from mosaic.neighbors import Metric, nearest
 from mosaic.spatial import spatial_neighbors
 from mosaic.spots import slice_names
 
-# Candidates per neighbour returned, in the correction for hubs.
-_CANDIDATES = 4
-
 
 def nearest_donors(
     queries: np.ndarray, donors: np.ndarray, n_neighbors: int, *, metric: Metric = "euclidean"
@@ -38,7 +35,7 @@ def nearest_donors(
 
 
 def matched_donors(
-    queries: np.ndarray, donors: np.ndarray, n_neighbors: int, *, own: np.ndarray | None = None
+    queries: np.ndarray, donors: np.ndarray, n_neighbors: int, *, own: np.ndarray | None = None, candidates: int = 4
 ) -> sparse.csr_matrix:
     """Equal weights on each query's nearest donors, corrected for hubs.
 
@@ -52,13 +49,15 @@ def matched_donors(
         As for ``nearest_donors``.
     own
         Row numbers of the queries among the donors, if they are donors themselves; a query is then not its own donor.
+    candidates
+        Nearest donors that are ranked anew, per neighbour chosen; 1: no correction.
 
     Returns
     -------
     As ``nearest_donors``.
     """
     n_neighbors = min(n_neighbors, len(donors) - (own is not None))
-    n_candidates = min(_CANDIDATES * n_neighbors, len(donors))
+    n_candidates = min(candidates * n_neighbors, len(donors))
     distance, candidate = nearest(queries, donors, n_candidates)
     hubness = (nearest(donors, queries, n_neighbors)[0] ** 2).mean(axis=1)
     score = 2 * distance**2 - hubness[candidate]

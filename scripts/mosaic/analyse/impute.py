@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import anndata as ad
@@ -16,19 +17,37 @@ from mosaic.analyse.intervals import LAYERS
 from mosaic.analyse.regression import Shift, regression_shift
 from mosaic.embedding import LATENT
 from mosaic.errors import InputError
-from mosaic.matrices import BLOCK_VALUES, placed, values_of
+from mosaic.matrices import BLOCK_VALUES, placed, sample_rows, values_of
 
 logger = logging.getLogger(__name__)
 
 Method = Literal["matching", "nearest"]
 
 
-# Proportion of non-zero values above which a dense matrix is smaller than a sparse one.
-_DENSE_ABOVE = 0.5
-# Maximum number of donors to fit the regression on; above, a seeded sample.
-_MOST_FITTED = 20_000
-# Number of spots whose prediction decides whether the result is stored dense or sparse.
-_PROBED = 1000
+@dataclass(frozen=True, kw_only=True)
+class ImputationSettings:
+    """How counts are imputed; all but ``method`` and ``n_neighbors`` are of ``matching``.
+
+    Attributes
+    ----------
+    method, n_neighbors
+        See ``prepare``; neighbours per source.
+    smooth_neighbors
+        See ``donors.smooth_latent``.
+    candidates
+        See ``donors.matched_donors``.
+    least_gain
+        See ``regression.regression_shift``.
+    most_fitted
+        Maximum number of donors to fit the regression on; above, a seeded sample.
+    """
+
+    method: Method = "matching"
+    n_neighbors: int = 25
+    smooth_neighbors: int = 5
+    candidates: int = 4
+    least_gain: float = 0.05
+    most_fitted: int = 20_000
 
 
 class Imputation(NamedTuple):
@@ -77,25 +96,12 @@ class Imputation(NamedTuple):
             mean = mean.maximum(0)
         return sparse.csr_matrix(mean, dtype=np.float32), sparse.csr_matrix(spread, dtype=np.float32)
 
-    def density(self) -> float:
-        """Proportion of predicted counts above zero, in a seeded sample of spots."""
-        n_spots = self.weights.shape[0]
-        probed = np.random.default_rng(0).choice(n_spots, min(_PROBED, n_spots), replace=False)
-        return self.predict(np.sort(probed))[0].nnz / (len(probed) * len(self.features))
-
-    def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray] | tuple[sparse.csr_matrix, sparse.csr_matrix]]:
-        """Predictions block by block over all spots; dense arrays if most values are not zero."""
-        as_dense = self.density() > _DENSE_ABOVE
+    def blocks(self) -> Iterator[tuple[sparse.csr_matrix, sparse.csr_matrix]]:
+        """What ``predict`` returns, block by block over all spots."""
         n_spots = self.weights.shape[0]
         n_rows = max(1, BLOCK_VALUES // len(self.features))
         for start in range(0, n_spots, n_rows):
-            found = self.predict(np.arange(start, min(start + n_rows, n_spots)))
-            yield tuple(part.toarray() for part in found) if as_dense else found
-
-    def n_bytes(self) -> int:
-        """Size of the result in bytes, before compression."""
-        density = self.density()
-        return int(2 * 4 * self.weights.shape[0] * len(self.features) * (1 if density > _DENSE_ABOVE else 2 * density))
+            yield self.predict(np.arange(start, min(start + n_rows, n_spots)))
 
 
 def prepare(
@@ -105,9 +111,7 @@ def prepare(
     counts: Mapping[str, ad.AnnData],
     *,
     spots: pd.Index | None = None,
-    method: Method = "matching",
-    n_neighbors: int = 25,
-    smooth_neighbors: int = 5,
+    **settings: Any,
 ) -> Imputation:
     """Plan the imputation of one modality in one slice that lacks it.
 
@@ -132,16 +136,15 @@ def prepare(
         ``matching`` also needs the source modalities, in the slice itself and in bridge slices.
     spots
         Spots of the slice to impute; None: all.
-    method, n_neighbors
-        See above; ``n_neighbors`` per source.
-    smooth_neighbors
-        For ``matching``: see ``smooth_latent``.
+    settings
+        Those of ``ImputationSettings`` that differ from its defaults.
 
     Raises
     ------
     InputError
         If the slice has no spots in ``embedding``.
     """
+    asked = ImputationSettings(**settings)
     targets = counts[modality]
     known = targets.obs_names.isin(embedding[modality].obs_names)
     if not known.all():
@@ -149,22 +152,21 @@ def prepare(
     names = embedding.obs_names[(embedding.obs["slice"] == slice_name).to_numpy()] if spots is None else spots
     if not len(names):
         raise InputError("has no spots to impute", where=f"slice {slice_name}")
-    values = values_of(targets)
-    total, n_sources, found = sparse.csr_matrix((len(names), targets.n_obs)), np.zeros(len(names)), []
+    donors = ad.AnnData(values_of(targets), obs=targets.obs[[]], var=targets.var[[]])
+    total, n_sources, found = sparse.csr_matrix((len(names), donors.n_obs)), np.zeros(len(names)), []
     for source, adata in embedding.mod.items():
         rows = np.flatnonzero(names.isin(adata.obs_names))
         if not rows.size:
             continue
         queries = names[rows]
-        if method == "nearest":
+        if asked.method == "nearest":
             z, z_donors = (
                 normalize(part[own].obsm[LATENT])
-                for part, own in ((adata, queries), (embedding[modality], targets.obs_names))
+                for part, own in ((adata, queries), (embedding[modality], donors.obs_names))
             )
-            weights = nearest_donors(z, z_donors, n_neighbors, metric="manhattan")
+            weights = nearest_donors(z, z_donors, asked.n_neighbors, metric="manhattan")
         else:
-            places = (embedding, source, queries, modality, targets.obs_names, smooth_neighbors)
-            weights, shift = _match(*places, values, counts, n_neighbors)
+            weights, shift = _match(embedding, source, queries, modality, donors, counts, asked)
             if shift is not None:
                 found.append((rows, shift))
         total += placed(weights, rows, total.shape)
@@ -175,37 +177,38 @@ def prepare(
             obs=embedding.obs.loc[names, ["slice", "barcode", "modalities"]],
             obsm={"spatial": embedding.obsm["spatial"][where]},
         ),
-        targets.var_names,
+        donors.var_names,
         sparse.csr_matrix(sparse.diags_array(1 / n_sources) @ total),
-        values,
-        targets.obs_names,
+        donors.X,
+        donors.obs_names,
         [(rows, 1 / n_sources[rows], shift) for rows, shift in found],
         "counts" in targets.layers,
     )
 
 
-def impute_modality(*arguments: Any, **settings: Any) -> ad.AnnData:
+def impute_modality(
+    embedding: md.MuData, slice_name: str, modality: str, counts: Mapping[str, ad.AnnData], **settings: Any
+) -> ad.AnnData:
     """Impute one modality in one slice that lacks it, in memory.
 
     Parameters
     ----------
-    arguments, settings
+    embedding, slice_name, modality, counts, settings
         See ``prepare``.
 
     Returns
     -------
     AnnData of the slice's spots x features with ``layers["imputed"]``, the predicted counts, and
-    ``layers["imputed_sd"]``, the standard deviation of the donors' counts (float32; sparse if most values are
-    zero); ``obs["slice"]``, ``obs["modalities"]`` and ``obsm["spatial"]`` as in ``embedding``.
+    ``layers["imputed_sd"]``, the standard deviation of the donors' counts (float32, sparse); ``obs["slice"]``,
+    ``obs["modalities"]`` and ``obsm["spatial"]`` as in ``embedding``.
     """
-    imputation = prepare(*arguments, **settings)
+    imputation = prepare(embedding, slice_name, modality, counts, **settings)
     parts = zip(*imputation.blocks(), strict=True)
-    layers = [(sparse.vstack(part, format="csr") if sparse.issparse(part[0]) else np.vstack(part)) for part in parts]
     return ad.AnnData(
         obs=imputation.spots.obs,
         var=pd.DataFrame(index=imputation.features),
         obsm=dict(imputation.spots.obsm),
-        layers=dict(zip(LAYERS, layers, strict=True)),
+        layers={name: sparse.vstack(part, format="csr") for name, part in zip(LAYERS, parts, strict=True)},
     )
 
 
@@ -214,33 +217,33 @@ def _match(
     source: str,
     queries: pd.Index,
     modality: str,
-    targets: pd.Index,
-    smooth_neighbors: int,
-    values: sparse.csr_matrix,
+    targets: ad.AnnData,
     counts: Mapping[str, ad.AnnData],
-    n_neighbors: int,
+    settings: ImputationSettings,
 ) -> tuple[sparse.csr_matrix, Shift | None]:
     """Weights on the targets (queries x targets) and the shift to add, for one source modality."""
     adata = embedding[source]
-    paired = targets.isin(adata.obs_names)
+    paired = targets.obs_names.isin(adata.obs_names)
     regress = paired.sum() > 1
     if not regress:
         logger.info("%s: no slice has both it and %s, so nothing is regressed", modality, source)
-        paired, adata = np.ones(len(targets), dtype=bool), embedding[modality]
+        paired, adata = np.ones(targets.n_obs, dtype=bool), embedding[modality]
     donors = np.flatnonzero(paired)
-    names = targets[donors]
-    z = smoothed_latent(embedding[source], queries, smooth_neighbors)
-    z_donors = smoothed_latent(adata, names, smooth_neighbors)
-    weights = matched_donors(z, z_donors, n_neighbors)
+    names, values = targets.obs_names[donors], targets.X[donors]
+    z = smoothed_latent(embedding[source], queries, settings.smooth_neighbors)
+    z_donors = smoothed_latent(adata, names, settings.smooth_neighbors)
+    n_neighbors, candidates = settings.n_neighbors, settings.candidates
+    weights = matched_donors(z, z_donors, n_neighbors, candidates=candidates)
     shift = None
     if regress:
-        fitted = np.arange(len(donors))
-        if len(fitted) > _MOST_FITTED:
-            logger.info("%s: the regression is fitted on %d of %d donors", modality, _MOST_FITTED, len(fitted))
-            fitted = np.sort(np.random.default_rng(0).choice(len(fitted), _MOST_FITTED, replace=False))
-        among = matched_donors(z_donors[fitted], z_donors, n_neighbors, own=fitted)
-        parts = [values_of(counts[source][own]) for own in (names, queries)]
-        shift = regression_shift(parts[0], values[donors], fitted, among, parts[1], weights)
+        fitted = sample_rows(len(donors), settings.most_fitted, 0)
+        if len(fitted) < len(donors):
+            logger.info("%s: the regression is fitted on %d of %d donors", modality, len(fitted), len(donors))
+        among = matched_donors(z_donors[fitted], z_donors, n_neighbors, own=fitted, candidates=candidates)
+        measured = [values_of(counts[source][own]) for own in (names, queries)]
+        shift = regression_shift(
+            measured[0], values, fitted, among, measured[1], weights, least_gain=settings.least_gain
+        )
         n_explained = len(shift.features)
-        logger.info("%s: regression on %s improves %d of %d features", modality, source, n_explained, values.shape[1])
-    return placed(weights.T, donors, (len(targets), len(queries))).T, shift
+        logger.info("%s: regression on %s improves %d of %d features", modality, source, n_explained, targets.n_vars)
+    return placed(weights.T, donors, (targets.n_obs, len(queries))).T, shift

@@ -1,17 +1,13 @@
 """Write imputed counts block by block."""
 
-import shutil
 from pathlib import Path
 
 import anndata as ad
 import h5py
-import numpy as np
 import pandas as pd
-from scipy import sparse
 
 from mosaic.analyse.impute import Imputation
 from mosaic.analyse.intervals import LAYERS, unit_of
-from mosaic.errors import InputError
 from mosaic.files import whole_file
 
 
@@ -26,20 +22,7 @@ def write_imputed(imputation: Imputation, path: str | Path, scores: pd.DataFrame
         The file.
     scores
         Held-out scores per feature, for ``var`` (see ``folds.summarise``).
-
-    Raises
-    ------
-    InputError
-        If the result would be larger than the free space on the disk.
     """
-    free, needed = shutil.disk_usage(Path(path).parent).free, imputation.n_bytes()
-    if needed > free:
-        raise InputError(
-            f"{imputation.spots.n_obs} spots x {len(imputation.features)} imputed features take up to "
-            f"{needed / 1e9:.1f} GB, but the disk has {free / 1e9:.1f} GB left",
-            where=str(path),
-            hint="free the disk, or impute fewer features: min_spots under qc drops rare ones",
-        )
     var = pd.DataFrame({"unit": unit_of(imputation.values), "counted": imputation.counted}, index=imputation.features)
     if scores is not None:
         var = var.join(scores)
@@ -48,22 +31,12 @@ def write_imputed(imputation: Imputation, path: str | Path, scores: pd.DataFrame
     with whole_file(path) as unfinished:
         skeleton.write_h5ad(unfinished)
         with h5py.File(unfinished, "a") as file:
-            start = 0
+            layers = file["layers"]
             for block in imputation.blocks():
                 for name, part in zip(LAYERS, block, strict=True):
-                    _append(file["layers"], name, part, start, skeleton.n_obs)
-                start += block[0].shape[0]
-
-
-def _append(layers: h5py.Group, name: str, part: np.ndarray | sparse.csr_matrix, start: int, n_spots: int) -> None:
-    """Append rows to a layer of an h5ad file; the first rows create it."""
-    if sparse.issparse(part):
-        if start:
-            ad.io.sparse_dataset(layers[name]).append(part)
-        else:
-            ad.io.write_elem(layers, name, part, dataset_kwargs={"compression": "lzf"})
-        return
-    if not start:
-        layer = layers.create_dataset(name, (n_spots, part.shape[1]), part.dtype, chunks=True, compression="lzf")
-        layer.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
-    layers[name][start : start + len(part)] = part
+                    if name in layers:
+                        ad.io.sparse_dataset(layers[name]).append(part)
+                    else:
+                        # Shuffled bytes compress well: even of values without a zero, the file is no larger than a
+                        # dense one.
+                        ad.io.write_elem(layers, name, part, dataset_kwargs={"compression": "lzf", "shuffle": True})

@@ -6,6 +6,7 @@ import numpy as np
 from scipy import sparse
 
 from mosaic.errors import InputError
+from mosaic.matrices import from_neighbors
 from mosaic.neighbors import nearest
 
 _LEIDEN_NEIGHBORS = 15
@@ -28,8 +29,7 @@ def leiden_domains(embedding: np.ndarray, resolution: float, seed: int) -> np.nd
     n_neighbors = min(_LEIDEN_NEIGHBORS, len(embedding) - 1)
     # A spot is the nearest to itself; of spots that share its place any may stand in for it.
     _, neighbors = nearest(embedding, embedding, n_neighbors + 1)
-    ends = np.arange(len(embedding) + 1) * (n_neighbors + 1)
-    around = sparse.csr_matrix((np.ones(neighbors.size), neighbors.ravel(), ends), shape=(len(embedding),) * 2)
+    around = from_neighbors(neighbors, len(embedding))
     shared = (around @ around.T).multiply(around.maximum(around.T)).tocsr()
     shared.data /= 2 * (n_neighbors + 1) - shared.data
     edges = sparse.triu(shared, k=1).tocoo()

@@ -15,6 +15,7 @@ from sklearn.preprocessing import normalize
 
 from mosaic.embedding import LATENT
 from mosaic.errors import InputError
+from mosaic.matrices import from_neighbors, sample_rows
 from mosaic.mixing import ilisi, ilisi_within
 from mosaic.neighbors import nearest
 from mosaic.spots import paired, slice_names
@@ -67,8 +68,7 @@ def matching_score(first: np.ndarray, second: np.ndarray) -> float:
     """
 
     def own(queries: np.ndarray, among: np.ndarray) -> sparse.csr_matrix:
-        found = nearest(queries, among, 1)[1].ravel()
-        return sparse.csr_matrix((np.ones(len(found)), found, np.arange(len(found) + 1)), (len(queries), len(among)))
+        return from_neighbors(nearest(queries, among, 1)[1], len(among))
 
     first, second = normalize(first), normalize(second)
     shared = own(first, first) @ own(second, first).T + own(first, second) @ own(second, second).T
@@ -290,7 +290,6 @@ def _alignment(embedding: md.MuData, truth: pd.Series | None, rng: np.random.Gen
 
 
 def _sample(n_rows: int, most: int, rng: np.random.Generator, what: str) -> np.ndarray:
-    if n_rows <= most:
-        return np.arange(n_rows)
-    logger.warning("%s: on a sample of %d of %d spots", what, most, n_rows)
-    return np.sort(rng.choice(n_rows, most, replace=False))
+    if n_rows > most:
+        logger.warning("%s: on a sample of %d of %d spots", what, most, n_rows)
+    return sample_rows(n_rows, most, rng)

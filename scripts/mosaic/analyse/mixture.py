@@ -3,6 +3,7 @@
 import logging
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from operator import itemgetter
 
@@ -17,36 +18,6 @@ from mosaic.matrices import sample_rows
 
 logger = logging.getLogger(__name__)
 
-# Maximum number of rows for Ward's clustering, whose memory and time are quadratic (as in R's mclust).
-START_ROWS = 2000
-
-# With few spots, the proportion that each start uses, so that starts differ.
-_START_SHARE = 0.8
-
-# EM often converges to a poor local optimum (1 in 10 starts, on some data 9 in 10). Run `_STARTS` starts, half on the
-# whitened embedding, then try to improve the best by merging its `_MERGES` most overlapping pairs of domains.
-_STARTS = 10
-
-_MERGES = 5
-
-# Exchanges are ranked by EM with a looser tolerance; the best `_REFITS` are fitted again, and one must gain
-# `_EXCHANGE_GAIN` in likelihood per spot.
-_TRIAL_TOLERANCE = 1e-2
-
-_REFITS = 3
-
-_EXCHANGE_GAIN = 1e-3
-
-# Starts are compared on at most this many rows and with a loose tolerance; only the best is fitted to convergence.
-COMPARE_ROWS = 20_000
-
-COMPARE_TOLERANCE = 1e-3
-
-# EM stops when the mean log-likelihood per spot gains less than this.
-_EM_TOLERANCE = 1e-5
-
-_EM_ITERATIONS = 1000
-
 # Added to the within-domain covariance, in units of the embedding's variance (1 after whitening).
 _RIDGE = 1e-6
 
@@ -54,7 +25,50 @@ _RIDGE = 1e-6
 _SMALLEST_VARIANCE = 1e-10
 
 
-def mixture_domains(embedding: np.ndarray, n_domains: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+@dataclass(frozen=True, kw_only=True)
+class MixtureSettings:
+    """How a mixture is sought. EM often converges to a poor local optimum: 1 in 10 starts, on some data 9 in 10.
+
+    Attributes
+    ----------
+    starts
+        Number of starts, half on the whitened embedding.
+    start_rows
+        Maximum number of rows for Ward's clustering, whose memory and time are quadratic (as in R's mclust).
+    start_share
+        With few spots, the proportion that each start uses, so that starts differ.
+    compare_rows, compare_tolerance
+        Starts are compared on at most this many rows and with a loose tolerance; only the best is fitted to
+        convergence.
+    merges
+        Number of pairs of domains, those that overlap most, whose merger an exchange tries; 0: no exchanges.
+    trial_tolerance, refits, gain
+        Exchanges are ranked by EM with a looser tolerance; the best are fitted again, and one must gain this much in
+        likelihood per spot.
+    tolerance, iterations
+        EM stops when the mean log-likelihood per spot gains less than the tolerance, and fails after so many
+        iterations.
+    """
+
+    starts: int = 10
+    start_rows: int = 2000
+    start_share: float = 0.8
+    compare_rows: int = 20_000
+    compare_tolerance: float = 1e-3
+    merges: int = 5
+    trial_tolerance: float = 1e-2
+    refits: int = 3
+    gain: float = 1e-3
+    tolerance: float = 1e-5
+    iterations: int = 1000
+
+
+DEFAULTS = MixtureSettings()
+
+
+def mixture_domains(
+    embedding: np.ndarray, n_domains: int, seed: int, settings: MixtureSettings = DEFAULTS
+) -> tuple[np.ndarray, np.ndarray]:
     """Gaussian mixture with one tied covariance, EM started from hierarchical clustering.
 
     This is the EEE model of mclust (Scrucca et al., R Journal 2016), which SpaMosaic uses for domains. As in mclust,
@@ -74,6 +88,8 @@ def mixture_domains(embedding: np.ndarray, n_domains: int, seed: int) -> tuple[n
         Number of domains, at least 1.
     seed
         Seed of the subsets.
+    settings
+        Where the search differs from what is said above.
 
     Returns
     -------
@@ -95,20 +111,20 @@ def mixture_domains(embedding: np.ndarray, n_domains: int, seed: int) -> tuple[n
             hint="choose method kmeans, or reduce the dimensions",
         )
     rng = np.random.default_rng(seed)
-    rows = sample_rows(n_spots, COMPARE_ROWS, rng)
+    rows = sample_rows(n_spots, settings.compare_rows, rng)
     compared = white[rows]
-    start_rows = max(min(START_ROWS, int(_START_SHARE * len(compared))), n_domains)
+    start_rows = max(min(settings.start_rows, int(settings.start_share * len(compared))), n_domains)
     fits = []
-    for space in (compared, embedding[rows]) * (_STARTS // 2):
+    for space in (compared, embedding[rows]) * (settings.starts // 2):
         subset = sample_rows(len(compared), start_rows, rng)
         labels = AgglomerativeClustering(n_domains, linkage="ward").fit_predict(space[subset]) if n_domains > 1 else 0
         start = start_from(compared[subset], np.broadcast_to(labels, len(subset)))
-        fits.append(fit_mixture(compared, start, COMPARE_TOLERANCE))
+        fits.append(fit_mixture(compared, start, settings.compare_tolerance, settings.iterations))
     usable = [fit for fit in fits if not isinstance(fit, str)]
     usable.sort(key=lambda fit: _classification_likelihood(fit, compared), reverse=True)
     outcome = fits[0]
-    for fit in [_exchanged(usable[0], compared, rng), *usable] if usable else []:
-        outcome = fit_mixture(white, _parameters(fit), _EM_TOLERANCE)
+    for fit in [_exchanged(usable[0], compared, rng, settings), *usable] if usable else []:
+        outcome = fit_mixture(white, _parameters(fit), settings.tolerance, settings.iterations)
         if not isinstance(outcome, str):
             break
     if isinstance(outcome, str):
@@ -140,34 +156,39 @@ def whitened(embedding: np.ndarray) -> np.ndarray:
     return centred @ (direction[:, kept] / np.sqrt(variance[kept]))
 
 
-def _exchanged(fit: GaussianMixture, white: np.ndarray, rng: np.random.Generator) -> GaussianMixture:
+def _exchanged(
+    fit: GaussianMixture, white: np.ndarray, rng: np.random.Generator, settings: MixtureSettings = DEFAULTS
+) -> GaussianMixture:
     """Improve a mixture by exchanges: merge two overlapping domains and split a third, while that gains.
 
-    Exchanges are ranked by EM with a loose tolerance on ``START_ROWS`` spots.
+    Exchanges are ranked by EM with a loose tolerance on ``start_rows`` spots.
     """
     best = _classification_likelihood(fit, white)
     while len(fit.weights_) > 2:
-        seen = white[sample_rows(len(white), START_ROWS, rng)]
+        seen = white[sample_rows(len(white), settings.start_rows, rng)]
         posterior = fit.predict_proba(white)
         labels, overlap = posterior.argmax(axis=1), posterior.T @ posterior
         overlap /= np.sqrt(np.outer(overlap.diagonal(), overlap.diagonal()))
-        pairs = sorted(combinations(range(len(overlap)), 2), key=lambda pair: -overlap[pair])[:_MERGES]
+        pairs = sorted(combinations(range(len(overlap)), 2), key=lambda pair: -overlap[pair])[: settings.merges]
         tried = []
         for split, members in enumerate(np.flatnonzero(labels == domain) for domain in range(len(overlap))):
             if len(members) < 2:
                 continue
-            members = members[sample_rows(len(members), START_ROWS // 2, rng)]
+            members = members[sample_rows(len(members), settings.start_rows // 2, rng)]
             halves = AgglomerativeClustering(2, linkage="ward").fit_predict(white[members] @ fit.precisions_cholesky_)
             for kept, freed in pairs:
                 if split not in (kept, freed):
                     start = _exchange(fit, white, split, [members[halves == half] for half in (0, 1)], kept, freed)
-                    tried.append(fit_mixture(seen, start, _TRIAL_TOLERANCE))
+                    tried.append(fit_mixture(seen, start, settings.trial_tolerance, settings.iterations))
         tried = [other for other in tried if not isinstance(other, str)]
         tried.sort(key=lambda other: _classification_likelihood(other, seen), reverse=True)
-        refits = [fit_mixture(white, _parameters(other), COMPARE_TOLERANCE) for other in tried[:_REFITS]]
+        refits = [
+            fit_mixture(white, _parameters(other), settings.compare_tolerance, settings.iterations)
+            for other in tried[: settings.refits]
+        ]
         gains = [(_classification_likelihood(other, white), other) for other in refits if not isinstance(other, str)]
         reached, other = max(gains, key=itemgetter(0), default=(best, fit))
-        if reached < best + _EXCHANGE_GAIN:
+        if reached < best + settings.gain:
             break
         best, fit = reached, other
     return fit
@@ -207,13 +228,15 @@ def start_from(white: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
     return {"weights": weights, "means": means, "precisions": np.linalg.inv(covariance)}
 
 
-def fit_mixture(white: np.ndarray, start: dict[str, np.ndarray], tolerance: float) -> GaussianMixture | str:
+def fit_mixture(
+    white: np.ndarray, start: dict[str, np.ndarray], tolerance: float, iterations: int = DEFAULTS.iterations
+) -> GaussianMixture | str:
     """Run EM from ``start``; return the reason as text if it fails."""
     model = GaussianMixture(
         len(start["weights"]),
         covariance_type="tied",
         tol=tolerance,
-        max_iter=_EM_ITERATIONS,
+        max_iter=iterations,
         reg_covar=_RIDGE,
         **{f"{name}_init": value for name, value in start.items()},
     )
@@ -224,6 +247,6 @@ def fit_mixture(white: np.ndarray, start: dict[str, np.ndarray], tolerance: floa
         except ValueError as error:
             return f"EM broke down ({error})"
     if not model.converged_:
-        return f"EM did not converge in {_EM_ITERATIONS} iterations"
+        return f"EM did not converge in {iterations} iterations"
     n_empty = model.n_components - len(np.unique(labels))
     return f"EM left {n_empty} of {model.n_components} domains without a spot" if n_empty else model

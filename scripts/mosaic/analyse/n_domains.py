@@ -10,7 +10,7 @@ from sklearn.metrics import pairwise_distances, silhouette_score
 from sklearn.mixture import GaussianMixture
 
 from mosaic.analyse.domains import checked_embedding
-from mosaic.analyse.mixture import COMPARE_ROWS, COMPARE_TOLERANCE, START_ROWS, fit_mixture, start_from, whitened
+from mosaic.analyse.mixture import DEFAULTS, MixtureSettings, fit_mixture, start_from, whitened
 from mosaic.errors import InputError
 from mosaic.matrices import sample_rows
 
@@ -21,7 +21,11 @@ SUBSETS = 8
 
 
 def choose_n_domains(
-    embedding: np.ndarray, n_domains_range: Sequence[int] = (2, 15), *, seed: int = 0
+    embedding: np.ndarray,
+    n_domains_range: Sequence[int] = (2, 15),
+    *,
+    seed: int = 0,
+    settings: MixtureSettings = DEFAULTS,
 ) -> tuple[int, pd.DataFrame]:
     """Choose the number of domains by the silhouette of left-out spots.
 
@@ -39,6 +43,8 @@ def choose_n_domains(
         Smallest and largest number to choose from, both included.
     seed
         Seed of the subsets.
+    settings
+        Of the mixtures: sizes of sample and subsets, tolerance and iterations.
 
     Returns
     -------
@@ -61,7 +67,7 @@ def choose_n_domains(
             hint="write the smallest, 2 or more, and a larger one, for example [2, 15]",
         )
     rng = np.random.default_rng(seed)
-    sample = sample_rows(len(embedding), COMPARE_ROWS, rng)
+    sample = sample_rows(len(embedding), settings.compare_rows, rng)
     if len(sample) < len(embedding):
         logger.info("choosing the number of domains on a sample of %d of %d spots", len(sample), len(embedding))
     embedding = embedding[sample]
@@ -76,9 +82,9 @@ def choose_n_domains(
         )
     numbers, scores = np.arange(low, high + 1), []
     for _ in range(SUBSETS):
-        seen, left_out = two_subsets(len(white), rng)
+        seen, left_out = two_subsets(len(white), rng, settings.start_rows)
         distances = pairwise_distances(embedding[left_out])
-        fits = mixtures(white[seen], numbers)
+        fits = mixtures(white[seen], numbers, settings)
         scores.append([np.nan if fit is None else silhouette(distances, fit.predict(white[left_out])) for fit in fits])
     scores = pd.DataFrame(scores, columns=numbers)
     if scores.isna().all(axis=None):
@@ -99,19 +105,19 @@ def choose_n_domains(
     return n_domains, curve.rename_axis("n_domains").reset_index()
 
 
-def two_subsets(n_rows: int, rng: np.random.Generator) -> np.ndarray:
-    """Two disjoint subsets of rows, each at most half of them and at most ``START_ROWS``; shape (2, rows)."""
-    size = min(n_rows // 2, START_ROWS)
+def two_subsets(n_rows: int, rng: np.random.Generator, most: int = DEFAULTS.start_rows) -> np.ndarray:
+    """Two disjoint subsets of rows, each at most half of them and at most ``most``; shape (2, rows)."""
+    size = min(n_rows // 2, most)
     return rng.permutation(n_rows)[: 2 * size].reshape(2, size)
 
 
-def mixtures(white: np.ndarray, numbers: Iterable[int]) -> list[GaussianMixture | None]:
+def mixtures(
+    white: np.ndarray, numbers: Iterable[int], settings: MixtureSettings = DEFAULTS
+) -> list[GaussianMixture | None]:
     """A mixture for each number of domains, from cuts of one Ward tree; None if EM fails."""
     tree = linkage(white, "ward")
-    fits = [
-        fit_mixture(white, start_from(white, fcluster(tree, number, "maxclust") - 1), COMPARE_TOLERANCE)
-        for number in numbers
-    ]
+    starts = [start_from(white, fcluster(tree, number, "maxclust") - 1) for number in numbers]
+    fits = [fit_mixture(white, start, settings.compare_tolerance, settings.iterations) for start in starts]
     return [None if isinstance(fit, str) else fit for fit in fits]
 
 

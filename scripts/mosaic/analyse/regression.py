@@ -13,9 +13,6 @@ from mosaic.matrices import BLOCK_VALUES
 # Maximum number of components of the source modality in the regression.
 _COMPONENTS = 50
 
-# Proportion of the residual of matching that the regression must explain, by leave-one-out, to shift a feature.
-_LEAST_GAIN = 0.05
-
 _PENALTIES = np.logspace(0, 6, 13)
 
 
@@ -44,6 +41,8 @@ def regression_shift(
     among: sparse.csr_matrix,
     queries: sparse.csr_matrix,
     weights: sparse.csr_matrix,
+    *,
+    least_gain: float = 0.05,
 ) -> Shift:
     """Regression of a bias-corrected matching: correct for the difference between a query and its donors in the source.
 
@@ -65,6 +64,8 @@ def regression_shift(
         Counts of the source modality (queries x source features).
     weights
         Of each query's donors (queries x donors).
+    least_gain
+        Proportion of the residual that the regression must explain, by leave-one-out, to shift a feature.
     """
     scaler = StandardScaler(with_mean=False).fit(source)
     source, queries = scaler.transform(source), scaler.transform(queries)
@@ -87,7 +88,7 @@ def regression_shift(
         rest = rest[:, varies]
         fit = RidgeCV(_PENALTIES, alpha_per_target=True).fit(difference, rest)
         gain = 1 + np.atleast_1d(fit.best_score_) / rest.var(axis=0)
-        chosen = gain > _LEAST_GAIN
+        chosen = gain > least_gain
         explained.append(start + varies[chosen])
         coefficients.append(fit.coef_.reshape(rest.shape[1], -1)[chosen].T)
     return Shift(np.concatenate(explained), wanted, np.hstack(coefficients))

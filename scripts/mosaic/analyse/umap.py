@@ -5,6 +5,7 @@ import logging
 import numpy as np
 import umap
 
+from mosaic.matrices import sample_rows
 from mosaic.neighbors import nearest
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ def umap_layout(features: np.ndarray, *, n_neighbors: int = 30, seed: int = 0) -
             _MOST_SPOTS,
             len(features),
         )
-        sample = np.sort(np.random.default_rng(seed).choice(len(features), _MOST_SPOTS, replace=False))
+        sample = sample_rows(len(features), _MOST_SPOTS, seed)
         placed = umap_layout(features[sample], n_neighbors=n_neighbors, seed=seed)
         layout = placed[nearest(features, features[sample], _AMID)[1]].mean(axis=1)
         layout[sample] = placed

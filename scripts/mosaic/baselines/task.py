@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import anndata as ad
     import numpy as np
     import pandas as pd
-    from scipy import sparse
 
 logger = logging.getLogger(__name__)
 
@@ -180,15 +179,3 @@ def amid(graphs: "Mapping[str, ad.AnnData]", latent: "pd.DataFrame") -> "pd.Data
         values = latent.loc[own.index[known]].to_numpy()[nearest].mean(axis=1)
         parts.append(pd.DataFrame(np.asarray(values), own.index[~known], latent.columns))
     return pd.concat(parts)
-
-
-def spread(matrix: "sparse.csr_matrix", names: "pd.Index", index: "pd.Index") -> "sparse.csr_matrix":
-    """Expand the rows of a matrix to all spots of a run, with zeros for missing spots (spots x features)."""
-    import numpy as np
-    from scipy import sparse
-
-    where = index.get_indexer(names)
-    place = sparse.csr_matrix(
-        (np.ones(len(names), np.float32), (where, np.arange(len(names)))), (len(index), len(names))
-    )
-    return sparse.csr_matrix(place @ matrix)

@@ -10,6 +10,7 @@ hidden counts; nothing else has.
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import anndata as ad
@@ -41,8 +42,6 @@ WAYS = ("", "_mean", "_neighbors")
 # Nominal coverage of the intervals.
 NOMINAL = 0.9
 NOMINALS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-# Maximum number of values in a dense block of features.
-_BLOCK_VALUES = 20_000_000
 # Maximum number of spots for the CMD, whose memory grows with the square of the spots.
 _MOST_SPOTS = 2000
 # Maximum number of paired spots for the FOSCTTM of hidden spots.
@@ -71,6 +70,27 @@ def stripe(coordinates: np.ndarray, part: int, n_stripes: int) -> np.ndarray:
     return order * n_stripes // len(coordinates) == part - 1
 
 
+@dataclass(frozen=True, kw_only=True)
+class FoldSettings:
+    """What all folds of a run have in common.
+
+    Attributes
+    ----------
+    n_stripes
+        As for ``design.Sheet.folds``.
+    graph, train, impute
+        Settings of ``graph.build_graph``, ``training.fit`` and ``impute.prepare``.
+    seed
+        Of training.
+    """
+
+    n_stripes: int
+    graph: Mapping[str, Any]
+    train: Mapping[str, Any]
+    impute: Mapping[str, Any]
+    seed: int
+
+
 class Fold(NamedTuple):
     """Result of a fold. For a skipped fold, both are empty and ``scored.uns["left_out"]`` has the reason.
 
@@ -97,17 +117,18 @@ def try_fold(
     graphs: Mapping[str, ad.AnnData],
     counts: Mapping[str, ad.AnnData],
     fold: tuple[str, str, int],
-    **settings: Any,
+    linked: Sequence[tuple[str, str]],
+    settings: FoldSettings,
 ) -> Fold:
     """Run a fold; if it cannot be made, return an empty one with the reason.
 
     Parameters
     ----------
-    reduced, graphs, counts, fold, settings
+    reduced, graphs, counts, fold, linked, settings
         As for ``run_fold``.
     """
     try:
-        return run_fold(reduced, graphs, counts, fold, **settings)
+        return run_fold(reduced, graphs, counts, fold, linked, settings)
     except InputError as error:
         slice_name, modality, part = fold
         reason = printable(f"{error.where}: {error.problem}" if error.where else error.problem)
@@ -122,13 +143,8 @@ def run_fold(
     graphs: Mapping[str, ad.AnnData],
     counts: Mapping[str, ad.AnnData],
     fold: tuple[str, str, int],
-    *,
     linked: Sequence[tuple[str, str]],
-    n_stripes: int,
-    graph_settings: Mapping,
-    train_settings: Mapping,
-    impute_settings: Mapping,
-    seed: int,
+    settings: FoldSettings,
 ) -> Fold:
     """Hide a modality, build its graph, train, impute, and compare.
 
@@ -144,12 +160,8 @@ def run_fold(
         As ``design.Sheet.folds`` returns it.
     linked
         Pairs of slices to link in the hidden modality; without the fold's slice if all of it is hidden.
-    n_stripes
-        As for ``design.Sheet.folds``.
-    graph_settings, train_settings, impute_settings
-        Of ``graph.build_graph``, ``training.fit`` and ``impute.prepare``.
-    seed
-        Of training.
+    settings
+        Of all folds.
 
     Raises
     ------
@@ -159,34 +171,22 @@ def run_fold(
     """
     slice_name, modality, part = fold
     whole = reduced[modality]
-    in_slice = (whole.obs["slice"] == slice_name).to_numpy()
-    # Only spots that also have another modality can be imputed.
     sources = [name for name in graphs if name != modality and (graphs[name].obs["slice"] == slice_name).any()]
-    seen = in_slice & whole.obs_names.isin(np.concatenate([graphs[name].obs_names for name in sources]))
-    hidden = np.flatnonzero(in_slice if part == 0 else seen)
-    hidden = hidden[stripe(whole.obsm["spatial"][hidden], part, n_stripes)]
-    spots = whole.obs_names[hidden][seen[hidden]]
+    hidden, spots = _hidden(whole, [graphs[name].obs_names for name in sources], fold, settings.n_stripes)
     kept = whole[np.delete(np.arange(whole.n_obs), hidden)]
-    if kept.n_obs < 2 or not len(spots):
-        what = "no other spot measured it" if len(spots) else "no spot measured another modality, too"
-        raise InputError(f"{modality} can't be hidden, as {what}", where=f"slice {slice_name}")
-    remaining = {name: adata.obs["slice"].unique() for name, adata in {**graphs, modality: kept}.items()}
-    # Slices by modalities: whatever a slice measured, it joins.
-    design = pd.DataFrame({name: pd.Series(1, index=own.astype(str)) for name, own in remaining.items()}).fillna(0)
-    if connected_components(sparse.block_array([[None, design.to_numpy()], [design.to_numpy().T, None]]))[0] > 1:
-        problem = f"without {modality} no chain of bridge slices joins all modalities"
-        raise InputError(problem, where=f"slice {slice_name}")
-    linked = [pair for pair in linked if set(pair) <= set(remaining[modality])]
-    seen_graphs = {**graphs, modality: build_graph(kept, kept.obsm["X_corrected"], linked, **graph_settings)}
-    encoders, _ = training.fit(seen_graphs, seed=seed, **train_settings)
+    _check_hidden(graphs, kept, spots, fold)
+    remaining = set(kept.obs["slice"].unique())
+    linked = [pair for pair in linked if set(pair) <= remaining]
+    seen_graphs = {**graphs, modality: build_graph(kept, kept.obsm["X_corrected"], linked, **settings.graph)}
+    encoders, _ = training.fit(seen_graphs, seed=settings.seed, **settings.train)
     mdata = model.embed(seen_graphs, encoders)
-    imputation = impute.prepare(mdata, slice_name, modality, counts, spots=spots, **impute_settings)
+    imputation = impute.prepare(mdata, slice_name, modality, counts, spots=spots, **settings.impute)
 
-    measured = counts[modality][spots]
     donors = imputation.values
     mean = np.asarray(donors.mean(axis=0)).ravel()
-    near = _unintegrated(reduced, sources, spots, imputation.donors, impute_settings["n_neighbors"])
-    scored = _score(matrices.values_of(measured), imputation, mean, near)
+    n_neighbors = impute.ImputationSettings(**settings.impute).n_neighbors
+    near = _unintegrated(reduced, sources, spots, imputation.donors, n_neighbors)
+    scored = _score(matrices.values_of(counts[modality][spots]), imputation, mean, near)
     scored.uns |= {"slice": slice_name, "modality": modality, "part": part}
     latent = model.embed_modality(graphs[modality], encoders[modality])
     latent = pd.DataFrame(latent, index=graphs[modality].obs_names)
@@ -196,6 +196,34 @@ def run_fold(
     }
     obs = mdata.obs[["slice", "modalities"]].copy()
     return Fold(scored, ad.AnnData(obs=obs, obsm={LATENT: mdata.obsm[LATENT]}))
+
+
+def _hidden(
+    whole: ad.AnnData, sources: Sequence[pd.Index], fold: tuple[str, str, int], n_stripes: int
+) -> tuple[np.ndarray, pd.Index]:
+    """Rows to hide, and the names of those that can be imputed: of spots that also have another modality."""
+    slice_name, _, part = fold
+    in_slice = (whole.obs["slice"] == slice_name).to_numpy()
+    seen = in_slice & whole.obs_names.isin(np.concatenate(sources))
+    hidden = np.flatnonzero(in_slice if part == 0 else seen)
+    hidden = hidden[stripe(whole.obsm["spatial"][hidden], part, n_stripes)]
+    return hidden, whole.obs_names[hidden][seen[hidden]]
+
+
+def _check_hidden(
+    graphs: Mapping[str, ad.AnnData], kept: ad.AnnData, spots: pd.Index, fold: tuple[str, str, int]
+) -> None:
+    """Whether something is left to impute from, and a chain of slices to align the modalities by."""
+    slice_name, modality, _ = fold
+    if kept.n_obs < 2 or not len(spots):
+        what = "no other spot measured it" if len(spots) else "no spot measured another modality, too"
+        raise InputError(f"{modality} can't be hidden, as {what}", where=f"slice {slice_name}")
+    remaining = {name: adata.obs["slice"].unique() for name, adata in {**graphs, modality: kept}.items()}
+    # Slices by modalities: whatever a slice measured, it joins.
+    design = pd.DataFrame({name: pd.Series(1, index=own.astype(str)) for name, own in remaining.items()}).fillna(0)
+    if connected_components(sparse.block_array([[None, design.to_numpy()], [design.to_numpy().T, None]]))[0] > 1:
+        problem = f"without {modality} no chain of bridge slices joins all modalities"
+        raise InputError(problem, where=f"slice {slice_name}")
 
 
 def _unintegrated(
@@ -215,9 +243,7 @@ def _unintegrated(
             found = nearest(features[queries[rows]], features[among[places]], n_neighbors)[1]
             chosen[rows] = places[found]
             open_rows[rows] = False
-    weights = np.full(chosen.size, 1 / n_neighbors)
-    ends = np.arange(len(spots) + 1) * n_neighbors
-    return sparse.csr_matrix((weights, chosen.ravel(), ends), shape=(len(spots), len(donors)))
+    return matrices.from_neighbors(chosen, len(donors), np.full(chosen.shape, 1 / n_neighbors))
 
 
 def _score(
@@ -230,7 +256,7 @@ def _score(
     per_spot = {way: np.zeros((spots.n_obs, 5)) for way in WAYS}
     per_feature = {way: np.zeros((n_features, 5)) for way in WAYS}
     auroc, errors = np.empty(n_features), np.empty((n_features, len(QUANTILES)))
-    width = max(1, _BLOCK_VALUES // max(spots.n_obs, 1))
+    width = max(1, matrices.BLOCK_VALUES // max(spots.n_obs, 1))
     for start in range(0, n_features, width):
         block = slice(start, start + width)
         truth = measured[:, block].toarray()
@@ -285,8 +311,7 @@ def _unseen_foscttm(source: ad.AnnData, latent: pd.DataFrame, slice_name: str, h
     """FOSCTTM of hidden spots, whose pairs no contrastive loss has seen, among all paired spots of their slice."""
     names = source.obs_names[(source.obs["slice"] == slice_name).to_numpy()]
     both = names[names.isin(latent.index)]
-    if len(both) > _MOST_PAIRED:
-        both = both[np.sort(np.random.default_rng(0).choice(len(both), _MOST_PAIRED, replace=False))]
+    both = both[matrices.sample_rows(len(both), _MOST_PAIRED, 0)]
     rows = np.flatnonzero(both.isin(hidden))
     return foscttm(source[both].obsm[LATENT], latent.loc[both].to_numpy(), rows) if len(rows) else np.nan
 

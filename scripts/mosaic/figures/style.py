@@ -6,7 +6,6 @@ Sizes are in inches and every panel has an explicit position. Spots therefore ha
 them, and the page fits 1 to 12 slices, 2 to 30 domains and names of 30 characters.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,10 +24,11 @@ from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.textpath import text_to_path
 from matplotlib.typing import RcKeyType
-from scipy.optimize import linear_sum_assignment
+from natsort import natsort_keygen, ns
 
 from mosaic.errors import InputError
 from mosaic.files import whole_file
+from mosaic.matrices import match_labels
 from mosaic.spatial import astray, pitch
 
 SMALL = 7  # points: ticks, legends, annotations
@@ -67,6 +67,8 @@ COLOURS = (
 )
 NO_LABEL = "#D9D9D9"
 INK = "#262626"
+
+_NATURAL = natsort_keygen(alg=ns.IGNORECASE)
 
 MARGIN = 0.12
 GAP = 0.2
@@ -109,12 +111,8 @@ def matched_palette(domains: Iterable, truth: Iterable) -> tuple[dict[str, str],
     domains, truth = labels_of(domains), labels_of(truth)
     names, true_colours = list(palette(domains)), palette(truth)
     overlap = pd.crosstab(domains, truth).reindex(index=names, columns=list(true_colours), fill_value=0)
-    rows, columns = linear_sum_assignment(overlap.to_numpy(), maximize=True)
-    colours = {
-        names[row]: true_colours[overlap.columns[column]]
-        for row, column in zip(rows, columns, strict=True)
-        if overlap.iat[row, column] > 0
-    }
+    matched = match_labels(overlap)
+    colours = {name: true_colours[other] for name, other in matched.items() if overlap.at[name, other] > 0}
     spare = iter(_colours(len(true_colours) + len(names))[len(true_colours) :])
     return {name: colours[name] if name in colours else next(spare) for name in names}, true_colours
 
@@ -136,8 +134,8 @@ def _colours(count: int) -> list[str]:
 
 
 def natural(label: str) -> tuple:
-    """Natural sort key of labels: ``2`` comes before ``10``."""
-    return [int(part) if part.isdecimal() else part.casefold() for part in re.split(r"(\d+)", label)], label
+    """Natural sort key of labels: ``2`` comes before ``10``; of labels that differ in case alone, capitals first."""
+    return _NATURAL(label), label
 
 
 def labels_of(values: Iterable) -> np.ndarray:

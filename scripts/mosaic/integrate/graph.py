@@ -2,6 +2,8 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import anndata as ad
 import numpy as np
@@ -43,6 +45,56 @@ def spatially_consistent(
     return pairs[forest.fit_predict(np.hstack([one, other, one - other])) == 1]
 
 
+@dataclass(frozen=True, kw_only=True)
+class GraphSettings:
+    """All settings of a graph.
+
+    Attributes
+    ----------
+    intra_knns, radius
+        See ``spatial.spatial_neighbors``; one value for all slices, or one per slice.
+    inter_knn_base, inter_auto_knn, inter_auto_thr
+        See ``mnn.mutual_nearest_neighbors``; the threshold counts where ``inter_auto_knn`` is set.
+    smooth_input, smooth_L
+        Put the features' first ``smooth_L`` propagations over the spatial edges beside them before all else: (L + 1) d
+        features.
+    mnn_on_smoothed
+        Search a second time with each spot's features averaged over itself and its spatial neighbours, and take the
+        pairs of both searches; the features themselves stay as they are.
+    weight_mnn
+        Weigh a pair by 1 and the number of pairs beside it (``mnn.tissue_support``), so that those of two slices weigh
+        1 on average; otherwise all weigh 1.
+    rmv_outlier, contamination
+        See ``spatially_consistent``.
+    w_g, symmetric
+        See ``merge_edges``.
+    """
+
+    intra_knns: int | Mapping[str, int] = 10
+    radius: float | Mapping[str, float] | None = None
+    inter_knn_base: int = 10
+    inter_auto_knn: bool = False
+    inter_auto_thr: float = 0.8
+    smooth_input: bool = False
+    smooth_L: int = 1
+    mnn_on_smoothed: bool = False
+    weight_mnn: bool = True
+    rmv_outlier: bool = False
+    contamination: float | str = "auto"
+    w_g: float = 0.8
+    symmetric: bool = True
+
+
+class _Slice(NamedTuple):
+    """What links a slice to others: its rows, coordinates (spots x 2), what is searched, and undirected adjacency."""
+
+    name: str
+    rows: np.ndarray
+    coordinates: np.ndarray
+    searched: Sequence[np.ndarray]
+    near: sparse.csr_matrix
+
+
 def build_graph(
     adata: ad.AnnData,
     features: np.ndarray,
@@ -50,19 +102,7 @@ def build_graph(
     *,
     searched: np.ndarray | None = None,
     search: Callable[..., np.ndarray] = mutual_nearest_neighbors,
-    intra_knns: int | Mapping[str, int] = 10,
-    radius: float | Mapping[str, float] | None = None,
-    inter_knn_base: int = 10,
-    inter_auto_knn: bool = False,
-    inter_auto_thr: float = 0.8,
-    smooth_input: bool = False,
-    smooth_L: int = 1,
-    mnn_on_smoothed: bool = False,
-    weight_mnn: bool = True,
-    rmv_outlier: bool = False,
-    contamination: float | str = "auto",
-    w_g: float = 0.8,
-    symmetric: bool = True,
+    **settings: Any,
 ) -> ad.AnnData:
     """Spatial and expression edges of one modality over all its slices.
 
@@ -78,24 +118,9 @@ def build_graph(
     searched
         What is searched for mutual nearest neighbours (spots x any), if not the features.
     search
-        How: takes and returns what ``mutual_nearest_neighbors`` does.
-    intra_knns, radius
-        See ``spatial_neighbors``; one value for all slices, or one per slice.
-    inter_knn_base, inter_auto_knn, inter_auto_thr
-        See ``mutual_nearest_neighbors``; the threshold counts where ``inter_auto_knn`` is set.
-    smooth_input, smooth_L
-        Put the features' first ``smooth_L`` propagations over the spatial edges beside them before all else: (L + 1) d
-        features.
-    mnn_on_smoothed
-        Search a second time with each spot's features averaged over itself and its spatial neighbours, and take the
-        pairs of both searches; the features themselves stay as they are.
-    weight_mnn
-        Weigh a pair by 1 and the number of pairs beside it (``tissue_support``), so that those of two slices weigh 1 on
-        average; otherwise all weigh 1.
-    rmv_outlier, contamination
-        See ``spatially_consistent``.
-    w_g, symmetric
-        See ``merge_edges``.
+        How: takes and returns what ``mnn.mutual_nearest_neighbors`` does.
+    settings
+        Those of ``GraphSettings`` that differ from its defaults.
 
     Returns
     -------
@@ -109,51 +134,25 @@ def build_graph(
         As ``spatial_neighbors``, naming the slice; if two slices to be linked have no mutual neighbours; or if values
         per slice do not name each slice.
     """
-    slices, coordinates = adata.obs["slice"].to_numpy(dtype=str), adata.obsm["spatial"]
-    members = {name: np.flatnonzero(slices == name) for name in slice_names(adata.obs)}
-    blocks = []
-    for name, rows in members.items():
-        knns, cutoff = (_of_slice(value, name, key) for value, key in ((intra_knns, "intra_knns"), (radius, "radius")))
-        try:
-            block = spatial_neighbors(coordinates[rows], knns, cutoff).tocoo()
-        except InputError as error:
-            raise InputError(error.problem, where=f"slice {name}", hint=error.hint) from error
-        blocks.append((rows[block.row], rows[block.col], block.data))
-    spatial = _adjacency(blocks, adata.n_obs)
-    if smooth_input:
-        features = hops(features, propagation_operator(spatial), smooth_L)
+    asked = GraphSettings(**settings)
+    names, coordinates = adata.obs["slice"].to_numpy(dtype=str), adata.obsm["spatial"]
+    members = {name: np.flatnonzero(names == name) for name in slice_names(adata.obs)}
+    spatial = _spatial_edges(members, coordinates, asked)
+    if asked.smooth_input:
+        features = hops(features, propagation_operator(spatial), asked.smooth_L)
     searches = [features if searched is None else searched]
-    if mnn_on_smoothed:
+    if asked.mnn_on_smoothed:
         around = spatial + sparse.eye_array(adata.n_obs, dtype=np.float32)
         searches.append((around @ searches[0]) / np.asarray(around.sum(axis=1)).reshape(-1, 1))
     undirected = sparse.csr_matrix(spatial.maximum(spatial.T))
-    threshold = inter_auto_thr if inter_auto_knn else None
+    slices = {
+        name: _Slice(name, rows, coordinates[rows], [x[rows] for x in searches], undirected[rows][:, rows])
+        for name, rows in members.items()
+    }
     links = []
     for first, second in pairs:
-        one, other = members[first], members[second]
-        each = [search(x[one], x[other], inter_knn_base, auto_threshold=threshold) for x in searches]
-        found = np.unique(np.concatenate(each), axis=0)
-        if rmv_outlier and len(found):
-            n_found = len(found)
-            found = spatially_consistent(found, coordinates[one], coordinates[other], contamination)
-            logger.info(
-                "%s and %s: %d of %d pairs are outliers on the tissue", first, second, n_found - len(found), n_found
-            )
-        if not len(found):
-            raise InputError(
-                "no mutual nearest neighbours",
-                where=f"slices {first} and {second}",
-                hint="raise graph.inter_knn_base, or check that the slices show the same tissue",
-            )
-        logger.info("%s and %s: %d pairs of mutual nearest neighbours", first, second, len(found))
-        weight = np.ones(len(found))
-        if weight_mnn:
-            support = tissue_support(found, undirected[one][:, one], undirected[other][:, other])
-            logger.info(
-                "%s and %s: %.0f %% of the pairs have another beside them", first, second, 100 * (support > 0).mean()
-            )
-            weight = (1 + support) / (1 + support).mean()
-        one, other = one[found[:, 0]], other[found[:, 1]]
+        found, weight = _link(slices[first], slices[second], asked, search)
+        one, other = members[first][found[:, 0]], members[second][found[:, 1]]
         links += [(one, other, weight), (other, one, weight)]
     mutual = _adjacency(links, adata.n_obs)
     return ad.AnnData(
@@ -163,9 +162,51 @@ def build_graph(
         obsp={
             "spatial_connectivities": spatial,
             "mutual_nearest_neighbors": mutual,
-            "connectivities": merge_edges(spatial, mutual, w_g=w_g, symmetric=symmetric),
+            "connectivities": merge_edges(spatial, mutual, w_g=asked.w_g, symmetric=asked.symmetric),
         },
     )
+
+
+def _spatial_edges(
+    members: Mapping[str, np.ndarray], coordinates: np.ndarray, settings: GraphSettings
+) -> sparse.csr_matrix:
+    """Directed spatial edges of all slices (spots x spots)."""
+    blocks = []
+    for name, rows in members.items():
+        n_neighbors, radius = (_of_slice(getattr(settings, key), name, key) for key in ("intra_knns", "radius"))
+        try:
+            block = spatial_neighbors(coordinates[rows], n_neighbors, radius).tocoo()
+        except InputError as error:
+            raise InputError(error.problem, where=f"slice {name}", hint=error.hint) from error
+        blocks.append((rows[block.row], rows[block.col], block.data))
+    return _adjacency(blocks, len(coordinates))
+
+
+def _link(
+    first: _Slice, second: _Slice, settings: GraphSettings, search: Callable[..., np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mutual nearest neighbours of two slices (pairs x 2, rows within the slices), and their weights."""
+    threshold = settings.inter_auto_thr if settings.inter_auto_knn else None
+    spaces = zip(first.searched, second.searched, strict=True)
+    each = [search(*space, settings.inter_knn_base, auto_threshold=threshold) for space in spaces]
+    found = np.unique(np.concatenate(each), axis=0)
+    both = (first.name, second.name)
+    if settings.rmv_outlier and len(found):
+        n_found = len(found)
+        found = spatially_consistent(found, first.coordinates, second.coordinates, settings.contamination)
+        logger.info("%s and %s: %d of %d pairs are outliers on the tissue", *both, n_found - len(found), n_found)
+    if not len(found):
+        raise InputError(
+            "no mutual nearest neighbours",
+            where=f"slices {first.name} and {second.name}",
+            hint="raise graph.inter_knn_base, or check that the slices show the same tissue",
+        )
+    logger.info("%s and %s: %d pairs of mutual nearest neighbours", *both, len(found))
+    if not settings.weight_mnn:
+        return found, np.ones(len(found))
+    support = tissue_support(found, first.near, second.near)
+    logger.info("%s and %s: %.0f %% of the pairs have another beside them", *both, 100 * (support > 0).mean())
+    return found, (1 + support) / (1 + support).mean()
 
 
 def merge_edges(

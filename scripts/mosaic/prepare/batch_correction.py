@@ -15,6 +15,7 @@ chance: after a right correction, similar spots form contiguous regions on both 
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from scipy.sparse.linalg import LinearOperator, svds
 from scipy.spatial import KDTree
 
 from mosaic.errors import InputError
+from mosaic.matrices import from_neighbors, sample_rows
 from mosaic.mixing import ilisi
 from mosaic.mnn import mutual_nearest_neighbors, tissue_support
 from mosaic.neighbors import nearest
@@ -37,14 +39,6 @@ logger = logging.getLogger(__name__)
 _EPSILON, _ROUNDS = 1e-4, 20
 # Spots per cluster, and the maximum number of clusters.
 _CLUSTER_SPOTS, _MOST_CLUSTERS = 30, 100
-# Nearest neighbours in the search for pairs, and spatial neighbours on the tissue.
-_PAIR_NEIGHBORS, _TISSUE_NEIGHBORS = 10, 6
-_SMOOTHINGS = 2
-_SHIFT_ROUNDS = 5
-# Rounds of moves of single spots, their step, and the number of nearest ends of pairs that a move averages.
-_SPOT_ROUNDS, _SPOT_STEP, _SPOT_PAIRS = 3, 0.5, 100
-# Maximum number of tiles per slice; the search for pairs groups the spots of larger slices into tiles.
-_MOST_TILES = 5_000
 # iLISI below which slices lie apart.
 _APART = 0.05
 # iLISI is slow: above this number of spots, it uses a sample.
@@ -72,12 +66,58 @@ class Correction(NamedTuple):
     record: dict[str, Any]
 
 
-class _Tiles(NamedTuple):
-    """The units of the search for pairs: spots, or tiles of spots in large slices."""
+@dataclass(frozen=True, kw_only=True)
+class PairShiftSettings:
+    """Settings of the pair shift.
 
-    of_spot: np.ndarray  # (spots,) the tile of each spot
-    slices: np.ndarray  # (tiles,) slice number of each tile
-    adjacency: list[sparse.csr_matrix]  # per slice, symmetric, of ones (tiles of the slice squared)
+    Attributes
+    ----------
+    pair_neighbors
+        Nearest neighbours in the search for pairs.
+    tissue_neighbors
+        Neighbours on the tissue, by which pairs support one another and features are smoothed.
+    smoothings
+        Number of times that features are averaged over neighbours on the tissue before a search.
+    shift_rounds
+        Rounds in which whole slices are shifted.
+    spot_rounds, spot_step, spot_pairs
+        Rounds of moves of single spots, their step, and the number of nearest ends of pairs that a move averages.
+    most_tiles
+        Maximum number of tiles per slice; the search for pairs groups the spots of larger slices into tiles.
+    """
+
+    pair_neighbors: int = 10
+    tissue_neighbors: int = 6
+    smoothings: int = 2
+    shift_rounds: int = 5
+    spot_rounds: int = 3
+    spot_step: float = 0.5
+    spot_pairs: int = 100
+    most_tiles: int = 5_000
+
+
+PAIR_SHIFT = PairShiftSettings()
+
+
+class Tiles(NamedTuple):
+    """The units of the search for pairs: spots, or tiles of spots in large slices.
+
+    Attributes
+    ----------
+    of_spot
+        Tile of each spot (spots).
+    slices
+        Slice number of each tile (tiles).
+    adjacency
+        Per slice, of its tiles: symmetric, of ones.
+    settings
+        Of the pair shift.
+    """
+
+    of_spot: np.ndarray
+    slices: np.ndarray
+    adjacency: list[sparse.csr_matrix]
+    settings: PairShiftSettings
 
     def mean(self, features: np.ndarray) -> np.ndarray:
         """Features of tiles: means over their spots (tiles x components)."""
@@ -182,7 +222,7 @@ def within_slices(matrix: sparse.csr_matrix | np.ndarray, slices: np.ndarray, n_
     return V * np.sign(V[np.abs(V).argmax(axis=0), np.arange(n_comps)])
 
 
-def supported_pairs(features: np.ndarray, tiles: _Tiles) -> float:
+def supported_pairs(features: np.ndarray, tiles: Tiles) -> float:
     """Supported mutual nearest neighbours per spot, minus those expected by chance; mean over pairs of slices.
 
     A pair is supported if another pair joins the spatial neighbours of its spots (``mnn.tissue_support``). The expected
@@ -209,10 +249,10 @@ def supported_pairs(features: np.ndarray, tiles: _Tiles) -> float:
     return float(np.mean(found))
 
 
-def slice_offsets(features: np.ndarray, tiles: _Tiles) -> np.ndarray:
+def slice_offsets(features: np.ndarray, tiles: Tiles) -> np.ndarray:
     """Estimate the offset of each slice from the mutual nearest neighbours that the tissue supports.
 
-    Least squares over the pairs of all slices, weighted by support; starts at the means of the slices, five rounds.
+    Least squares over the pairs of all slices, weighted by support; starts at the means of the slices.
 
     Parameters
     ----------
@@ -234,7 +274,7 @@ def slice_offsets(features: np.ndarray, tiles: _Tiles) -> np.ndarray:
     smooth = _smoothed(features, tiles)
     offsets = np.array([features[tiles.rows(number)].mean(axis=0) for number in range(n_slices)])
     offsets -= offsets.mean(axis=0)
-    for _ in range(_SHIFT_ROUNDS):
+    for _ in range(tiles.settings.shift_rounds):
         shifted = smooth - offsets[tiles.slices]
         laplacian, difference = np.zeros((n_slices, n_slices)), np.zeros_like(offsets)
         for one, other in combinations(range(n_slices), 2):
@@ -255,7 +295,7 @@ def slice_offsets(features: np.ndarray, tiles: _Tiles) -> np.ndarray:
     return offsets
 
 
-def spot_moves(features: np.ndarray, tiles: _Tiles) -> np.ndarray:
+def spot_moves(features: np.ndarray, tiles: Tiles) -> np.ndarray:
     """Estimate the remaining moves tile by tile: both ends of a pair move towards each other.
 
     A tile moves by the mean difference of the supported pairs at the nearest ends of pairs of its slice. Weights are
@@ -273,7 +313,7 @@ def spot_moves(features: np.ndarray, tiles: _Tiles) -> np.ndarray:
     Moves to add (tiles x components).
     """
     moves = np.zeros_like(features)
-    for _ in range(_SPOT_ROUNDS):
+    for _ in range(tiles.settings.spot_rounds):
         smooth = _smoothed(features + moves, tiles)
         ends: dict[int, list[tuple[np.ndarray, ...]]] = {number: [] for number in range(len(tiles.adjacency))}
         for one, other in combinations(ends, 2):
@@ -287,14 +327,13 @@ def spot_moves(features: np.ndarray, tiles: _Tiles) -> np.ndarray:
             if not len(own):
                 continue
             rows = tiles.rows(number)
-            distance, near = nearest(smooth[rows], smooth[own], _SPOT_PAIRS)
+            distance, near = nearest(smooth[rows], smooth[own], tiles.settings.spot_pairs)
             width = np.median(distance) or 1.0
             # Relative to the nearest, so that a tile far from all ends has weights, too.
             weight = np.exp((distance[:, :1] ** 2 - distance**2) / width**2) * support[near]
             weight /= weight.sum(axis=1, keepdims=True)
-            places = (weight.ravel(), near.ravel(), np.arange(len(rows) + 1) * near.shape[1])
-            mean = sparse.csr_matrix(places, shape=(len(rows), len(own)))
-            moves[rows] += _SPOT_STEP * (mean @ (smooth[partner] - smooth[own]))
+            mean = from_neighbors(near, len(own), weight)
+            moves[rows] += tiles.settings.spot_step * (mean @ (smooth[partner] - smooth[own]))
     return moves
 
 
@@ -307,6 +346,7 @@ def correct(
     seed: int,
     within: Callable[[], tuple[np.ndarray, np.ndarray]] | None = None,
     what: str = "features",
+    pair_shift: PairShiftSettings = PAIR_SHIFT,
 ) -> Correction:
     """Correct batch effects of the slices.
 
@@ -328,6 +368,8 @@ def correct(
         uses ``features``.
     what
         Name of the features, for the log.
+    pair_shift
+        Settings of the pair shift.
     """
     options: Mapping = {}
     if isinstance(method, Mapping):
@@ -344,7 +386,7 @@ def correct(
     if method != "pair_shift":
         corrected, record["rounds"] = harmony(features, slices, seed=seed, **options)
     if method != "harmony":
-        tiles = _tiles(slices, coordinates)
+        tiles = tiles_of(slices, coordinates, pair_shift)
         own, own_loadings = within() if within else (features, None)
         try:
             means = tiles.mean(own)
@@ -368,7 +410,7 @@ def correct(
                 moves += spot_moves(means + moves, tiles)
                 corrected = (own + moves[tiles.of_spot]).astype(np.float32)
                 loadings, before = own_loadings, own
-                record |= {"method": "pair_shift", "rounds": _SHIFT_ROUNDS + _SPOT_ROUNDS}
+                record |= {"method": "pair_shift", "rounds": pair_shift.shift_rounds + pair_shift.spot_rounds}
     spread = np.sqrt(((before - before.mean(axis=0)) ** 2).sum(axis=1).mean())
     moved = np.sqrt(((corrected - before) ** 2).sum(axis=1).mean())
     record |= {
@@ -376,16 +418,19 @@ def correct(
         "ilisi_after": _ilisi(corrected, slices, seed),
         "moved": float(moved / spread) if spread else 0.0,
     }
+    record["apart"] = bool(record["ilisi_after"] < _APART)
+    _tell(record, method, what)
+    return Correction(corrected, loadings, record)
+
+
+def _tell(record: Mapping[str, Any], asked: str, what: str) -> None:
+    """Log the record of a correction, with a warning if slices lie apart after it."""
     logger.info(
         "%s: batch correction by %s, %d round(s): iLISI %.3f before, %.3f after; spots moved by %.2f of their spread",
         what,
         record["method"].replace("_", " "),
-        record["rounds"],
-        record["ilisi_before"],
-        record["ilisi_after"],
-        record["moved"],
+        *(record[key] for key in ("rounds", "ilisi_before", "ilisi_after", "moved")),
     )
-    record["apart"] = bool(record["ilisi_after"] < _APART)
     if record["apart"]:
         logger.warning(
             "%s: slices lie apart after batch correction (iLISI %.3f, where 1 is evenly mixed). If they show the same "
@@ -393,33 +438,38 @@ def correct(
             what,
             record["ilisi_after"],
             "compare batch_correction auto, or set a larger theta of harmony"
-            if method == "harmony"
+            if asked == "harmony"
             else "compare depth and features of the slices, and remove a slice that differs from the others",
         )
-    return Correction(corrected, loadings, record)
 
 
 def _ilisi(features: np.ndarray, slices: np.ndarray, seed: int) -> float:
-    rows = np.arange(len(features))
-    if len(rows) > _MOST_LISI:
-        rows = np.sort(np.random.default_rng(seed).choice(rows, _MOST_LISI, replace=False))
+    rows = sample_rows(len(features), _MOST_LISI, seed)
     return ilisi(features[rows], slices[rows])
 
 
-def _tiles(slices: np.ndarray, coordinates: np.ndarray) -> _Tiles:
-    """One tile per spot in small slices; compact tiles of similar numbers of spots in large ones."""
+def tiles_of(slices: np.ndarray, coordinates: np.ndarray, settings: PairShiftSettings = PAIR_SHIFT) -> Tiles:
+    """One tile per spot in small slices; compact tiles of similar numbers of spots in large ones.
+
+    Parameters
+    ----------
+    slices, coordinates
+        As for ``correct``.
+    settings
+        Of the pair shift.
+    """
     of_spot, adjacency = np.empty(len(slices), dtype=int), []
     owner: list[int] = []
     for number, name in enumerate(dict.fromkeys(slices)):
         rows = np.flatnonzero(slices == name)
-        tile = _leaves(coordinates[rows], _MOST_TILES)
+        tile = _leaves(coordinates[rows], settings.most_tiles)
         of_spot[rows] = tile + len(owner)
         counts = np.bincount(tile)
         centres = np.column_stack([np.bincount(tile, axis) / counts for axis in coordinates[rows].T])
-        near = spatial_neighbors(centres, _TISSUE_NEIGHBORS)
+        near = spatial_neighbors(centres, settings.tissue_neighbors)
         adjacency.append(sparse.csr_matrix(near.maximum(near.T)))
         owner += [number] * len(counts)
-    return _Tiles(of_spot, np.array(owner), adjacency)
+    return Tiles(of_spot, np.array(owner), adjacency, settings)
 
 
 def _leaves(coordinates: np.ndarray, most: int) -> np.ndarray:
@@ -440,18 +490,19 @@ def _leaves(coordinates: np.ndarray, most: int) -> np.ndarray:
     return leaf
 
 
-def _smoothed(features: np.ndarray, tiles: _Tiles) -> np.ndarray:
+def _smoothed(features: np.ndarray, tiles: Tiles) -> np.ndarray:
     """Features averaged over neighbours on the tissue, because single spots are noisy."""
-    smooth = np.array(features, dtype=np.float64)
+    smooth, n_neighbors = np.array(features, dtype=np.float64), tiles.settings.tissue_neighbors
     for number, adjacency in enumerate(tiles.adjacency):
         rows = tiles.rows(number)
         mean = sparse.diags_array(1 / np.maximum(np.asarray(adjacency.sum(axis=1)).ravel(), 1)) @ adjacency
-        for _ in range(_SMOOTHINGS):
-            smooth[rows] = (smooth[rows] + _TISSUE_NEIGHBORS * (mean @ smooth[rows])) / (1 + _TISSUE_NEIGHBORS)
+        for _ in range(tiles.settings.smoothings):
+            smooth[rows] = (smooth[rows] + n_neighbors * (mean @ smooth[rows])) / (1 + n_neighbors)
     return smooth
 
 
-def _pairs(features: np.ndarray, tiles: _Tiles, one: int, other: int) -> tuple[np.ndarray, np.ndarray]:
+def _pairs(features: np.ndarray, tiles: Tiles, one: int, other: int) -> tuple[np.ndarray, np.ndarray]:
     """Mutual nearest neighbours of two slices (pairs x 2, rows within the slices), and the support of each."""
-    pairs = mutual_nearest_neighbors(features[tiles.rows(one)], features[tiles.rows(other)], _PAIR_NEIGHBORS)
+    first, second = features[tiles.rows(one)], features[tiles.rows(other)]
+    pairs = mutual_nearest_neighbors(first, second, tiles.settings.pair_neighbors)
     return pairs, tissue_support(pairs, tiles.adjacency[one], tiles.adjacency[other])

@@ -1,7 +1,9 @@
 """From the normalised slices of one modality to features: selection, PCA or LSI, and batch correction."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import anndata as ad
 import numpy as np
@@ -152,34 +154,12 @@ def feature_agreement(adata: ad.AnnData) -> dict[str, float]:
     return {name: float(correlation[name].drop(name).median()) for name in names}
 
 
-def needs_counts(*, feature_selection: str, reduction: str, **_: object) -> bool:
-    """Whether ``reduce_modality`` uses ``layers["counts"]`` with these settings, or X alone."""
-    return reduction == "lsi" or (reduction == "pca" and feature_selection == "seurat_v3")
+@dataclass(frozen=True, kw_only=True)
+class ReductionSettings:
+    """How a modality is reduced to features.
 
-
-def reduce_modality(
-    slices: Iterable[ad.AnnData],
-    modality: str,
-    *,
-    kind: str,
-    feature_selection: str,
-    n_top_features: int | None,
-    scale: bool,
-    reduction: str,
-    n_comps: int,
-    batch_correction: str | Mapping[str, Mapping],
-    drop_first: str | None = None,
-    seed: int = 0,
-) -> ad.AnnData:
-    """Reduce all slices of one modality to the features of graph and encoder.
-
-    Parameters
+    Attributes
     ----------
-    slices
-        Normalised slices of this modality, as ``normalize_slice`` returns them (``layers["counts"]`` only if
-        ``needs_counts``). With a generator, they stay in memory no longer than necessary.
-    modality
-        Its name, for messages.
     kind
         ``rna``, ``protein``, ``epigenome`` or ``features``.
     feature_selection, n_top_features
@@ -190,12 +170,49 @@ def reduce_modality(
         ``pca``, ``lsi`` (on the proportions of the selected features in a spot) or ``none`` (X has the features).
     n_comps
         Number of components; fewer if the data has fewer features or spots.
-    drop_first
-        See ``lsi``.
     batch_correction
         See ``batch_correction.correct``; skipped, with a log message, if there is one slice.
+    drop_first
+        See ``lsi``.
+    """
+
+    kind: str
+    feature_selection: str
+    n_top_features: int | None
+    scale: bool
+    reduction: str
+    n_comps: int
+    batch_correction: str | Mapping[str, Mapping]
+    drop_first: str | None = None
+
+    @property
+    def needs_counts(self) -> bool:
+        """Whether ``layers["counts"]`` is used, or X alone."""
+        return self.reduction == "lsi" or (self.reduction == "pca" and self.feature_selection == "seurat_v3")
+
+
+class _Components(NamedTuple):
+    """Features (spots x components), loadings (features x components), and a maker of both within slices."""
+
+    features: np.ndarray
+    loadings: np.ndarray | None = None
+    within: Callable[[], tuple[np.ndarray, np.ndarray]] | None = None
+
+
+def reduce_modality(slices: Iterable[ad.AnnData], modality: str, *, seed: int = 0, **settings: Any) -> ad.AnnData:
+    """Reduce all slices of one modality to the features of graph and encoder.
+
+    Parameters
+    ----------
+    slices
+        Normalised slices of this modality, as ``normalize_slice`` returns them (``layers["counts"]`` only if
+        ``ReductionSettings.needs_counts``). With a generator, they stay in memory no longer than necessary.
+    modality
+        Its name, for messages.
     seed
         Of SVD and Harmony.
+    settings
+        ``ReductionSettings``.
 
     Returns
     -------
@@ -210,6 +227,8 @@ def reduce_modality(
     InputError
         If the slices share no features, fewer than two components are possible, or no feature varies.
     """
+    asked = ReductionSettings(**settings)
+    kind, method = asked.kind, asked.batch_correction
     adata = stack(slices, modality)
     agreement = {} if kind == "features" else feature_agreement(adata)
     for name, value in agreement.items():
@@ -221,49 +240,12 @@ def reduce_modality(
                 modality,
                 value,
             )
-    if reduction != "none":
-        mask = select_features(adata, feature_selection, n_top_features)
-        logger.info("%s: %d of %d features selected", modality, mask.sum(), adata.n_vars)
-        if not mask.all():
-            adata = adata[:, mask].copy()
-        available = min(adata.shape) - 1 - (drop_first is not None)
-        if available < 2:
-            raise InputError(
-                f"{adata.n_obs} spots x {adata.n_vars} features are too few to reduce",
-                where=f"modality {modality}",
-                hint="give more features or spots, or use kind 'features' for a ready low-dimensional matrix",
-            )
-        if available < n_comps:
-            logger.warning("%s: %d components instead of %d, as the data has no more", modality, available, n_comps)
-        n_comps = min(n_comps, available)
-    within, slices_of_spots = None, adata.obs["slice"].to_numpy(dtype=str)
-    if reduction == "none":
-        features, loadings = np.asarray(adata.X, dtype=np.float32), None
-    elif reduction == "lsi":
-        matrix = adata.layers["counts"]
-        if kind == "epigenome":
-            matrix = inverse_document_frequency(sparse.csr_matrix(adata.X), matrix)
-        features, loadings = lsi(log_shares(matrix), n_comps, drop_first=drop_first, seed=seed)
+    if asked.reduction == "none":
+        found = _Components(np.asarray(adata.X, dtype=np.float32))
     else:
-        if not (adata.X.max(axis=0) - adata.X.min(axis=0)).max() > 0:
-            raise InputError(
-                "no feature varies over the spots",
-                where=f"modality {modality}",
-                hint="check the counts of its files: are they already normalised or clipped?",
-            )
-        if scale:
-            # PCA centres the features without making sparse data dense.
-            sc.pp.scale(adata, zero_center=False)
-        # mask_var=None: scanpy would otherwise use a column highly_variable as the selection.
-        sc.pp.pca(adata, n_comps=n_comps, random_state=seed, mask_var=None)
-        features, loadings = adata.obsm["X_pca"].astype(np.float32), adata.varm["PCs"].astype(np.float32)
-
-        def within() -> tuple[np.ndarray, np.ndarray]:
-            axes = within_slices(adata.X, slices_of_spots, n_comps)
-            mean = np.asarray(adata.X.mean(axis=0)).ravel()
-            return adata.X @ axes - mean @ axes, axes.astype(np.float32)
-
-    if not np.isfinite(features).all():
+        adata = _selected(adata, modality, asked)
+        found = _components(adata, modality, asked, seed)
+    if not np.isfinite(found.features).all():
         raise InputError(
             "the features are not finite after reduction",
             where=f"modality {modality}",
@@ -271,15 +253,67 @@ def reduce_modality(
         )
     if adata.obs["slice"].nunique() == 1:
         logger.info("%s: one slice only: skipped batch correction", modality)
-        batch_correction = "none"
-    corrected = correct(
-        features, slices_of_spots, adata.obsm["spatial"], batch_correction, seed=seed, within=within, what=modality
-    )
-    varm = {"loadings": loadings, "loadings_within": corrected.loadings}
+        method = "none"
+    names, coordinates = adata.obs["slice"].to_numpy(dtype=str), adata.obsm["spatial"]
+    corrected = correct(found.features, names, coordinates, method, seed=seed, within=found.within, what=modality)
+    varm = {"loadings": found.loadings, "loadings_within": corrected.loadings}
     return ad.AnnData(
         obs=adata.obs,
         var=adata.var[[]],
-        obsm={"spatial": adata.obsm["spatial"], "X_reduced": features, "X_corrected": corrected.features},
+        obsm={"spatial": coordinates, "X_reduced": found.features, "X_corrected": corrected.features},
         varm={key: values for key, values in varm.items() if values is not None},
         uns={"batch_correction": corrected.record, "feature_agreement": agreement},
     )
+
+
+def _selected(adata: ad.AnnData, modality: str, settings: ReductionSettings) -> ad.AnnData:
+    """The selected features; InputError if they, or the spots, are too few to reduce."""
+    mask = select_features(adata, settings.feature_selection, settings.n_top_features)
+    logger.info("%s: %d of %d features selected", modality, mask.sum(), adata.n_vars)
+    if not mask.all():
+        adata = adata[:, mask].copy()
+    available = _available(adata, settings)
+    if available < 2:
+        raise InputError(
+            f"{adata.n_obs} spots x {adata.n_vars} features are too few to reduce",
+            where=f"modality {modality}",
+            hint="give more features or spots, or use kind 'features' for a ready low-dimensional matrix",
+        )
+    if available < settings.n_comps:
+        logger.warning(
+            "%s: %d components instead of %d, as the data has no more", modality, available, settings.n_comps
+        )
+    return adata
+
+
+def _available(adata: ad.AnnData, settings: ReductionSettings) -> int:
+    """Number of components that the data has."""
+    return min(adata.shape) - 1 - (settings.drop_first is not None)
+
+
+def _components(adata: ad.AnnData, modality: str, settings: ReductionSettings, seed: int) -> _Components:
+    """PCA or LSI of the selected features."""
+    n_comps = min(settings.n_comps, _available(adata, settings))
+    if settings.reduction == "lsi":
+        matrix = adata.layers["counts"]
+        if settings.kind == "epigenome":
+            matrix = inverse_document_frequency(sparse.csr_matrix(adata.X), matrix)
+        return _Components(*lsi(log_shares(matrix), n_comps, drop_first=settings.drop_first, seed=seed))
+    if not (adata.X.max(axis=0) - adata.X.min(axis=0)).max() > 0:
+        raise InputError(
+            "no feature varies over the spots",
+            where=f"modality {modality}",
+            hint="check the counts of its files: are they already normalised or clipped?",
+        )
+    if settings.scale:
+        # PCA centres the features without making sparse data dense.
+        sc.pp.scale(adata, zero_center=False)
+    # mask_var=None: scanpy would otherwise use a column highly_variable as the selection.
+    sc.pp.pca(adata, n_comps=n_comps, random_state=seed, mask_var=None)
+
+    def within() -> tuple[np.ndarray, np.ndarray]:
+        axes = within_slices(adata.X, adata.obs["slice"].to_numpy(dtype=str), n_comps)
+        mean = np.asarray(adata.X.mean(axis=0)).ravel()
+        return adata.X @ axes - mean @ axes, axes.astype(np.float32)
+
+    return _Components(adata.obsm["X_pca"].astype(np.float32), adata.varm["PCs"].astype(np.float32), within)

@@ -12,6 +12,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from mosaic.analyse import domains, mixture, n_domains
 from mosaic.analyse.domains import cluster_domains
+from mosaic.analyse.mixture import MixtureSettings
 from mosaic.config.clusterers import CLUSTERERS, Clusterer
 from mosaic.errors import InputError
 
@@ -112,22 +113,19 @@ def test_mixture_ignores_the_axes(groups):
     np.testing.assert_array_equal(cluster_domains(turned.astype(np.float32), n_domains=3).labels, truth)
 
 
-def test_the_seed_decides_where_subsets_are_drawn(monkeypatch, round_groups):
+def test_the_seed_decides_where_subsets_are_drawn(round_groups):
     """With more spots than a start and the comparison take; without groups, so that every start ends elsewhere."""
-    monkeypatch.setattr(mixture, "START_ROWS", 60)
-    monkeypatch.setattr(mixture, "COMPARE_ROWS", 150)
+    few = MixtureSettings(start_rows=60, compare_rows=150)
     shapeless = np.random.default_rng(5).uniform(size=(400, 3))
-    first, again, other = (cluster_domains(shapeless, n_domains=4, seed=seed) for seed in (4, 4, 5))
-    np.testing.assert_array_equal(first.labels, again.labels)
-    np.testing.assert_array_equal(first.probability, again.probability)
-    assert (first.labels != other.labels).any()
+    first, again, other = (mixture.mixture_domains(shapeless, 4, seed, few) for seed in (4, 4, 5))
+    np.testing.assert_array_equal(first, again)
+    assert (first[0] != other[0]).any()
     embedding, truth = round_groups
-    np.testing.assert_array_equal(cluster_domains(embedding, n_domains=3, seed=4).labels, truth)
+    assert adjusted_rand_score(truth, mixture.mixture_domains(embedding, 3, 4, few)[0]) == 1
 
 
 def test_the_start_of_highest_likelihood_wins(monkeypatch, round_groups):
     """Of two starts, one that splits a group in two and one at the truth, the second is kept, in either order."""
-    monkeypatch.setattr(mixture, "_exchanged", lambda fit, *_: fit)
     embedding, truth = round_groups
     white = mixture.whitened(embedding)
     bad = np.where(truth == 2, 1, np.where(white[:, 0] > np.median(white[truth == 0, 0]), 0, 2))
@@ -139,9 +137,8 @@ def test_the_start_of_highest_likelihood_wins(monkeypatch, round_groups):
 
     for order in ((truth, bad), (bad, truth)):
         starts = [start(labels) for labels in order]
-        monkeypatch.setattr(mixture, "_STARTS", len(starts))
         monkeypatch.setattr(mixture, "start_from", lambda *_, starts=starts: starts.pop(0))
-        labels, _ = mixture.mixture_domains(embedding, 3, seed=0)
+        labels, _ = mixture.mixture_domains(embedding, 3, 0, MixtureSettings(starts=2, merges=0))
         assert adjusted_rand_score(truth, labels) == 1
 
 
@@ -157,7 +154,8 @@ def test_a_merged_and_a_split_group_are_exchanged(round_groups):
     assert adjusted_rand_score(truth, stuck.predict(white)) < 0.9
     freed = mixture._exchanged(stuck, white, np.random.default_rng(0))
     assert adjusted_rand_score(truth, freed.predict(white)) == 1
-    # What is best is not exchanged.
+    # Without mergers to try, the mixture stays; and what is best is not exchanged.
+    assert mixture._exchanged(stuck, white, np.random.default_rng(0), MixtureSettings(merges=0)) is stuck
     assert mixture._exchanged(freed, white, np.random.default_rng(0)) is freed
 
 
@@ -236,7 +234,7 @@ def test_values_that_are_not_finite_are_errors(round_groups, method, value):
         cluster_domains(embedding, method, n_domains=3, resolution=1.0)
 
 
-def test_a_method_that_fails_is_an_error_and_no_other_stands_in(round_groups, monkeypatch):
+def test_a_method_that_fails_is_an_error_and_no_other_stands_in(round_groups):
     two_places = np.repeat([[0.0, 1.0], [1.0, 0.0]], 20, axis=0)
     with pytest.raises(InputError, match="k-means found 2 domains, not 3"):
         cluster_domains(two_places, "kmeans", n_domains=3)
@@ -244,9 +242,8 @@ def test_a_method_that_fails_is_an_error_and_no_other_stands_in(round_groups, mo
         cluster_domains(two_places, n_domains=3)
     with pytest.raises(InputError, match="all spots have the same embedding"):
         cluster_domains(np.ones((40, 2)), n_domains=2)
-    monkeypatch.setattr(mixture, "_EM_ITERATIONS", 1)
     with pytest.raises(InputError, match="EM did not converge in 1 iterations"):
-        cluster_domains(round_groups[0], n_domains=3)
+        mixture.mixture_domains(round_groups[0], 3, 0, MixtureSettings(iterations=1))
 
 
 def test_one_domain(round_groups):
@@ -285,10 +282,9 @@ def test_a_seed_chooses_by_one_curve(six_groups):
     assert not first.equals(other)
 
 
-def test_the_number_of_domains_of_many_spots_is_chosen_on_a_sample(six_groups, caplog, monkeypatch):
-    monkeypatch.setattr(n_domains, "COMPARE_ROWS", 500)
+def test_the_number_of_domains_of_many_spots_is_chosen_on_a_sample(six_groups, caplog):
     caplog.set_level("INFO")
-    assert n_domains.choose_n_domains(six_groups, (4, 8))[0] == 6
+    assert n_domains.choose_n_domains(six_groups, (4, 8), settings=MixtureSettings(compare_rows=500))[0] == 6
     assert "on a sample of 500 of 1000 spots" in caplog.text
 
 
@@ -305,10 +301,9 @@ def test_ranges_that_cannot_work_are_errors(six_groups, rows, n_domains_range, m
         n_domains.choose_n_domains(six_groups[:rows], n_domains_range)
 
 
-def test_no_number_is_chosen_where_no_mixture_fits(six_groups, monkeypatch):
-    monkeypatch.setattr(mixture, "_EM_ITERATIONS", 1)
+def test_no_number_is_chosen_where_no_mixture_fits(six_groups):
     with pytest.raises(InputError, match="no Gaussian mixture of 3 to 5 domains can be fitted"):
-        n_domains.choose_n_domains(six_groups, (3, 5))
+        n_domains.choose_n_domains(six_groups, (3, 5), settings=MixtureSettings(iterations=1))
 
 
 @pytest.mark.skipif(not PARITY.exists(), reason="the recorded run of the publication is not here")

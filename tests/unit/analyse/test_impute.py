@@ -1,7 +1,5 @@
 """Imputation where the right answer is known by construction."""
 
-from types import SimpleNamespace
-
 import anndata as ad
 import mudata as md
 import numpy as np
@@ -9,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from mosaic import matrices, spots, store
+from mosaic import spots, store
 from mosaic.analyse import impute, imputed, intervals, regression
 from mosaic.analyse.donors import matched_donors, nearest_donors, smooth_latent
 from mosaic.embedding import LATENT, collect_embeddings
@@ -47,7 +45,7 @@ def test_mean_and_spread_of_the_neighbours(mosaic):
     embedding, donor = mosaic
     done = impute.impute_modality(embedding, "s2", "adt", {"adt": donor}, method="nearest", n_neighbors=10)
     assert done.obs_names.tolist() == [f"s2:B{number}" for number in range(20)]
-    mean, spread = (matrices.dense(done.layers[name]) for name in ("imputed", "imputed_sd"))
+    mean, spread = (done.layers[name].toarray() for name in ("imputed", "imputed_sd"))
     np.testing.assert_allclose(mean, np.repeat([[5.0, 0, 1], [0, 8, 1]], 10, axis=0), rtol=1e-6)
     np.testing.assert_allclose(spread, np.repeat([[1.0, 0, 0], [0, 0, 0]], 10, axis=0), atol=1e-3)
 
@@ -66,6 +64,8 @@ def test_a_match_leaves_out_hubs_and_oneself():
     assert among.diagonal().sum() == 0
     np.testing.assert_allclose(np.asarray(among.sum(axis=1)), 1)
     assert matched_donors(queries, donors, 20).getnnz(axis=1).tolist() == [9, 9, 9, 9]
+    # Without further candidates, nothing is ranked anew.
+    assert chosen(matched_donors(queries, donors, 2, candidates=1)) == chosen(nearest_donors(queries, donors, 2))
 
 
 def test_latent_coordinates_are_averaged_within_a_slice():
@@ -101,6 +101,8 @@ def test_regression_carries_over_what_the_source_says():
     assert np.corrcoef(shift[:, 0], deep)[0, 1] > 0.9
     np.testing.assert_allclose(shift.mean(axis=0), 0, atol=1e-9)
     assert np.polyfit(deep, shift[:, 0], 1)[0] > 50
+    none = regression.regression_shift(source, counts, np.arange(300), among, queries, weights, least_gain=np.inf)
+    assert not none.features.size
 
 
 def test_matching_takes_bridge_donors_and_shifts_by_depth(mosaic):
@@ -113,12 +115,12 @@ def test_matching_takes_bridge_donors_and_shifts_by_depth(mosaic):
     follows.layers["counts"] = sparse.csr_matrix(np.round(donor.X.toarray() * 20 * depth[:20, None]))
     counts = {"adt": follows, "rna": measured}
     done = impute.impute_modality(embedding, "s2", "adt", counts, n_neighbors=5, smooth_neighbors=0)
-    values = matrices.dense(done.layers["imputed"])
+    values = done.layers["imputed"].toarray()
     assert (values >= 0).all()
     assert values[:10, 0].min() > values[10:, 0].max()
     assert np.corrcoef(values[:, 2], depth[20:])[0, 1] > 0.9
     nearest = impute.impute_modality(embedding, "s2", "adt", counts, method="nearest", n_neighbors=5)
-    assert abs(np.corrcoef(matrices.dense(nearest.layers["imputed"])[:, 2], depth[20:])[0, 1]) < 0.6
+    assert abs(np.corrcoef(nearest.layers["imputed"].toarray()[:, 2], depth[20:])[0, 1]) < 0.6
 
 
 def test_without_a_slice_that_measured_both_nothing_is_regressed(mosaic, caplog):
@@ -136,14 +138,14 @@ def test_without_a_slice_that_measured_both_nothing_is_regressed(mosaic, caplog)
     with caplog.at_level("INFO", logger="mosaic"):
         done = impute.impute_modality(apart, "s2", "adt", {"adt": donor}, n_neighbors=10, smooth_neighbors=0)
     assert "nothing is regressed" in caplog.text
-    np.testing.assert_allclose(matrices.dense(done.layers["imputed"])[:, 1], np.repeat([0.0, 8], 10), atol=1e-5)
+    np.testing.assert_allclose(done.layers["imputed"].toarray()[:, 1], np.repeat([0.0, 8], 10), atol=1e-5)
 
 
 def test_donor_rows_may_come_in_any_order(mosaic):
     embedding, donor = mosaic
     done = impute.impute_modality(embedding, "s2", "adt", {"adt": donor}, method="nearest", n_neighbors=3)
     shuffled = impute.impute_modality(embedding, "s2", "adt", {"adt": donor[::-1]}, method="nearest", n_neighbors=3)
-    np.testing.assert_allclose(matrices.dense(done.layers["imputed"]), matrices.dense(shuffled.layers["imputed"]))
+    np.testing.assert_allclose(done.layers["imputed"].toarray(), shuffled.layers["imputed"].toarray())
 
 
 def test_measured_modalities_count_alike(mosaic):
@@ -155,27 +157,15 @@ def test_measured_modalities_count_alike(mosaic):
     )
     embedding.mod["atac"] = extra
     done = impute.impute_modality(embedding, "s2", "adt", {"adt": donor}, method="nearest", n_neighbors=10)
-    np.testing.assert_allclose(matrices.dense(done.layers["imputed"])[0], [2.5, 4, 1], rtol=1e-6)
+    np.testing.assert_allclose(done.layers["imputed"].toarray()[0], [2.5, 4, 1], rtol=1e-6)
 
 
-def test_sparse_results_stay_sparse(mosaic):
-    embedding, donor = mosaic
-    with pytest.warns(UserWarning, match="names are not unique"):
-        wide = ad.concat([donor, donor, donor], axis=1, merge="first")
-    wide.var_names = [f"p{number}" for number in range(9)]
-    wide.layers["counts"] = sparse.csr_matrix(np.eye(20, 9, dtype=np.float32))
-    done = impute.impute_modality(embedding, "s2", "adt", {"adt": wide}, method="nearest", n_neighbors=1)
-    assert sparse.issparse(done.layers["imputed"])
-
-
-@pytest.mark.parametrize("as_dense", [True, False])
-def test_block_by_block_on_disk_as_at_once_in_memory(mosaic, tmp_path, monkeypatch, as_dense):
+def test_block_by_block_on_disk_as_at_once_in_memory(mosaic, tmp_path, monkeypatch):
     embedding, donor = mosaic
     rng = np.random.default_rng(0)
     rna = sparse.csr_matrix(rng.poisson(50 * rng.uniform(0.5, 2, 40)[:, None], (40, 5)).astype(np.float32))
     measured = ad.AnnData(rna, obs=embedding["rna"].obs.copy(), layers={"counts": rna})
     counts = {"adt": donor, "rna": measured}
-    monkeypatch.setattr(impute, "_DENSE_ABOVE", 0 if as_dense else 1)
     expected = impute.impute_modality(embedding, "s2", "adt", counts, n_neighbors=5)
     assert len(list(impute.prepare(embedding, "s2", "adt", counts, n_neighbors=5).blocks())) == 1
     imputation = impute.prepare(embedding, "s2", "adt", counts, n_neighbors=5)
@@ -184,32 +174,19 @@ def test_block_by_block_on_disk_as_at_once_in_memory(mosaic, tmp_path, monkeypat
     imputed.write_imputed(imputation, tmp_path / "made.h5ad")
     done = store.read(tmp_path / "made.h5ad")
     for name in intervals.LAYERS:
-        assert sparse.issparse(done.layers[name]) != as_dense
-        np.testing.assert_array_equal(matrices.dense(done.layers[name]), matrices.dense(expected.layers[name]))
+        np.testing.assert_array_equal(done.layers[name].toarray(), expected.layers[name].toarray())
     pd.testing.assert_frame_equal(done.obs, expected.obs, check_dtype=False, check_categorical=False)
     assert done.var_names.tolist() == expected.var_names.tolist()
     np.testing.assert_array_equal(done.obsm["spatial"], expected.obsm["spatial"])
     assert [path.name for path in tmp_path.iterdir()] == ["made.h5ad"]
 
 
-def test_more_than_the_disk_holds_is_not_begun(mosaic, tmp_path, monkeypatch):
-    embedding, donor = mosaic
-    imputation = impute.prepare(embedding, "s2", "adt", {"adt": donor}, method="nearest", n_neighbors=10)
-    # Two layers of 20 x 3 values of four bytes.
-    assert imputation.n_bytes() == 480
-    monkeypatch.setattr(imputed.shutil, "disk_usage", lambda path: SimpleNamespace(free=479))
-    with pytest.raises(InputError, match=r"20 spots x 3 imputed features take up to .* left\n.*Hint: free the disk"):
-        imputed.write_imputed(imputation, tmp_path / "made.h5ad")
-    assert not list(tmp_path.iterdir())
-
-
-def test_the_regression_is_fitted_on_a_sample_of_many_donors(mosaic, monkeypatch, caplog):
+def test_the_regression_is_fitted_on_a_sample_of_many_donors(mosaic, caplog):
     embedding, donor = mosaic
     rna = sparse.csr_matrix(np.random.default_rng(0).poisson(5.0, (40, 5)).astype(np.float32))
     measured = ad.AnnData(rna, obs=embedding["rna"].obs.copy(), layers={"counts": rna})
-    monkeypatch.setattr(impute, "_MOST_FITTED", 15)
     with caplog.at_level("INFO", logger="mosaic"):
-        impute.impute_modality(embedding, "s2", "adt", {"adt": donor, "rna": measured})
+        impute.impute_modality(embedding, "s2", "adt", {"adt": donor, "rna": measured}, most_fitted=15)
     assert "the regression is fitted on 15 of 20 donors" in caplog.text
 
 

@@ -13,7 +13,7 @@ import pytest
 from scipy import sparse
 
 from mosaic import embedding, store
-from mosaic.baselines.task import Task, amid, parse, spread
+from mosaic.baselines.task import Task, amid, parse
 from mosaic.errors import InputError
 
 REPOSITORY = Path(__file__).parents[3]
@@ -121,9 +121,3 @@ def test_coordinates_that_are_not_finite_are_an_error(tmp_path):
     with pytest.raises(InputError, match="not finite"):
         task.write_joint(graphs, pd.DataFrame({"one": np.nan}, graphs["rna"].obs_names))
     assert not (tmp_path / "embedding.h5mu").exists()
-
-
-def test_counts_over_all_spots_are_zero_where_there_are_none():
-    matrix = sparse.csr_matrix(np.arange(1.0, 7).reshape(3, 2))
-    whole = spread(matrix, pd.Index(["c", "a", "b"]), pd.Index(["a", "b", "z", "c"]))
-    assert whole.toarray().tolist() == [[3, 4], [5, 6], [0, 0], [1, 2]]

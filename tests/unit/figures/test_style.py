@@ -204,6 +204,7 @@ def test_a_long_legend_is_broken_into_columns():
 def test_palette_is_in_natural_order_and_the_same_for_the_same_labels():
     labels = ["10", "2", "1", None, "2", np.nan]
     assert list(style.palette(labels)) == ["1", "2", "10"]
+    assert list(style.palette(["b", "a10", "B", "a9", "a"])) == ["a", "a9", "a10", "B", "b"]
     assert style.palette(labels) == style.palette(reversed(labels)) == style.palette([1, 2, 10])
     assert style.palette(pd.Categorical(["b", "a"])) == {"a": "#0072B2", "b": "#E69F00"}
 

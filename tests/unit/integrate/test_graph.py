@@ -64,6 +64,9 @@ def test_radius_counts_in_pitches_and_isolates_loudly():
     lonely = np.vstack([places, [[9000, 9000]]])
     with pytest.raises(InputError, match="leaves 1 of 37 spots without a spatial neighbour"):
         spatial_neighbors(lonely, 4, radius=2.0)
+    # Spots that share their place leave the unit as it is: the distance to the next place.
+    doubled = spatial_neighbors(np.vstack([places, places]), 10, radius=1.0)
+    assert doubled.getnnz(axis=1).max() == 1 + 2 * 4
 
 
 def test_mutual_neighbours_by_brute_force(rng):
@@ -198,6 +201,21 @@ def test_the_second_search_sees_means_over_the_tissue_and_leaves_the_features(rn
         pairs = mnn.mutual_nearest_neighbors(searched[:30], searched[30:], 3)
         expected[pairs[:, 0], pairs[:, 1] + 30] = 1
     np.testing.assert_array_equal(made.obsp["mutual_nearest_neighbors"].toarray(), np.maximum(expected, expected.T))
+
+
+def test_another_search_links_what_it_finds(rng):
+    slices = np.repeat(["s1", "s2"], 30)
+    asked = []
+
+    def search(first, second, n_neighbors, *, auto_threshold):
+        asked.append((len(first), len(second), n_neighbors, auto_threshold))
+        return np.array([[0, 1], [7, 29]])
+
+    given = stacked(rng.normal(size=(60, 2)), slices), rng.normal(size=(60, 4)), [("s1", "s2")]
+    made = graph.build_graph(*given, search=search, inter_knn_base=3, inter_auto_knn=True)
+    assert asked == [(30, 30, 3, 0.8)]
+    links = made.obsp["mutual_nearest_neighbors"].tocoo()
+    assert {*zip(links.row.tolist(), links.col.tolist(), strict=True)} == {(0, 31), (31, 0), (7, 59), (59, 7)}
 
 
 def test_support_of_a_pair_by_counting(rng):

@@ -92,7 +92,7 @@ def test_the_shift_is_the_slices_own():
     X, slices, places, _ = donors([(1, 1, 1), (1, 2, 1), (0, 1, 2)], batch=2.0)
     rng = np.random.default_rng(0)
     offset = rng.normal(0, 2, size=(3, X.shape[1]))
-    tiles = batch_correction._tiles(slices, places)
+    tiles = batch_correction.tiles_of(slices, places)
     first = batch_correction.slice_offsets(X, tiles)
     second = batch_correction.slice_offsets(X + np.repeat(offset, SIDE**2, axis=0), tiles)
     np.testing.assert_allclose(first.mean(axis=0), 0, atol=1e-6)
@@ -105,7 +105,7 @@ def test_spots_move_where_slices_differ_in_one_domain_alone():
     """After the shift of the whole, what only one domain is off by is left."""
     X, slices, places, domains = donors(ALIKE, batch=0.0)
     X = X + 2.0 * ((slices == "s1") & (domains == 0))[:, None] * np.eye(X.shape[1])[:6].sum(axis=0)
-    tiles = batch_correction._tiles(slices, places)
+    tiles = batch_correction.tiles_of(slices, places)
     moves = batch_correction.spot_moves(X, tiles)
 
     def gap(features, domain):
@@ -118,20 +118,20 @@ def test_spots_move_where_slices_differ_in_one_domain_alone():
 
 def test_supported_pairs_are_none_by_chance():
     X, slices, places, _ = donors(ALIKE, batch=0.0)
-    tiles = batch_correction._tiles(slices, places)
+    tiles = batch_correction.tiles_of(slices, places)
     shuffled = np.random.default_rng(0).permutation(X)
     assert abs(batch_correction.supported_pairs(shuffled, tiles)) < 0.1 * batch_correction.supported_pairs(X, tiles)
 
 
-def test_large_slices_are_searched_in_compact_tiles(monkeypatch):
+def test_large_slices_are_searched_in_compact_tiles():
     X, slices, places, domains = donors(ALIKE, batch=3.0)
-    monkeypatch.setattr(batch_correction, "_MOST_TILES", 200)
-    tiles = batch_correction._tiles(slices, places)
+    settings = batch_correction.PairShiftSettings(most_tiles=200)
+    tiles = batch_correction.tiles_of(slices, places, settings)
     assert 100 < len(tiles.slices) / 2 <= 200
     mean = tiles.mean(places)
     np.testing.assert_allclose(mean[0], places[tiles.of_spot == 0].mean(axis=0))
     assert np.linalg.norm(mean[tiles.of_spot] - places, axis=1).max() < 4
-    done = batch_correction.correct(X, slices, places, "auto", seed=0)
+    done = batch_correction.correct(X, slices, places, "auto", seed=0, pair_shift=settings)
     assert done.record["method"] == "pair_shift"
     assert transfer(done.features, slices, domains) > 0.95
 

@@ -35,6 +35,19 @@ def slices(raw_slice, tmp_path):
     return made
 
 
+@pytest.mark.parametrize(
+    ("changed", "needs"),
+    [
+        ({}, False),
+        ({"reduction": "lsi"}, True),
+        ({"feature_selection": "seurat_v3"}, True),
+        ({"feature_selection": "seurat_v3", "reduction": "none"}, False),
+    ],
+)
+def test_counts_are_read_where_they_are_used(changed, needs):
+    assert reduce.ReductionSettings(**PLAIN | changed).needs_counts == needs
+
+
 def test_pca_is_scikit_learns(slices):
     done = reduce.reduce_modality(slices, "rna", **PLAIN)
     X = np.vstack([adata.X.toarray() for adata in slices])
