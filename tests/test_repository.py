@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import nbformat
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
@@ -96,3 +97,15 @@ def test_the_threat_model_names_tests_that_are_there():
     tests = "".join(path.read_text() for path in (REPOSITORY / "tests").rglob("test_*.py"))
     for name in re.findall(r"\btest_\w+\b(?!\.py)", page):
         assert f"def {name}(" in tests, f"there is no {name}"
+
+
+NOTEBOOKS = sorted((REPOSITORY / "docs/notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_notebooks_are_stored_without_outputs(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    for cell in notebook.cells:
+        assert cell.cell_type == "markdown" or (cell.outputs == [] and cell.execution_count is None)
+    assert f"notebooks/{path.name}" in (REPOSITORY / "README.md").read_text()
