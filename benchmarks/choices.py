@@ -108,7 +108,7 @@ def measure(name: str, dataset: DataSet) -> list[dict]:
                 key: graph.build_graph(
                     adata,
                     adata.obsm["X_corrected"],
-                    run.sheet.linked(key),
+                    run.sheet.mnn_pairs(key),
                     search=annoy_neighbors,
                     **run.config["graph"],
                 )

@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/reliability.py RESULTS OUT.tsv [TRUTH]
 
 RESULTS is the folder of a run; TRUTH the obs column of the true domains (``domain``). Domains are named after the true
-ones one to one, by most shared spots. Spots are ``checked`` where the self-check has a say in their confidence.
+ones one to one, by most shared spots. Spots are ``checked`` where held-out validation affects their confidence.
 """
 
 import sys

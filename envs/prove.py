@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 from make_venv import install, make, pins
 
 from mosaic.config.methods import BASELINES
-from mosaic.imports import reached
+from mosaic.imports import imported_modules
 
 REPOSITORY = Path(__file__).parents[1]
 RULES = sorted((REPOSITORY / "workflow" / "rules").glob("*.smk"))
@@ -32,6 +32,7 @@ TESTED_WITH = {
     "mnn.py": "integrate/test_graph.py",
     "embedding.py": "test_spots.py",
     "config/clusterers.py": "analyse/test_domains.py",
+    "config/encoders.py": "integrate/test_encoders.py",
     "config/readers.py": "prepare/test_read.py",
     "config/defaults.py": "config/test_settings.py",
     "config/design.py": "config/test_settings.py",
@@ -40,7 +41,6 @@ TESTED_WITH = {
     "simulate/tissue.py": "simulate/test_counts.py",
     "prepare/readers/h5ad.py": "prepare/test_read.py",
     "prepare/readers/parts.py": "prepare/test_read.py",
-    "integrate/propagation.py": "integrate/test_graph.py",
     "integrate/checkpoint.py": "integrate/test_training.py",
     "integrate/model.py": "integrate/test_training.py",
     "analyse/mixture.py": "analyse/test_domains.py",
@@ -52,7 +52,7 @@ TESTED_WITH = {
     "analyse/imputed.py": "analyse/test_impute.py",
     "analyse/umap.py": None,  # tests/test_designs.py
     "analyse/export.py": None,  # tests/test_designs.py
-    "check/folds.py": None,  # tests/test_selfcheck.py
+    "check/folds.py": None,  # tests/test_holdout.py
     "figures/charts.py": "figures/test_style.py",
     "figures/tables.py": "figures/test_style.py",
     "baselines/published.py": None,  # tests/workflow/test_baseline_runs.py, where the published package is installed
@@ -92,7 +92,7 @@ def needed(scripts: list[Path]) -> tuple[set[str], list[Path]]:
     """Names of all modules that scripts import, and the test files of the library's rooms among them."""
     modules, foreign = set(), set()
     for script in scripts:
-        own, others = reached(script)
+        own, others = imported_modules(script)
         rooms = [Path(module).relative_to(REPOSITORY / "scripts" / "mosaic") for module in own]
         modules |= {room for room in rooms if room.name != "__init__.py"}
         foreign |= others

@@ -1,8 +1,8 @@
 """Collect the obs columns that the config names."""
 
-from mosaic.logs import job
+from mosaic.logs import job_log
 
-with job(snakemake.log[0]):
+with job_log(snakemake.log[0]):
     import anndata as ad
 
     from mosaic import store

@@ -1,13 +1,13 @@
 """Build the graph of one modality."""
 
-from mosaic.logs import job
+from mosaic.logs import job_log
 
-with job(snakemake.log[0]):
+with job_log(snakemake.log[0]):
     from mosaic import store
     from mosaic.integrate import graph
 
     reduced = store.read(snakemake.input.reduced)
     adata = graph.build_graph(
-        reduced, reduced.obsm["X_corrected"], snakemake.params.linked, **snakemake.params.settings
+        reduced, reduced.obsm["X_corrected"], snakemake.params.mnn_pairs, **snakemake.params.settings
     )
     store.write(adata, snakemake.output[0])

@@ -1,8 +1,8 @@
 """Check all files of the sample sheet and report all faults at once."""
 
-from mosaic.logs import job
+from mosaic.logs import job_log
 
-with job(snakemake.log[0]):
+with job_log(snakemake.log[0]):
     from mosaic import files
     from mosaic.prepare import inputs
 

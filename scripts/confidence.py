@@ -1,8 +1,8 @@
 """Compute the confidence of each spot's domain, given the modalities of its slice."""
 
-from mosaic.logs import job
+from mosaic.logs import job_log
 
-with job(snakemake.log[0]):
+with job_log(snakemake.log[0]):
     from mosaic import files, store
     from mosaic.check import confidence
 

@@ -1,8 +1,8 @@
 """Embed every spot with the trained encoders."""
 
-from mosaic.logs import job
+from mosaic.logs import job_log
 
-with job(snakemake.log[0]):
+with job_log(snakemake.log[0]):
     from pathlib import Path
 
     from mosaic import store

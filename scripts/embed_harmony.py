@@ -1,8 +1,8 @@
 """Baseline Harmony: the first modality that every slice has, its components corrected for the slice."""
 
-from mosaic.baselines.task import program
+from mosaic.baselines.run import baseline_run
 
-with program(__doc__) as task:
+with baseline_run(__doc__) as task:
     import logging
 
     import pandas as pd

@@ -1,8 +1,8 @@
 """Baseline MOFA+: a view per modality, a group per slice, ten factors; views that a slice lacks are missing."""
 
-from mosaic.baselines.task import program
+from mosaic.baselines.run import baseline_run
 
-with program(__doc__) as task:
+with baseline_run(__doc__) as task:
     import tempfile
 
     import anndata as ad

@@ -3,9 +3,9 @@
 Each modality has the coordinates of its encoder. Training aligns the encoders; their mean is MultiVI's joint space.
 """
 
-from mosaic.baselines.task import program
+from mosaic.baselines.run import baseline_run
 
-with program(__doc__) as task:
+with baseline_run(__doc__) as task:
     import anndata as ad
     import mudata as md
     import scvi

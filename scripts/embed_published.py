@@ -4,9 +4,9 @@ The package pairs the spots of a bridge slice by their order. Training excludes 
 modality only; the trained encoders then embed them together with all others.
 """
 
-from mosaic.baselines.task import program
+from mosaic.baselines.run import baseline_run
 
-with program(__doc__) as task:
+with baseline_run(__doc__) as task:
     from mosaic import spots
     from mosaic.baselines import published
 

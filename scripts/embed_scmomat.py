@@ -1,8 +1,8 @@
 """Baseline scMoMaT: joint factorisation of all matrices; the coordinates of a spot are its factors."""
 
-from mosaic.baselines.task import program
+from mosaic.baselines.run import baseline_run
 
-with program(__doc__) as task:
+with baseline_run(__doc__) as task:
     import pandas as pd
     import scmomat
     import torch

@@ -1,8 +1,8 @@
 """Baseline totalVI: counts of RNA, and of proteins in slices that have them; a batch per slice."""
 
-from mosaic.baselines.task import program
+from mosaic.baselines.run import baseline_run
 
-with program(__doc__) as task:
+with baseline_run(__doc__) as task:
     import anndata as ad
     import pandas as pd
     import scvi

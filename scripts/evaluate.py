@@ -1,8 +1,8 @@
 """Score the domains and the latent space of one run."""
 
-from mosaic.logs import job
+from mosaic.logs import job_log
 
-with job(snakemake.log[0]):
+with job_log(snakemake.log[0]):
     from mosaic import files, spots, store
     from mosaic.analyse import metrics
 

@@ -1,8 +1,8 @@
 """Write counts, latent spaces, domains, UMAPs and imputed counts to integrated.h5mu."""
 
-from mosaic.logs import job
+from mosaic.logs import job_log
 
-with job(snakemake.log[0]):
+with job_log(snakemake.log[0]):
     from pathlib import Path
 
     from mosaic import spots, store
@@ -29,4 +29,6 @@ with job(snakemake.log[0]):
     named = snakemake.input.annotations
     annotations = store.read(named).obs if named else None
     columns = snakemake.params.columns
-    store.write(export.assemble(counts, reduced, runs, consensus, config, annotations, columns), snakemake.output[0])
+    store.write(
+        export.assemble_mudata(counts, reduced, runs, consensus, config, annotations, columns), snakemake.output[0]
+    )

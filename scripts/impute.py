@@ -1,12 +1,12 @@
 """Impute one modality in one slice that lacks it."""
 
-from mosaic.logs import job
+from mosaic.logs import job_log
 
-with job(snakemake.log[0]):
+with job_log(snakemake.log[0]):
     from mosaic import spots, store
     from mosaic.analyse import impute, imputed
 
-    imputation = impute.prepare(
+    imputation = impute.plan_imputation(
         store.read(snakemake.input.embedding),
         snakemake.wildcards.slice,
         snakemake.wildcards.modality,

@@ -1,8 +1,8 @@
 """Normalise one modality of one slice."""
 
-from mosaic.logs import job
+from mosaic.logs import job_log
 
-with job(snakemake.log[0]):
+with job_log(snakemake.log[0]):
     from mosaic import store
     from mosaic.prepare import normalize
 

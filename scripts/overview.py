@@ -1,15 +1,15 @@
 """Write the first page of the report."""
 
-from mosaic.logs import job
+from mosaic.logs import job_log
 
-with job(snakemake.log[0]):
+with job_log(snakemake.log[0]):
     import json
     from pathlib import Path
 
     import pandas as pd
 
     from mosaic.figures import overview
-    from mosaic.files import whole_file
+    from mosaic.files import atomic_write
 
     counts, checks = {}, {}
     shared = json.loads(Path(snakemake.input.pairing).read_text(encoding="utf-8"))
@@ -31,6 +31,6 @@ with job(snakemake.log[0]):
     told = versions, snakemake.params.columns
     # Browsers do not show an embedded page of more than 2 MB: that version has no figures.
     for output, shown in ((snakemake.output.page, {}), (snakemake.output.landing, figures)):
-        with whole_file(output) as unfinished:
+        with atomic_write(output) as unfinished:
             page = overview.overview(counts, shared, corrections, checks, domains, shown, snakemake.config, *told)
             unfinished.write_text(page, encoding="utf-8")

@@ -1,8 +1,8 @@
 """Plot the confidence of each spot on the tissue."""
 
-from mosaic.logs import job
+from mosaic.logs import job_log
 
-with job(snakemake.log[0]):
+with job_log(snakemake.log[0]):
     import pandas as pd
 
     from mosaic import store

@@ -1,8 +1,8 @@
 """Plot imputed counts on tissue, beside measured counts of another slice."""
 
-from mosaic.logs import job
+from mosaic.logs import job_log
 
-with job(snakemake.log[0]):
+with job_log(snakemake.log[0]):
     from mosaic import matrices, store
     from mosaic.figures import maps, style
 

@@ -1,8 +1,8 @@
 """Plot the UMAP of the latent space by slice, modalities and domain."""
 
-from mosaic.logs import job
+from mosaic.logs import job_log
 
-with job(snakemake.log[0]):
+with job_log(snakemake.log[0]):
     from mosaic import spots, store
     from mosaic.figures import maps, style
 

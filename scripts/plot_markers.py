@@ -1,8 +1,8 @@
 """Plot the marker features of the domains."""
 
-from mosaic.logs import job
+from mosaic.logs import job_log
 
-with job(snakemake.log[0]):
+with job_log(snakemake.log[0]):
     from mosaic import spots, store
     from mosaic.figures import charts, style
 

@@ -1,8 +1,8 @@
 """Plot the metrics of a run as a table."""
 
-from mosaic.logs import job
+from mosaic.logs import job_log
 
-with job(snakemake.log[0]):
+with job_log(snakemake.log[0]):
     import pandas as pd
 
     from mosaic.figures import style, tables

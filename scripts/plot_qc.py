@@ -1,8 +1,8 @@
 """Plot the quality-control metrics of each slice of a modality."""
 
-from mosaic.logs import job
+from mosaic.logs import job_log
 
-with job(snakemake.log[0]):
+with job_log(snakemake.log[0]):
     import json
     from pathlib import Path
 

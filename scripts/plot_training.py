@@ -1,8 +1,8 @@
 """Plot the losses over the epochs."""
 
-from mosaic.logs import job
+from mosaic.logs import job_log
 
-with job(snakemake.log[0]):
+with job_log(snakemake.log[0]):
     import pandas as pd
 
     from mosaic.figures import charts, style

@@ -1,8 +1,8 @@
 """Compute a UMAP of the latent space."""
 
-from mosaic.logs import job
+from mosaic.logs import job_log
 
-with job(snakemake.log[0]):
+with job_log(snakemake.log[0]):
     import pandas as pd
 
     from mosaic import files, store
@@ -10,6 +10,6 @@ with job(snakemake.log[0]):
     from mosaic.embedding import LATENT
 
     embedding = store.read(snakemake.input.embedding)
-    coordinates = umap.umap_layout(embedding.obsm[LATENT], seed=snakemake.params.seed)
+    coordinates = umap.umap_coordinates(embedding.obsm[LATENT], seed=snakemake.params.seed)
     table = pd.DataFrame(coordinates, index=embedding.obs_names, columns=["UMAP1", "UMAP2"])
     files.write_table(table, snakemake.output[0], index_label="spot")

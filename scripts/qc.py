@@ -1,8 +1,8 @@
 """Quality control of one modality of one slice."""
 
-from mosaic.logs import job
+from mosaic.logs import job_log
 
-with job(snakemake.log[0]):
+with job_log(snakemake.log[0]):
     import json
 
     from mosaic import files, store
@@ -11,6 +11,6 @@ with job(snakemake.log[0]):
     adata = read.read_slice(snakemake.input.h5ad, snakemake.wildcards.slice, snakemake.params.kind)
     passed, metrics, summary = qc.filter_slice(adata, **snakemake.params.thresholds)
     files.write_table(metrics, snakemake.output.spots, index_label="spot")
-    with files.whole_file(snakemake.output.summary) as unfinished:
+    with files.atomic_write(snakemake.output.summary) as unfinished:
         unfinished.write_text(json.dumps(summary, indent=1))
     store.write(passed, snakemake.output.h5ad)

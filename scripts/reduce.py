@@ -1,12 +1,12 @@
 """Reduce all slices of one modality to features."""
 
-from mosaic.logs import job
+from mosaic.logs import job_log
 
-with job(snakemake.log[0]):
+with job_log(snakemake.log[0]):
     import json
 
     from mosaic import store
-    from mosaic.files import whole_file
+    from mosaic.files import atomic_write
     from mosaic.prepare import reduce
 
     settings = snakemake.params.settings
@@ -14,8 +14,7 @@ with job(snakemake.log[0]):
     slices = (store.read(path, layers=layers) for path in snakemake.input.slices)
     adata = reduce.reduce_modality(slices, snakemake.wildcards.modality, **settings)
     store.write(adata, snakemake.output.h5ad)
-    with whole_file(snakemake.output.correction) as unfinished:
+    with atomic_write(snakemake.output.correction) as unfinished:
         # One slice has no iLISI, and JSON has no NaN.
         record = {key: None if value != value else value for key, value in adata.uns["batch_correction"].items()}
-        record["feature_agreement"] = {name: float(value) for name, value in adata.uns["feature_agreement"].items()}
         unfinished.write_text(json.dumps(record))

@@ -1,8 +1,8 @@
 """Simulate the slices of the demo."""
 
-from mosaic.logs import job
+from mosaic.logs import job_log
 
-with job(snakemake.log[0]):
+with job_log(snakemake.log[0]):
     from mosaic import store
     from mosaic.simulate.counts import simulate_mosaic
     from mosaic.simulate.design import read_design

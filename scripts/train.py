@@ -1,8 +1,8 @@
 """Train the encoders with one seed."""
 
-from mosaic.logs import job
+from mosaic.logs import job_log
 
-with job(snakemake.log[0], threads=snakemake.params.settings["threads"]):
+with job_log(snakemake.log[0], threads=snakemake.params.settings["threads"]):
     from pathlib import Path
 
     import torch

@@ -250,7 +250,7 @@ def test_slices_that_do_not_fit(reduced, change, options, message):
         (lambda d, m: RNA_preprocess(d["rna"], favor="seurat"), "favor: 'seurat' is not known"),
         (lambda d, m: RNA_preprocess([None, None]), "rna slices: no slice was given"),
         (lambda d, m: SpaMosaic([], batch_key="src"), "list instead of a dict of lists"),
-        (lambda d, m: m.train(net="gat"), "net: 'gat' is not known"),
+        (lambda d, m: m.train(net="hgt"), "net: 'hgt' is not known"),
         (lambda d, m: m.train(loss_type="ce"), "loss_type: 'ce' is not known"),
         (lambda d, m: m.infer_emb(d), "infer_emb: the model is not trained"),
         (lambda d, m: m.impute(d), r"obsm\['emb'\] is missing"),

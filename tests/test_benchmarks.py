@@ -4,11 +4,16 @@ import ast
 import sys
 from pathlib import Path
 
+import imputation
 import numpy as np
 import pandas as pd
 import pytest
 import reliability
 import speed
+from chain import THREE_SLICES
+
+import datasets
+from mosaic.simulate.counts import simulate_mosaic
 
 REPOSITORY = Path(__file__).parents[1]
 PROGRAMS = sorted(
@@ -56,6 +61,21 @@ def test_benchmarks_use_what_the_library_offers(path):
 )
 def test_what_a_benchmark_may_not_take_is_found(line, taken):
     assert liberties(f"from mosaic.analyse import impute\n{line}\nimpute.prepare()") == [taken]
+
+
+def test_imputation_measures_every_variant(monkeypatch):
+    """Each is another prediction: a setting without effect would repeat a row."""
+    bridges = THREE_SLICES | {"slices": {name: ["rna", "adt"] for name in ("s1", "s2", "s3")}}
+    slices = simulate_mosaic(bridges, seed=0)
+    measured = slices.pop(("s2", "adt"))
+    config = datasets.config_of({"rna": {"kind": "rna"}, "adt": {"kind": "protein"}}, n_domains=3, T=0.1)
+    monkeypatch.setattr(imputation, "SEEDS", (0,))
+    rows = imputation.measure("small", datasets.DataSet(slices, config, ("s2", "adt"), measured))
+    table = pd.DataFrame(rows).set_index("method")
+    assert set(imputation.VARIANTS) <= set(table.index)
+    assert table["rmse"].is_unique
+    # A regression carries depth over; of ten nearest, the mean varies most.
+    assert table.loc["matching", "rmse"] < table.loc["matching, no regression", "rmse"] < table.loc["published", "rmse"]
 
 
 def test_speed_measures_every_stage(tmp_path):

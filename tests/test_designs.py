@@ -52,7 +52,7 @@ def test_design_end_to_end(tmp_path, slices):
     counts = {name: adata.copy() for name, adata in run.counts().items()}
     for adata in counts.values():  # as the rules write them
         del adata.obs["domain"]
-    result = export.assemble(
+    result = export.assemble_mudata(
         counts,
         run.graphs(),
         [
@@ -88,8 +88,8 @@ def test_design_end_to_end(tmp_path, slices):
 
 def test_layout_is_reproducible():
     features = np.random.default_rng(0).normal(size=(60, 5))
-    np.testing.assert_array_equal(umap.umap_layout(features), umap.umap_layout(features))
-    assert umap.umap_layout(features).shape == (60, 2)
+    np.testing.assert_array_equal(umap.umap_coordinates(features), umap.umap_coordinates(features))
+    assert umap.umap_coordinates(features).shape == (60, 2)
 
 
 def test_layout_of_many_spots_is_that_of_a_sample(monkeypatch, caplog):
@@ -97,7 +97,7 @@ def test_layout_of_many_spots_is_that_of_a_sample(monkeypatch, caplog):
     rng = np.random.default_rng(0)
     group = np.repeat([0, 1], 60)
     features = rng.normal(size=(120, 5)) + 20 * group[:, None]
-    places = umap.umap_layout(features, n_neighbors=10)
+    places = umap.umap_coordinates(features, n_neighbors=10)
     assert "a sample of 80 of 120 spots" in caplog.text
     assert np.isfinite(places).all()
     # Each spot lies nearer to its own group than to the other.

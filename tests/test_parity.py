@@ -23,7 +23,7 @@ from datasets import simulation
 from mosaic import embedding, matrices, mixing, mnn, spots
 from mosaic.analyse import impute
 from mosaic.config.defaults import PUBLISHED_HARMONY
-from mosaic.integrate import batches, graph, losses, model, propagation, training
+from mosaic.integrate import batches, encoders, graph, losses, model, training
 from mosaic.pipeline import Pipeline
 from mosaic.prepare import batch_correction
 from mosaic.spatial import spatial_neighbors
@@ -191,9 +191,11 @@ def _two_threads():
 
 def test_operator_and_hops(recorded):
     for k, adata in recorded.graphs.items():
-        operator = propagation.propagation_operator(adata.obsp["connectivities"])
+        data = encoders.to_data(adata)
+        (source, target), weight = encoders.normalized(data.edge_index, data.edge_weight, adata.n_obs)
+        operator = sparse.csr_matrix((weight, (target, source)), shape=(adata.n_obs, adata.n_obs))
         assert abs(operator - recorded.operator[k]).max() < 1e-5
-        H = propagation.hops(adata.X, operator, 2)
+        H = encoders.Propagation(2)(data.x, data.edge_index, data.edge_weight)
         np.testing.assert_allclose(H[:: recorded.every], recorded.hops[k], atol=1e-5)
 
 
@@ -205,25 +207,28 @@ def test_a_seed_gives_the_published_initial_weights(recorded):
 
 @pytest.mark.parametrize("state", ["initial", "trained"])
 def test_embeddings_and_reconstructions(recorded, state):
+    """As training calls the encoder, on hops computed once, and as users of the published class call it."""
     for k, encoder in model.new_encoders(recorded.graphs, seed=0).items():
         encoder.load_state_dict(
             {name: torch.as_tensor(recorded.weights[state][f"{k}|{name}"]) for name in encoder.state_dict()}
         )
-        H = torch.as_tensor(encoder.inputs(recorded.graphs[k]))
+        data = encoders.to_data(recorded.graphs[k])
         with torch.inference_mode():
-            found = [part[:: recorded.every].numpy() for part in encoder.eval()(H)]
-        for ours, published in zip(found, recorded.outputs[state][k], strict=True):
-            np.testing.assert_allclose(ours, published, atol=1e-5, rtol=1e-5)
+            encoder.eval()
+            called = encoder(encoder.inputs(data).x), encoder(data.x, data.edge_index, data.edge_weight)
+        for found in called:
+            for ours, published in zip(found, recorded.outputs[state][k], strict=True):
+                np.testing.assert_allclose(ours[:: recorded.every], published, atol=1e-5, rtol=1e-5)
 
 
 def test_losses_and_gradients_of_the_first_step(recorded):
-    encoders = model.new_encoders(recorded.graphs, seed=1234, dropout=0)
-    (batch,) = batches.Batches(recorded.graphs, encoders, reconstruct="queries")
-    contrastive, reconstruction = training.losses_of(batch, encoders, T=0.1)
+    nets = model.new_encoders(recorded.graphs, seed=1234, dropout=0)
+    (batch,) = batches.Batches(recorded.graphs, nets, reconstruct="queries")
+    contrastive, reconstruction = training.losses_of(batch, nets, T=0.1)
     (contrastive + reconstruction).backward()
     assert contrastive.item() == pytest.approx(recorded.loss_cl[0], rel=1e-5)
     assert 2 * reconstruction.item() == pytest.approx(recorded.loss_rec[0], rel=1e-5)  # recorded as a sum
-    for k, encoder in encoders.items():
+    for k, encoder in nets.items():
         for name, parameter in encoder.named_parameters():
             published = recorded.gradient[f"{k}|{name}"]
             difference = np.abs(parameter.grad.numpy() - published).max()
@@ -250,18 +255,19 @@ def test_a_hundred_epochs_without_dropout(recorded):
 
 
 def _in_double_precision(recorded) -> np.ndarray:
-    encoders = {k: net.double() for k, net in model.new_encoders(recorded.graphs, seed=1234, dropout=0).items()}
+    nets = model.new_encoders(recorded.graphs, seed=1234, dropout=0)
     H, X = {}, {}
     for k, adata in recorded.graphs.items():
-        H[k] = torch.as_tensor(encoders[k].inputs(adata)).double()
+        H[k] = nets[k].inputs(encoders.to_data(adata)).x.double()
+        nets[k].double()
         X[k] = torch.as_tensor(adata.X).double()
     n_spots = len(X["rna"]) // 2
     own = torch.eye(2 * n_spots, dtype=torch.bool)
-    parameters = [weight for net in encoders.values() for weight in net.parameters()]
+    parameters = [weight for net in nets.values() for weight in net.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=0.01, weight_decay=5e-4)
     curve = []
     for _ in range(100):
-        outputs = {k: net(H[k]) for k, net in encoders.items()}
+        outputs = {k: net(H[k]) for k, net in nets.items()}
         z = torch.cat([outputs[k][0][:n_spots] for k in SLICES])
         similarity = (z @ z.T / 0.1).masked_fill(own, -torch.inf)
         contrastive = (torch.logsumexp(similarity, dim=1) - (z * z.roll(n_spots, 0)).sum(dim=1) / 0.1).mean()

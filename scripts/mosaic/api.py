@@ -15,19 +15,21 @@ from scipy import sparse
 
 from mosaic.analyse.impute import impute_modality
 from mosaic.config.defaults import KIND_DEFAULTS, PUBLISHED, PUBLISHED_HARMONY, PUBLISHED_KINDS
-from mosaic.config.design import Row, Sheet, design_faults
+from mosaic.config.design import SampleRow, SampleSheet, design_faults
 from mosaic.embedding import LATENT, collect_embeddings
 from mosaic.errors import InputError
-from mosaic.integrate.encoders import ENCODERS, Encoder
+from mosaic.integrate.encoders import ENCODERS, WLGCN, Encoder
 from mosaic.integrate.graph import build_graph
 from mosaic.integrate.model import embed
 from mosaic.integrate.training import fit
 from mosaic.matrices import dense
 from mosaic.pipeline import features_of
-from mosaic.prepare.pairing import compare, tell
+from mosaic.prepare.pairing import compare, report
 from mosaic.prepare.read import count_matrix, feature_matrix
-from mosaic.spatial import pitch
+from mosaic.spatial import median_spot_distance
 from mosaic.spots import shared_features, stack
+
+__all__ = ["WLGCN", "ADT_preprocess", "Epigenome_preprocess", "RNA_preprocess", "SpaMosaic"]
 
 _ONE_EACH = "one entry per slice, None where a slice lacks the modality"
 
@@ -217,8 +219,8 @@ class SpaMosaic:
         del log_dir, num_workers
         self.batch_key = batch_key
         self.slices = _slice_names(modBatch_dict, batch_key)
-        sheet = Sheet(
-            Row(name, modality, f"modBatch_dict[{modality!r}][{number}]")
+        sheet = SampleSheet(
+            SampleRow(name, modality, f"modBatch_dict[{modality!r}][{number}]")
             for modality, adatas in modBatch_dict.items()
             for number, (name, adata) in enumerate(zip(self.slices, adatas, strict=True))
             if adata is not None
@@ -244,7 +246,7 @@ class SpaMosaic:
         places = {
             key: ad.AnnData(obs=_obs(a, key[0]), obsm={"spatial": a.obsm["spatial"]}) for key, a in measured.items()
         }
-        tell(compare(places), "modBatch_dict")
+        report(compare(places), "modBatch_dict")
         self.graphs = {}
         for modality, adatas in modBatch_dict.items():
             present = {name: adata for name, adata in zip(self.slices, adatas, strict=True) if adata is not None}
@@ -267,11 +269,11 @@ class SpaMosaic:
             self.graphs[modality] = build_graph(
                 stacked,
                 features,
-                sheet.linked(modality) if w_g else [],
+                sheet.mnn_pairs(modality) if w_g else [],
                 searched=None if mnn_rep_key is None else searched,
                 intra_knns=dict(zip(self.slices, map(int, knns), strict=True)),
                 radius=radius_cutoff
-                and {name: radius_cutoff / pitch(a.obsm["spatial"]) for name, a in present.items()},
+                and {name: radius_cutoff / median_spot_distance(a.obsm["spatial"]) for name, a in present.items()},
                 inter_knn_base=inter_knn_base,
                 inter_auto_knn=inter_auto_knn,
                 inter_auto_thr=inter_auto_thr,
@@ -486,7 +488,7 @@ def _preprocess(
         spatial = np.asarray(adata.obsm.get("spatial", np.zeros((adata.n_obs, 2))))
         made = ad.AnnData(matrix, obs=_obs(adata, name), var=adata.var[[]], layers=layers, obsm={"spatial": spatial})
         slices.append(made)
-    tell(compare({(made.obs["slice"].iloc[0], kind): made for made in slices}), f"the {kind} slices")
+    report(compare({(made.obs["slice"].iloc[0], kind): made for made in slices}), f"the {kind} slices")
     reduced = features_of(slices, kind, kind=kind, **settings)
     features = reduced.obsm["X_corrected"]
     start = 0

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """Write to a temporary file that replaces ``path`` when complete, with the permissions of the umask.
 
     Temporary files of killed writers of the same path are removed first. A writer that still runs, such as a job whose
@@ -36,5 +36,5 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 def write_table(table: "pd.DataFrame", path: str | Path, **options: object) -> None:
     """Write a TSV; ``options`` are those of ``DataFrame.to_csv``."""
-    with whole_file(path) as unfinished:
+    with atomic_write(path) as unfinished:
         table.to_csv(unfinished, sep="\t", **options)

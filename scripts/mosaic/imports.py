@@ -11,7 +11,7 @@ from pathlib import Path
 from mosaic import __version__
 
 
-def reached(script: str | Path, scripts: str | Path | None = None) -> tuple[list[str], set[str]]:
+def imported_modules(script: str | Path, scripts: str | Path | None = None) -> tuple[list[str], set[str]]:
     """Follow the imports of a script through the library beside it, without running anything.
 
     Parameters

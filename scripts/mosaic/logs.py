@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mosaic.errors import InputError
-from mosaic.files import whole_file
+from mosaic.files import atomic_write
 from mosaic.imports import versions
 
 
 @contextmanager
-def job(log: str | Path, *, threads: int = 1) -> Iterator[None]:
+def job_log(log: str | Path, *, threads: int = 1) -> Iterator[None]:
     """Run a rule's work with stdout and stderr in its log, and record the software versions.
 
     After the work, ``{log without .log}.versions.json`` holds the versions of this library, of Python and of all
@@ -60,7 +60,7 @@ def job(log: str | Path, *, threads: int = 1) -> Iterator[None]:
     library.addHandler(shown)
     try:
         yield
-        with whole_file(Path(log).with_suffix(".versions.json")) as unfinished:
+        with atomic_write(Path(log).with_suffix(".versions.json")) as unfinished:
             unfinished.write_text(json.dumps(versions(), indent=1))
     except InputError as error:
         print(f"InputError: {error}", file=sys.stderr, flush=True)

@@ -38,8 +38,8 @@ from mosaic.analyse.domains import cluster_domains
 from mosaic.analyse.impute import impute_modality
 from mosaic.analyse.metrics import evaluate
 from mosaic.analyse.n_domains import choose_n_domains
-from mosaic.analyse.umap import umap_layout
-from mosaic.config.design import Row, Sheet
+from mosaic.analyse.umap import umap_coordinates
+from mosaic.config.design import SampleRow, SampleSheet
 from mosaic.config.schema import read_yaml, with_changes
 from mosaic.config.settings import SCHEMAS, load
 from mosaic.embedding import LATENT
@@ -50,7 +50,7 @@ from mosaic.integrate.model import embed
 from mosaic.integrate.training import fit
 from mosaic.prepare.inputs import annotate
 from mosaic.prepare.normalize import normalize_slice
-from mosaic.prepare.pairing import Comparison, compare, tell
+from mosaic.prepare.pairing import Comparison, compare, report
 from mosaic.prepare.qc import filter_slice
 from mosaic.prepare.read import Source, read_slice
 from mosaic.prepare.reduce import reduce_modality
@@ -102,7 +102,7 @@ class Pipeline:
     ----------
     config : dict
         The configuration, complete.
-    sheet : Sheet
+    sheet : SampleSheet
         The design: slices and their modalities.
 
     Raises
@@ -113,7 +113,7 @@ class Pipeline:
 
     def __init__(self, config: Mapping, sources: Mapping[Key, Source] | None = None):
         schemas = [read_yaml(SCHEMAS / f"{name}.schema.yaml") for name in ("config", "slices")]
-        rows = None if sources is None else Sheet(Row(*key, f"slice {key[0]}, {key[1]}") for key in sources)
+        rows = None if sources is None else SampleSheet(SampleRow(*key, f"slice {key[0]}, {key[1]}") for key in sources)
         self.config, self.sheet = load(config, *schemas, sheet=rows)
         self._given = config
         self._in_memory = sources is not None
@@ -198,7 +198,7 @@ class Pipeline:
 
         def paired() -> Comparison:
             found = compare({key: passed.adata for key, passed in self.passed().items()})
-            tell(found)
+            report(found)
             return found
 
         return self._once("pair", [self._of_qc(name) for name in self.sheet.modalities], paired)
@@ -252,7 +252,7 @@ class Pipeline:
 
         def placed() -> pd.DataFrame:
             embedding = self.embedding(seed)
-            layout = umap_layout(embedding.obsm[LATENT], seed=seed)
+            layout = umap_coordinates(embedding.obsm[LATENT], seed=seed)
             return pd.DataFrame(layout, index=embedding.obs_names, columns=["UMAP1", "UMAP2"])
 
         return self._once(f"project {seed}", self._of_training(), placed)
@@ -367,7 +367,7 @@ class Pipeline:
         settings = self.config["graph"]
 
         def build() -> ad.AnnData:
-            return build_graph(reduced, reduced.obsm["X_corrected"], self.sheet.linked(modality), **settings)
+            return build_graph(reduced, reduced.obsm["X_corrected"], self.sheet.mnn_pairs(modality), **settings)
 
         return self._once(f"graph {modality}", [self._of_reduction(modality), settings], build)
 

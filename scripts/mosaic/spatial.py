@@ -13,7 +13,7 @@ _FAR = 20
 _OTHERS = 0.95
 
 
-def pitch(coordinates: np.ndarray) -> float:
+def median_spot_distance(coordinates: np.ndarray) -> float:
     """Median distance from a position of spots to the nearest other position, in the unit of the coordinates.
 
     Parameters
@@ -58,7 +58,7 @@ def spatial_neighbors(coordinates: np.ndarray, n_neighbors: int, radius: float |
     n_neighbors
         Neighbours per spot; fewer in a slice of fewer spots.
     radius
-        Exclude neighbours farther than this many times the slice's ``pitch``.
+        Exclude neighbours farther than this many times the slice's ``median_spot_distance``.
 
     Returns
     -------
@@ -75,7 +75,7 @@ def spatial_neighbors(coordinates: np.ndarray, n_neighbors: int, radius: float |
     n_neighbors = min(n_neighbors, n_spots - 1)
     tree = KDTree(coordinates)
     rows = np.arange(n_spots)
-    unit = pitch(coordinates)
+    unit = median_spot_distance(coordinates)
     sources, targets, lengths = [], [], []
     # On square and hexagonal grids, this exceeds the ties of the tenth neighbour.
     depth = n_neighbors + 4

@@ -9,7 +9,7 @@ import mudata as md
 import pandas as pd
 
 from mosaic.errors import InputError
-from mosaic.files import whole_file
+from mosaic.files import atomic_write
 
 # The future default of MuData 0.4: obs holds what was assigned, not a copy of the obs of the modalities.
 md.set_options(pull_on_update=False)
@@ -86,7 +86,7 @@ def read_table(path: str | Path, spots: pd.Index | None = None, *, index: str = 
 
 def write(data: ad.AnnData | md.MuData, path: str | Path) -> None:
     """Write ``.h5ad`` or ``.h5mu`` atomically."""
-    with whole_file(path) as unfinished:
+    with atomic_write(path) as unfinished:
         if isinstance(data, md.MuData):
             data.write_h5mu(unfinished, compression="lzf")
         else:

@@ -67,7 +67,7 @@ def mock_snakemake(
 
 @contextmanager
 def _on_the_terminal(log: str | Path, *, threads: int = 1) -> Iterator[None]:
-    """In place of ``mosaic.logs.job``: the same threads, but the terminal stays, and a fault is raised as it is."""
+    """In place of ``mosaic.logs.job_log``: the same threads, but the terminal stays, and a fault is raised as it is."""
     for name in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
         os.environ[f"{name}_NUM_THREADS"] = str(threads)
     logging.basicConfig(level=logging.INFO)
@@ -82,7 +82,7 @@ def run(snakemake: Snakemake, folder: str | Path = ".") -> None:
     for path in snakemake.output:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     try:
-        with mock.patch("mosaic.logs.job", _on_the_terminal):
+        with mock.patch("mosaic.logs.job_log", _on_the_terminal):
             runpy.run_path(str(snakemake.script), {"snakemake": snakemake})
     finally:
         os.chdir(here)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from prove import OWN_RULES, RULES, TESTED_WITH, baseline_scripts_by_env, pins, room_tests, scripts_by_env
 
-from mosaic.imports import reached
+from mosaic.imports import imported_modules
 
 REPOSITORY = Path(__file__).parents[2]
 # Packages that an environment needs though no script imports them: scanpy imports them in the method that asks.
@@ -34,7 +34,7 @@ def test_environment_declares_exactly_what_its_scripts_reach(env, scripts):
     distributions = packages_distributions()
     needed = set()
     for script in scripts:
-        modules, foreign = reached(script)
+        modules, foreign = imported_modules(script)
         needed |= {distributions[name][0] for name in foreign - set(sys.stdlib_module_names)}
         sources = "".join(Path(module).read_text() for module in modules)
         for mark, packages in BEHIND_OTHERS.items():
@@ -47,7 +47,7 @@ def test_environment_of_a_baseline_declares_exactly_what_its_scripts_reach(env, 
     distributions = packages_distributions()
     needed = set()
     for script in scripts:
-        for name in reached(script)[1] - set(sys.stdlib_module_names):
+        for name in imported_modules(script)[1] - set(sys.stdlib_module_names):
             needed |= BEHIND_BASELINES.get(name, set())
             if name in distributions:
                 needed.add(distributions[name][0])
@@ -89,7 +89,7 @@ def test_no_env_script_or_module_is_left_over():
     used = {script for scripts in by_env.values() for script in scripts}
     assert set((REPOSITORY / "scripts").glob("*.py")) == used
     assert set((REPOSITORY / "envs").glob("*.yaml")) == set(by_env)
-    modules = {Path(module) for script in used for module in reached(script)[0]}
+    modules = {Path(module) for script in used for module in imported_modules(script)[0]}
     assert set((REPOSITORY / "scripts" / "mosaic").rglob("*.py")) - modules == {
         # Of the workflow itself: common.smk reads these; and of notebooks.
         REPOSITORY / "scripts" / "mosaic" / f"{name}.py"
@@ -118,7 +118,9 @@ def test_every_room_of_the_library_has_tests_or_says_where_they_are():
 
 def test_an_edit_of_the_reader_makes_stale_what_reads_users_files_alone():
     scripts = (REPOSITORY / "scripts").glob("*.py")
-    readers = {path.stem for path in scripts if any("prepare/read.py" in module for module in reached(path)[0])}
+    readers = {
+        path.stem for path in scripts if any("prepare/read.py" in module for module in imported_modules(path)[0])
+    }
     assert readers == {"annotate", "check", "qc"}
 
 
@@ -134,7 +136,7 @@ def test_package_declares_exactly_what_it_imports_and_the_lock_pins_it():
     distributions = packages_distributions()
     needed = set(BEHIND_OTHERS["seurat_v3"])
     for module in (REPOSITORY / "scripts" / "mosaic").rglob("*.py"):
-        foreign = reached(module, REPOSITORY / "scripts")[1]
+        foreign = imported_modules(module, REPOSITORY / "scripts")[1]
         # `published` drives the published package, and is of no use without it.
         needed |= {distributions[name][0] for name in foreign - set(sys.stdlib_module_names) - {"spamosaic"}}
     assert declared == {name.lower() for name in needed}

@@ -6,7 +6,7 @@ import stat
 import pandas as pd
 import pytest
 
-from mosaic.files import whole_file, write_table
+from mosaic.files import atomic_write, write_table
 
 
 def test_a_failed_writer_leaves_what_was_there(tmp_path):
@@ -29,7 +29,7 @@ def test_what_a_killed_writer_left_is_removed(tmp_path):
     left, others = tmp_path / ".table.tsv.123.unfinished", tmp_path / ".other.tsv.123.unfinished"
     left.write_text("half")
     others.write_text("half")
-    with whole_file(tmp_path / "table.tsv") as unfinished:
+    with atomic_write(tmp_path / "table.tsv") as unfinished:
         unfinished.write_text("whole")
     assert not left.exists()
     assert others.exists()
@@ -41,7 +41,7 @@ def test_permissions_are_those_of_the_umask(tmp_path, umask):
     """Whatever mode a library gives its file: safetensors writes for the owner alone."""
     before = os.umask(umask)
     try:
-        with whole_file(tmp_path / "file") as unfinished:
+        with atomic_write(tmp_path / "file") as unfinished:
             unfinished.write_text("whole")
             unfinished.chmod(0o600)
     finally:
@@ -50,6 +50,6 @@ def test_permissions_are_those_of_the_umask(tmp_path, umask):
 
 
 def test_a_writer_that_writes_nothing_is_a_fault(tmp_path):
-    with pytest.raises(FileNotFoundError), whole_file(tmp_path / "file"):
+    with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "file"):
         pass
     assert not list(tmp_path.iterdir())

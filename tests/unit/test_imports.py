@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mosaic.imports import reached
+from mosaic.imports import imported_modules
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def library(tmp_path) -> Path:
 )
 def test_a_script_reaches_a_room_its_wing_and_what_the_room_imports(library, line):
     (library / "script.py").write_text(line)
-    modules, foreign = reached(library / "script.py")
+    modules, foreign = imported_modules(library / "script.py")
     found = {Path(module).relative_to(library / "mosaic").as_posix() for module in modules}
     assert found == {"__init__.py", "ground.py", "wing/__init__.py", "wing/room.py"}
     assert foreign == {"numpy", "scipy"}
@@ -44,13 +44,13 @@ def test_a_script_reaches_a_room_its_wing_and_what_the_room_imports(library, lin
 
 def test_a_script_without_the_library_reaches_its_version_alone(library):
     (library / "script.py").write_text("import json")
-    assert reached(library / "script.py") == ([str(library / "mosaic" / "__init__.py")], {"json"})
+    assert imported_modules(library / "script.py") == ([str(library / "mosaic" / "__init__.py")], {"json"})
 
 
 def test_an_edited_module_is_followed_anew(library):
     (library / "script.py").write_text("from mosaic.wing import room")
-    before, _ = reached(library / "script.py")
+    before, _ = imported_modules(library / "script.py")
     (library / "mosaic/wing/room.py").write_text("from mosaic.wing import other")
-    after, foreign = reached(library / "script.py")
+    after, foreign = imported_modules(library / "script.py")
     assert str(library / "mosaic/wing/other.py") in set(after) - set(before)
     assert foreign == {"torch"}

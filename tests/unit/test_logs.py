@@ -15,8 +15,8 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 @pytest.fixture
 def run(tmp_path):
     def run(body):
-        code = f"import sys\nsys.path.insert(0, {str(SCRIPTS)!r})\nfrom mosaic.logs import job\n"
-        code += f"with job({str(tmp_path / 'logs' / 'job.log')!r}, threads=3):\n"
+        code = f"import sys\nsys.path.insert(0, {str(SCRIPTS)!r})\nfrom mosaic.logs import job_log\n"
+        code += f"with job_log({str(tmp_path / 'logs' / 'job.log')!r}, threads=3):\n"
         code += "".join(f"    {line}\n" for line in body.splitlines())
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         return done, (tmp_path / "logs" / "job.log").read_text()

@@ -9,9 +9,13 @@ GRID = np.column_stack(np.divmod(np.arange(144), 12)).astype(float) * 55
 
 
 def test_pitch_is_that_of_the_grid_whatever_lies_twice():
-    assert spatial.pitch(GRID) == 55
-    assert spatial.pitch(np.vstack([GRID, GRID[:30]])) == spatial.pitch(np.vstack([GRID, GRID])) == 55
-    assert spatial.pitch(GRID[:1]) == spatial.pitch(np.zeros((5, 2))) == 1
+    assert spatial.median_spot_distance(GRID) == 55
+    assert (
+        spatial.median_spot_distance(np.vstack([GRID, GRID[:30]]))
+        == spatial.median_spot_distance(np.vstack([GRID, GRID]))
+        == 55
+    )
+    assert spatial.median_spot_distance(GRID[:1]) == spatial.median_spot_distance(np.zeros((5, 2))) == 1
 
 
 @pytest.mark.parametrize("far", [[(1e9, 0)], [(-1e6, -1e6), (-1e6, -1e6), (7e4, 100)]])

@@ -57,15 +57,15 @@ def test_baselines_multiply_what_follows(tmp_path):
     jobs = dry_jobs(tmp_path, text)
     assert jobs["embed_baseline"] == 4
     assert jobs["embed"] == jobs["train"] == 2
-    assert jobs["cluster"] == jobs["evaluate"] == jobs["plot_domains"] == jobs["verdict"] == 6
+    assert jobs["cluster"] == jobs["evaluate"] == jobs["plot_domains"] == jobs["run_checks"] == 6
     assert jobs["consensus"] == 3
-    assert jobs["check_fold"] == 6
+    assert jobs["holdout_fold"] == 6
 
 
 def test_a_baseline_alone_needs_nothing_of_the_own_method(tmp_path):
     jobs = dry_jobs(tmp_path, f"\nmethods: [mofa]\ninterpreters: {{mofa: {python_in(tmp_path)}}}\n")
-    assert jobs["embed_baseline"] == jobs["cluster"] == jobs["verdict"] == jobs["export"] == 1
-    assert not {"train", "embed", "build_graph", "check_fold", "plot_training"} & set(+jobs)
+    assert jobs["embed_baseline"] == jobs["cluster"] == jobs["run_checks"] == jobs["export"] == 1
+    assert not {"train", "embed", "build_graph", "holdout_fold", "plot_training"} & set(+jobs)
 
 
 def test_own_method_alone_has_no_rule_for_baselines(tmp_path):

@@ -195,10 +195,10 @@ def test_demo_makes_its_slices(tmp_path):
     jobs = jobs_per_rule(tmp_path, tmp_path / "config" / "config.yaml")
     assert jobs["simulate_demo"] == 1
     # Each modality of the one bridge slice is hidden in three stripes.
-    assert jobs["check_fold"] == 6
+    assert jobs["holdout_fold"] == 6
     assert jobs["rank_markers"] == jobs["plot_markers"] == 2
     assert jobs["pair"] == 1
-    assert jobs["enforce"] == 0
+    assert jobs["enforce_checks"] == 0
     assert sum(jobs.values()) == 55
 
 
@@ -221,12 +221,12 @@ def test_seeds_multiply_what_hangs_on_them(tmp_path):
         "plot_markers",
         "plot_imputed",
         "plot_metrics",
-        "verdict",
+        "run_checks",
         "confidence",
         "plot_checks",
-        "check_fold",  # with the first seed alone, on six folds
+        "holdout_fold",  # with the first seed alone, on six folds
     }
-    assert jobs["check_fold"] == 6
+    assert jobs["holdout_fold"] == 6
     assert jobs["reduce"] == 2
 
 

@@ -11,8 +11,8 @@ SCRIPTS = ROOT / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 from mosaic.config import methods
-from mosaic.imports import reached
-from mosaic.config.design import Row, Sheet
+from mosaic.imports import imported_modules
+from mosaic.config.design import SampleRow, SampleSheet
 from mosaic.config.schema import read_yaml
 from mosaic.config.settings import SCHEMAS, from_command_line
 
@@ -49,16 +49,18 @@ def kinds(dataset):
     return {name: own["kind"] for name, own in DATASETS[dataset]["config"]["modalities"].items()}
 
 
-def cannot(dataset, method):
+def unsupported_reason(dataset, method):
     """Why a method does not do a data set; None where it does."""
     if method in DATASETS[dataset]["leave_out"]:
         return f"left out: {DATASETS[dataset]['leave_out'][method]}"
-    return methods.cannot(method, Sheet(Row(*pair, "") for pair in rows(dataset, "slices")), kinds(dataset))
+    return methods.unsupported_reason(
+        method, SampleSheet(SampleRow(*pair, "") for pair in rows(dataset, "slices")), kinds(dataset)
+    )
 
 
 def able(dataset):
     """The methods that can do a data set."""
-    return [method for method in config["methods"] if cannot(dataset, method) is None]
+    return [method for method in config["methods"] if unsupported_reason(dataset, method) is None]
 
 
 def settings_of(dataset):
@@ -87,11 +89,11 @@ def library(script):
     # Beside the library: the modules of the benchmark, and the published data sets.
     named = [
         folder / f"{name}.py"
-        for name in reached(path, SCRIPTS)[1]
+        for name in imported_modules(path, SCRIPTS)[1]
         for folder in (HERE / "scripts", ROOT / "benchmarks")
     ]
     own = [str(file) for file in named if file.exists()]
-    modules = {module for file in (path, *own) for module in reached(file, SCRIPTS)[0]}
+    modules = {module for file in (path, *own) for module in imported_modules(file, SCRIPTS)[0]}
     return sorted(modules | set(own))
 
 

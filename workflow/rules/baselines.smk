@@ -10,7 +10,7 @@ rule embed_baseline:
         reduced=baseline_reduced,
         pairing=ancient("<results>/pairing.json"),
         script=baseline_script,
-        library=lambda wildcards: reached(baseline_script(wildcards))[0],
+        library=lambda wildcards: imported_modules(baseline_script(wildcards))[0],
     output:
         embedding=ensure("<results>/{method}/seed-{seed}/embedding.h5mu", non_empty=True),
         versions=ensure("<results>/logs/embed_baseline/{method}.seed-{seed}.versions.json", non_empty=True),

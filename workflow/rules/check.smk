@@ -2,21 +2,21 @@
 # <results>/check, and the checks of each run to <results>/{method}/seed-{seed}/checks.tsv.
 
 
-rule check_fold:
+rule holdout_fold:
     """Held-out validation: hide a modality in a bridge slice or a stripe of it, train without it, impute, compare."""
     input:
         reduced=collect("<results>/reduced/{modality}.h5ad", modality=SHEET.modalities),
         graphs=collect("<results>/graph/{modality}.h5ad", modality=SHEET.modalities),
         counts=fold_counts,
-        library=library("check_fold"),
+        library=library("holdout_fold"),
     output:
         scored=ensure("<results>/check/folds/{slice}.{modality}.{part}.h5ad", non_empty=True),
         embedding=ensure("<results>/check/folds/{slice}.{modality}.{part}.embedding.h5ad", non_empty=True),
-        versions=ensure("<results>/logs/check_fold/{slice}.{modality}.{part}.versions.json", non_empty=True),
+        versions=ensure("<results>/logs/holdout_fold/{slice}.{modality}.{part}.versions.json", non_empty=True),
     log:
-        "<results>/logs/check_fold/{slice}.{modality}.{part}.log",
+        "<results>/logs/holdout_fold/{slice}.{modality}.{part}.log",
     benchmark:
-        "<results>/benchmarks/check_fold/{slice}.{modality}.{part}.tsv"
+        "<results>/benchmarks/holdout_fold/{slice}.{modality}.{part}.tsv"
     conda:
         "../../envs/check.yaml"
     threads: config["train"]["threads"]
@@ -26,7 +26,7 @@ rule check_fold:
         gpu=int(config["train"]["device"] == "cuda"),
     params:
         modalities=SHEET.modalities,
-        linked=fold_links,
+        mnn_pairs=fold_links,
         n_stripes=config["checks"]["n_folds"],
         graph=config["graph"],
         train=config["train"],
@@ -36,21 +36,21 @@ rule check_fold:
     message:
         "Held-out validation of {wildcards.modality} in {wildcards.slice} (part {wildcards.part})"
     script:
-        "../../scripts/check_fold.py"
+        "../../scripts/holdout_fold.py"
 
 
-rule check_imputation:
+rule holdout_summary:
     """Summarise the folds of a modality: scores and errors of each feature, and the coverage of intervals."""
     input:
         folds=folds_of,
-        library=library("check_imputation"),
+        library=library("holdout_summary"),
     output:
         features=ensure("<results>/check/features.{modality}.tsv", non_empty=True),
         coverage=ensure("<results>/check/coverage.{modality}.tsv", non_empty=True),
         folds=ensure("<results>/check/folds.{modality}.tsv", non_empty=True),
         foscttm=ensure("<results>/check/foscttm.{modality}.tsv", non_empty=True),
     log:
-        "<results>/logs/check_imputation/{modality}.log",
+        "<results>/logs/holdout_summary/{modality}.log",
     conda:
         "../../envs/check.yaml"
     threads: 1
@@ -60,7 +60,7 @@ rule check_imputation:
     message:
         "Summarising held-out validation of {wildcards.modality}"
     script:
-        "../../scripts/check_imputation.py"
+        "../../scripts/holdout_summary.py"
 
 
 rule confidence:
@@ -87,22 +87,22 @@ rule confidence:
         "../../scripts/confidence.py"
 
 
-rule verdict:
+rule run_checks:
     """Run the checks of a method and seed: status, number and hint of each."""
     input:
         metrics="<results>/{method}/seed-{seed}/metrics.tsv",
         domains="<results>/{method}/seed-{seed}/confidence.tsv",
         calls="<results>/{method}/seed-{seed}/calls.tsv",
-        corrections=collect("<results>/reduced/{modality}.correction.json", modality=SHEET.modalities),
+        pairing="<results>/pairing.json",
         features=check_results("features"),
         foscttm=check_results("foscttm"),
         folds=check_results("folds"),
-        library=library("verdict"),
+        library=library("run_checks"),
     output:
         checks=ensure("<results>/{method}/seed-{seed}/checks.tsv", non_empty=True),
         composition=ensure("<results>/{method}/seed-{seed}/composition.tsv", non_empty=True),
     log:
-        "<results>/logs/verdict/{method}.seed-{seed}.log",
+        "<results>/logs/run_checks/{method}.seed-{seed}.log",
     conda:
         "../../envs/check.yaml"
     threads: 1
@@ -112,18 +112,18 @@ rule verdict:
     message:
         "Running the checks of {wildcards.method}, seed {wildcards.seed}"
     script:
-        "../../scripts/verdict.py"
+        "../../scripts/run_checks.py"
 
 
-rule enforce:
+rule enforce_checks:
     """Fail the run if a check listed in `fail_on` failed. A separate rule, so that checks.tsv is kept."""
     input:
         checks="<results>/{method}/seed-{seed}/checks.tsv",
-        library=library("enforce"),
+        library=library("enforce_checks"),
     output:
         "<results>/{method}/seed-{seed}/checks.passed",
     log:
-        "<results>/logs/enforce/{method}.seed-{seed}.log",
+        "<results>/logs/enforce_checks/{method}.seed-{seed}.log",
     conda:
         "../../envs/check.yaml"
     threads: 1
@@ -135,4 +135,4 @@ rule enforce:
     message:
         "Enforcing the checks of {wildcards.method}, seed {wildcards.seed}"
     script:
-        "../../scripts/enforce.py"
+        "../../scripts/enforce_checks.py"

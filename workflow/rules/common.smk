@@ -18,7 +18,7 @@ sys.path.insert(0, str(SCRIPTS))
 from mosaic.config import methods, schema, settings
 from mosaic.config.clusterers import CLUSTERERS
 from mosaic.errors import InputError
-from mosaic.imports import reached
+from mosaic.imports import imported_modules
 
 # A workflow that uses this one as a module provides the config.
 AS_MODULE = workflow.modifier.skip_configfile
@@ -80,7 +80,7 @@ FIRST_RUN = f"<results>/{config['methods'][0]}/seed-{config['seeds'][0]}"
 
 def library(script):
     """Library modules that a rule's script imports: as inputs, an edit of one makes the results stale."""
-    return reached(SCRIPTS / f"{script}.py")[0]
+    return imported_modules(SCRIPTS / f"{script}.py")[0]
 
 
 def slices_with(pattern):
@@ -94,9 +94,9 @@ def reduction(wildcards):
     return {key: value for key, value in modality.items() if key != "normalization"}
 
 
-def linked_slices(wildcards):
+def mnn_pairs(wildcards):
     """Pairs of slices between which the graph of a modality has mutual nearest neighbours."""
-    return [list(pair) for pair in SHEET.linked(wildcards.modality)]
+    return [list(pair) for pair in SHEET.mnn_pairs(wildcards.modality)]
 
 
 def annotations(truth=False):
@@ -135,8 +135,8 @@ def fold_counts(wildcards):
 def fold_links(wildcards):
     """Pairs of slices between which the graph of a fold's hidden modality has mutual nearest neighbours."""
     whole = wildcards.part == "0"
-    design = SHEET.without(wildcards.slice, wildcards.modality) if whole else SHEET
-    return [list(pair) for pair in design.linked(wildcards.modality)]
+    design = SHEET.drop(wildcards.slice, wildcards.modality) if whole else SHEET
+    return [list(pair) for pair in design.mnn_pairs(wildcards.modality)]
 
 
 def folds_of(wildcards):
@@ -222,7 +222,7 @@ def missing(pattern):
 
 
 def enforced():
-    """Marker files of rule `enforce`; empty unless `checks.fail_on` is set."""
+    """Marker files of rule `enforce_checks`; empty unless `checks.fail_on` is set."""
     path = "<results>/{method}/seed-{seed}/checks.passed"
     return collect(path, method=config["methods"], seed=config["seeds"]) if config["checks"]["fail_on"] else []
 
@@ -256,7 +256,7 @@ def recorded_versions():
         *(collect("build_graph/{modality}", modality=SHEET.modalities) if ours else []),
         *(collect("{rule}/seed-{seed}", rule=["train", "embed"], seed=config["seeds"]) if ours else []),
         *collect(f"embed_baseline/{run}", method=BASELINES, seed=config["seeds"]),
-        *(f"check_fold/{slice}.{modality}.{part}" for slice, modality, part in FOLDS),
+        *(f"holdout_fold/{slice}.{modality}.{part}" for slice, modality, part in FOLDS),
         *collect(
             [f"cluster/{run}", *missing(f"impute/{run}.{{slice}}.{{modality}}"), f"evaluate/{run}"],
             method=config["methods"],

@@ -366,22 +366,22 @@ rule plot_checks:
         "../../scripts/plot_checks.py"
 
 
-rule plot_imputation_check:
+rule plot_holdout:
     """Plot imputed against hidden counts of a modality, and the coverage of their intervals."""
     input:
         features="<results>/check/features.{modality}.tsv",
         coverage="<results>/check/coverage.{modality}.tsv",
-        library=library("plot_imputation_check"),
+        library=library("plot_holdout"),
     output:
         svg=ensure("<results>/figures/check.{modality}.svg", non_empty=True),
         png=report(
             ensure("<results>/figures/check.{modality}.png", non_empty=True),
-            caption="../report/imputation_check.rst",
+            caption="../report/holdout.rst",
             category="0 Overview",
             labels=labels("hidden {modality}, imputed", method="spamosaic", seed=config["seeds"][0]),
         ),
     log:
-        "<results>/logs/plot_imputation_check/{modality}.log",
+        "<results>/logs/plot_holdout/{modality}.log",
     conda:
         "../../envs/figures.yaml"
     threads: 1
@@ -391,7 +391,7 @@ rule plot_imputation_check:
     message:
         "Drawing the held-out validation of {wildcards.modality}"
     script:
-        "../../scripts/plot_imputation_check.py"
+        "../../scripts/plot_holdout.py"
 
 
 rule overview:

@@ -21,7 +21,7 @@ rule build_graph:
         mem_mb=memory(1000, 20),
         runtime=120,
     params:
-        linked=linked_slices,
+        mnn_pairs=mnn_pairs,
         settings=config["graph"],
     message:
         "Building the graph of {wildcards.modality}"

@@ -24,7 +24,7 @@ class Run(NamedTuple):
     imputed: Mapping[str, Sequence[ad.AnnData]]
 
 
-def assemble(
+def assemble_mudata(
     counts: Mapping[str, ad.AnnData],
     reduced: Mapping[str, ad.AnnData],
     runs: Sequence[Run],

@@ -50,7 +50,7 @@ class ImputationSettings:
     most_fitted: int = 20_000
 
 
-class Imputation(NamedTuple):
+class ImputationPlan(NamedTuple):
     """Plan to impute one modality in one slice; it predicts spots block by block, on demand.
 
     Attributes
@@ -104,7 +104,7 @@ class Imputation(NamedTuple):
             yield self.predict(np.arange(start, min(start + n_rows, n_spots)))
 
 
-def prepare(
+def plan_imputation(
     embedding: md.MuData,
     slice_name: str,
     modality: str,
@@ -112,7 +112,7 @@ def prepare(
     *,
     spots: pd.Index | None = None,
     **settings: Any,
-) -> Imputation:
+) -> ImputationPlan:
     """Plan the imputation of one modality in one slice that lacks it.
 
     Each modality of the slice (a source) gives a prediction; the result is their mean. ``nearest`` is the published
@@ -172,7 +172,7 @@ def prepare(
         total += placed(weights, rows, total.shape)
         n_sources[rows] += 1
     where = embedding.obs_names.get_indexer(names)
-    return Imputation(
+    return ImputationPlan(
         ad.AnnData(
             obs=embedding.obs.loc[names, ["slice", "barcode", "modalities"]],
             obsm={"spatial": embedding.obsm["spatial"][where]},
@@ -202,7 +202,7 @@ def impute_modality(
     ``layers["imputed_sd"]``, the standard deviation of the donors' counts (float32, sparse); ``obs["slice"]``,
     ``obs["modalities"]`` and ``obsm["spatial"]`` as in ``embedding``.
     """
-    imputation = prepare(embedding, slice_name, modality, counts, **settings)
+    imputation = plan_imputation(embedding, slice_name, modality, counts, **settings)
     parts = zip(*imputation.blocks(), strict=True)
     return ad.AnnData(
         obs=imputation.spots.obs,

@@ -6,12 +6,12 @@ import anndata as ad
 import h5py
 import pandas as pd
 
-from mosaic.analyse.impute import Imputation
+from mosaic.analyse.impute import ImputationPlan
 from mosaic.analyse.intervals import LAYERS, unit_of
-from mosaic.files import whole_file
+from mosaic.files import atomic_write
 
 
-def write_imputed(imputation: Imputation, path: str | Path, scores: pd.DataFrame | None = None) -> None:
+def write_imputed(imputation: ImputationPlan, path: str | Path, scores: pd.DataFrame | None = None) -> None:
     """Write what ``impute_modality`` returns as h5ad, block by block, without holding all of it in memory.
 
     Parameters
@@ -28,7 +28,7 @@ def write_imputed(imputation: Imputation, path: str | Path, scores: pd.DataFrame
         var = var.join(scores)
         var["better_than_mean"] = var["better_than_mean"].eq(True)
     skeleton = ad.AnnData(obs=imputation.spots.obs, var=var, obsm=dict(imputation.spots.obsm))
-    with whole_file(path) as unfinished:
+    with atomic_write(path) as unfinished:
         skeleton.write_h5ad(unfinished)
         with h5py.File(unfinished, "a") as file:
             layers = file["layers"]

@@ -15,7 +15,7 @@ _MOST_SPOTS = 50_000
 _AMID = 5
 
 
-def umap_layout(features: np.ndarray, *, n_neighbors: int = 30, seed: int = 0) -> np.ndarray:
+def umap_coordinates(features: np.ndarray, *, n_neighbors: int = 30, seed: int = 0) -> np.ndarray:
     """UMAP of features by Euclidean distance (McInnes et al., 2018).
 
     Parameters
@@ -40,7 +40,7 @@ def umap_layout(features: np.ndarray, *, n_neighbors: int = 30, seed: int = 0) -
             len(features),
         )
         sample = sample_rows(len(features), _MOST_SPOTS, seed)
-        placed = umap_layout(features[sample], n_neighbors=n_neighbors, seed=seed)
+        placed = umap_coordinates(features[sample], n_neighbors=n_neighbors, seed=seed)
         layout = placed[nearest(features, features[sample], _AMID)[1]].mean(axis=1)
         layout[sample] = placed
         return layout

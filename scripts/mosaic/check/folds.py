@@ -77,9 +77,9 @@ class FoldSettings:
     Attributes
     ----------
     n_stripes
-        As for ``design.Sheet.folds``.
+        As for ``design.SampleSheet.folds``.
     graph, train, impute
-        Settings of ``graph.build_graph``, ``training.fit`` and ``impute.prepare``.
+        Settings of ``graph.build_graph``, ``training.fit`` and ``impute.plan_imputation``.
     seed
         Of training.
     """
@@ -117,18 +117,18 @@ def try_fold(
     graphs: Mapping[str, ad.AnnData],
     counts: Mapping[str, ad.AnnData],
     fold: tuple[str, str, int],
-    linked: Sequence[tuple[str, str]],
+    mnn_pairs: Sequence[tuple[str, str]],
     settings: FoldSettings,
 ) -> Fold:
     """Run a fold; if it cannot be made, return an empty one with the reason.
 
     Parameters
     ----------
-    reduced, graphs, counts, fold, linked, settings
+    reduced, graphs, counts, fold, mnn_pairs, settings
         As for ``run_fold``.
     """
     try:
-        return run_fold(reduced, graphs, counts, fold, linked, settings)
+        return run_fold(reduced, graphs, counts, fold, mnn_pairs, settings)
     except InputError as error:
         slice_name, modality, part = fold
         reason = printable(f"{error.where}: {error.problem}" if error.where else error.problem)
@@ -143,7 +143,7 @@ def run_fold(
     graphs: Mapping[str, ad.AnnData],
     counts: Mapping[str, ad.AnnData],
     fold: tuple[str, str, int],
-    linked: Sequence[tuple[str, str]],
+    mnn_pairs: Sequence[tuple[str, str]],
     settings: FoldSettings,
 ) -> Fold:
     """Hide a modality, build its graph, train, impute, and compare.
@@ -155,10 +155,10 @@ def run_fold(
     graphs
         Per modality, as ``graph.build_graph`` returns it, of all spots; training does not use that of the hidden one.
     counts
-        As for ``impute.prepare``.
+        As for ``impute.plan_imputation``.
     fold
-        As ``design.Sheet.folds`` returns it.
-    linked
+        As ``design.SampleSheet.folds`` returns it.
+    mnn_pairs
         Pairs of slices to link in the hidden modality; without the fold's slice if all of it is hidden.
     settings
         Of all folds.
@@ -176,11 +176,11 @@ def run_fold(
     kept = whole[np.delete(np.arange(whole.n_obs), hidden)]
     _check_hidden(graphs, kept, spots, fold)
     remaining = set(kept.obs["slice"].unique())
-    linked = [pair for pair in linked if set(pair) <= remaining]
-    seen_graphs = {**graphs, modality: build_graph(kept, kept.obsm["X_corrected"], linked, **settings.graph)}
+    mnn_pairs = [pair for pair in mnn_pairs if set(pair) <= remaining]
+    seen_graphs = {**graphs, modality: build_graph(kept, kept.obsm["X_corrected"], mnn_pairs, **settings.graph)}
     encoders, _ = training.fit(seen_graphs, seed=settings.seed, **settings.train)
     mdata = model.embed(seen_graphs, encoders)
-    imputation = impute.prepare(mdata, slice_name, modality, counts, spots=spots, **settings.impute)
+    imputation = impute.plan_imputation(mdata, slice_name, modality, counts, spots=spots, **settings.impute)
 
     donors = imputation.values
     mean = np.asarray(donors.mean(axis=0)).ravel()
@@ -247,7 +247,7 @@ def _unintegrated(
 
 
 def _score(
-    measured: sparse.csr_matrix, imputation: impute.Imputation, mean: np.ndarray, near: sparse.csr_matrix
+    measured: sparse.csr_matrix, imputation: impute.ImputationPlan, mean: np.ndarray, near: sparse.csr_matrix
 ) -> ad.AnnData:
     """Compare imputed with measured counts, by blocks of features, so that only one block is dense at a time."""
     spots, n_features = imputation.spots, measured.shape[1]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from mosaic.errors import InputError
 
 
-class Row(NamedTuple):
+class SampleRow(NamedTuple):
     """One modality of one slice."""
 
     slice: str
@@ -15,7 +15,7 @@ class Row(NamedTuple):
     path: str
 
 
-class Sheet(tuple[Row, ...]):
+class SampleSheet(tuple[SampleRow, ...]):
     """The rows of a sample sheet, and queries on its design.
 
     Parameters
@@ -28,7 +28,7 @@ class Sheet(tuple[Row, ...]):
 
     columns: dict[str, dict[str, str]]
 
-    def __new__(cls, rows: Iterable[Row] = (), columns: Mapping[str, Mapping[str, str]] | None = None):
+    def __new__(cls, rows: Iterable[SampleRow] = (), columns: Mapping[str, Mapping[str, str]] | None = None):
         """The rows, with the further columns as an attribute."""
         sheet = super().__new__(cls, rows)
         sheet.columns = {name: dict(values) for name, values in (columns or {}).items()}
@@ -62,7 +62,7 @@ class Sheet(tuple[Row, ...]):
         """Pairs (slice, modality) without data."""
         return [(s, m) for s in self.slices for m in self.modalities if m not in self.modalities_of(s)]
 
-    def linked(self, modality: str) -> list[tuple[str, str]]:
+    def mnn_pairs(self, modality: str) -> list[tuple[str, str]]:
         """Pairs of slices to link by mutual nearest neighbours: those with a bridge slice, or all without a bridge."""
         pairs = list(combinations(self.slices_of(modality), 2))
         bridged = [pair for pair in pairs if set(pair) & set(self.bridges)]
@@ -86,9 +86,9 @@ class Sheet(tuple[Row, ...]):
                 rows += [(name, source) for name in self.slices_of(source) if name in {slice_name, *donors}]
         return rows
 
-    def without(self, slice_name: str, modality: str) -> "Sheet":
+    def drop(self, slice_name: str, modality: str) -> "SampleSheet":
         """The design without one modality of one slice."""
-        return Sheet(row for row in self if row[:2] != (slice_name, modality))
+        return SampleSheet(row for row in self if row[:2] != (slice_name, modality))
 
     def folds(self, n_stripes: int) -> list[tuple[str, str, int]]:
         """Folds of held-out validation: slice, modality, and 0 for the whole slice or the number of a stripe, from 1.
@@ -99,7 +99,7 @@ class Sheet(tuple[Row, ...]):
         found = []
         for slice_name in self.bridges:
             for modality in self.modalities_of(slice_name):
-                rest = self.without(slice_name, modality)
+                rest = self.drop(slice_name, modality)
                 sources = set(rest.modalities_of(slice_name))
                 bridged = any(sources & set(rest.modalities_of(name)) for name in rest.slices_of(modality))
                 whole = bridged and not list(design_faults(rest, ""))
@@ -115,7 +115,7 @@ class Sheet(tuple[Row, ...]):
         raise InputError(f"slice {slice_name} did not measure {modality}", where="the sheet", hint=hint)
 
 
-def design_faults(sheet: Sheet, path: str) -> Iterator[InputError]:
+def design_faults(sheet: SampleSheet, path: str) -> Iterator[InputError]:
     """Faults of a design: modalities that no chain of bridge slices links cannot be aligned.
 
     Parameters

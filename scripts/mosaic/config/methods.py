@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from mosaic.config.design import Sheet
+    from mosaic.config.design import SampleSheet
 
 
 class Baseline(NamedTuple):
@@ -96,7 +96,7 @@ def label(method: str) -> str:
     return BASELINES[method].label if method in BASELINES else "this workflow"
 
 
-def cannot(method: str, sheet: "Sheet", kinds: Mapping[str, str]) -> str | None:
+def unsupported_reason(method: str, sheet: "SampleSheet", kinds: Mapping[str, str]) -> str | None:
     """The reason, in one sentence, why a method does not support a design; None if it does.
 
     Parameters
@@ -111,21 +111,21 @@ def cannot(method: str, sheet: "Sheet", kinds: Mapping[str, str]) -> str | None:
     return _LIMITS[method](sheet, kinds) if method in _LIMITS else None
 
 
-def shared(sheet: "Sheet") -> list[str]:
+def shared(sheet: "SampleSheet") -> list[str]:
     """Modalities that every slice has."""
     return [name for name in sheet.modalities if sheet.slices_of(name) == sheet.slices]
 
 
-def _of_kind(sheet: "Sheet", kinds: Mapping[str, str], kind: str) -> list[str]:
+def _of_kind(sheet: "SampleSheet", kinds: Mapping[str, str], kind: str) -> list[str]:
     return [name for name in sheet.modalities if kinds[name] == kind]
 
 
-def _counted(sheet: "Sheet", kinds: Mapping[str, str]) -> str | None:
+def _counted(sheet: "SampleSheet", kinds: Mapping[str, str]) -> str | None:
     ready = _of_kind(sheet, kinds, "features")
     return f"it models counts, and {' and '.join(ready)} of kind features has none" if ready else None
 
 
-def _totalvi(sheet: "Sheet", kinds: Mapping[str, str]) -> str | None:
+def _totalvi(sheet: "SampleSheet", kinds: Mapping[str, str]) -> str | None:
     if sorted(kinds[name] for name in sheet.modalities) != ["protein", "rna"]:
         return "it models one modality of kind rna and one of kind protein, and no other"
     rna = _of_kind(sheet, kinds, "rna")[0]
@@ -133,17 +133,17 @@ def _totalvi(sheet: "Sheet", kinds: Mapping[str, str]) -> str | None:
     return f"it needs {rna} in every slice, and {', '.join(without)} did not measure it" if without else None
 
 
-def _multivi(sheet: "Sheet", kinds: Mapping[str, str]) -> str | None:
+def _multivi(sheet: "SampleSheet", kinds: Mapping[str, str]) -> str | None:
     if sorted(kinds[name] for name in sheet.modalities) != ["epigenome", "rna"]:
         return "it models one modality of kind rna and one of kind epigenome, and no other"
     return None
 
 
-def _harmony(sheet: "Sheet", kinds: Mapping[str, str]) -> str | None:
+def _harmony(sheet: "SampleSheet", kinds: Mapping[str, str]) -> str | None:
     return None if shared(sheet) else "it integrates one modality, and none was measured by every slice"
 
 
-_LIMITS: dict[str, Callable[["Sheet", Mapping[str, str]], str | None]] = {
+_LIMITS: dict[str, Callable[["SampleSheet", Mapping[str, str]], str | None]] = {
     "totalvi": _totalvi,
     "multivi": _multivi,
     "scmomat": _counted,

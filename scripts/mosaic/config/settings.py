@@ -12,8 +12,9 @@ import yaml
 
 from mosaic.config.clusterers import CLUSTERERS, NEEDS, going_by
 from mosaic.config.defaults import ALLOWED, KIND_DEFAULTS, PUBLISHED, PUBLISHED_KINDS
-from mosaic.config.design import Row, Sheet, design_faults
-from mosaic.config.methods import BASELINES, cannot
+from mosaic.config.design import SampleRow, SampleSheet, design_faults
+from mosaic.config.encoders import ENCODERS
+from mosaic.config.methods import BASELINES, unsupported_reason
 from mosaic.config.readers import READERS, known
 from mosaic.config.schema import (
     _Validator,
@@ -122,8 +123,8 @@ def load(
     *,
     made: Collection[str] = (),
     with_conda: bool = True,
-    sheet: Sheet | None = None,
-) -> tuple[dict, Sheet]:
+    sheet: SampleSheet | None = None,
+) -> tuple[dict, SampleSheet]:
     """Check the configuration and the sheet it names, and complete them.
 
     Parameters
@@ -159,7 +160,7 @@ def load(
             values = {**row._asdict(), "path": "in memory"}
             faults += _row_faults(values, sheet_schema, modalities, where=row.path)
     elif not isinstance(sheet_path, str):
-        sheet = Sheet()
+        sheet = SampleSheet()
     else:
         there = config.get("check_files", True)
         sheet, sheet_faults = _read_sheet(sheet_path, sheet_schema, modalities, made if there else None)
@@ -170,6 +171,7 @@ def load(
     if not faults:
         complete = _complete(config, config_schema, sheet)
         faults += _config_faults(complete, sheet)
+        faults += _training_faults(complete, with_defaults({}, config_schema)["encoder"], sheet)
         faults += _column_faults(complete, sheet)
         faults += _method_faults(complete, sheet, with_conda=with_conda)
         faults += design_faults(sheet, sheet_path)
@@ -180,13 +182,13 @@ def load(
 
 def _read_sheet(
     path: str, schema: Mapping, modalities: Mapping, made: Collection[str] | None
-) -> tuple[Sheet, list[InputError]]:
+) -> tuple[SampleSheet, list[InputError]]:
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the path
         problem = f"the sheet can't be read ({getattr(error, 'strerror', None) or error})"
         hint = "set slices to the sheet's path, relative to the working directory; the sheet is TSV in UTF-8"
-        return Sheet(), [InputError(problem, where=f"config key slices, {shown(path)}", hint=hint)]
+        return SampleSheet(), [InputError(problem, where=f"config key slices, {shown(path)}", hint=hint)]
     table, faults = [], []
     for number, line in enumerate(lines, start=1):
         if line.startswith("#"):
@@ -201,16 +203,16 @@ def _read_sheet(
         if any(cells):
             table.append((number, cells))
     if faults:
-        return Sheet(), faults
+        return SampleSheet(), faults
     if not table:
         hint = "its first line is: slice, modality, path, by tabs"
-        return Sheet(), [InputError("the sheet is empty", where=path, hint=hint)]
+        return SampleSheet(), [InputError("the sheet is empty", where=path, hint=hint)]
     columns = table[0][1]
     faults = list(_header_faults(columns, schema, where=f"{path}, line {table[0][0]}"))
     if not faults and len(table) == 1:
         faults = [InputError("the sheet has no rows", where=path, hint="write one row per slice and modality")]
     if faults:
-        return Sheet(), faults
+        return SampleSheet(), faults
     rows = []
     first_seen: dict[tuple[str, ...], int] = {}
     first_path: dict[str, tuple[int, str]] = {}
@@ -224,7 +226,7 @@ def _read_sheet(
             continue
         values = dict(zip(columns, cells, strict=True))
         faults += _row_faults(values, schema, modalities, where)
-        row = Row(*(values[name] for name in Row._fields))
+        row = SampleRow(*(values[name] for name in SampleRow._fields))
         if row[:2] in first_seen:
             problem = f"{row.modality} of slice {row.slice} is there already, in line {first_seen[row[:2]]}"
             faults.append(InputError(problem, where=where, hint="one row per slice and modality"))
@@ -251,7 +253,7 @@ def _read_sheet(
                     faults.append(InputError(problem, where=where, hint=hint))
         rows.append(row)
     described = {name: {key: value for key, (_, value) in told.items()} for name, told in further.items()}
-    return Sheet(rows, described), faults
+    return SampleSheet(rows, described), faults
 
 
 def _row_faults(values: Mapping[str, str], schema: Mapping, modalities: Mapping, where: str) -> Iterator[InputError]:
@@ -295,7 +297,7 @@ def _file(path: str) -> str:
         return path
 
 
-def _complete(config: Mapping, schema: Mapping, sheet: Sheet) -> dict:
+def _complete(config: Mapping, schema: Mapping, sheet: SampleSheet) -> dict:
     """Fill in the defaults: of the schema, of the recipe, and of each modality's kind. Modalities as in the sheet."""
     published = config.get("recipe") == "published"
     if published:
@@ -312,7 +314,7 @@ def _complete(config: Mapping, schema: Mapping, sheet: Sheet) -> dict:
     return complete
 
 
-def _config_faults(config: Mapping, sheet: Sheet) -> Iterator[InputError]:
+def _config_faults(config: Mapping, sheet: SampleSheet) -> Iterator[InputError]:
     for name, modality in config["modalities"].items():
         if name.removesuffix("_imputed") != name and name.removesuffix("_imputed") in config["modalities"]:
             yield InputError(
@@ -375,6 +377,38 @@ def _config_faults(config: Mapping, sheet: Sheet) -> Iterator[InputError]:
         )
 
 
+def _training_faults(config: Mapping, encoder_defaults: Mapping, sheet: SampleSheet) -> Iterator[InputError]:
+    """Settings that the chosen encoder or the chosen losses would ignore, and losses that this design does not have."""
+    encoder, train = config["encoder"], config["train"]
+    architecture = ENCODERS[encoder["net"]]
+    for key, default in encoder_defaults.items():
+        if key not in ("net", *architecture.settings) and encoder[key] != default:
+            nets = ", ".join(net for net, other in ENCODERS.items() if key in other.settings)
+            problem = f"{encoder['net']} does not take it"
+            yield InputError(problem, where=key_of("encoder", key), hint=f"leave it out; it is for {nets}")
+    if "K" in architecture.settings and encoder["K"] < architecture.min_steps:
+        yield InputError(
+            f"{encoder['net']} takes {architecture.min_steps} step(s) over the graph or more, not {encoder['K']}",
+            where=key_of("encoder", "K"),
+            hint="net: mlp is the encoder without a graph",
+        )
+    if train["w_rec_g"] and "reconstruction" not in train["losses"]:
+        yield InputError(
+            f"{train['w_rec_g']:g} is a share of the reconstruction, which is no loss of this run",
+            where=key_of("train", "w_rec_g"),
+            hint="leave it out, or add reconstruction to train.losses",
+        )
+    queries = [name for name in sheet.slices if name not in sheet.bridges]
+    has = {"contrastive": bool(sheet.bridges), "reconstruction": train["reconstruct"] == "all" or bool(queries)}
+    if not any(has[name] for name in train["losses"]):
+        yield InputError(
+            "nothing would be minimised: contrastive needs a bridge slice, and with reconstruct: queries "
+            "reconstruction needs a slice that is none",
+            where=key_of("train", "losses"),
+            hint="add a loss that the slices of the sheet have, or set reconstruct to all",
+        )
+
+
 def result_columns(config: Mapping) -> list[str]:
     """Columns of ``obs`` that each method and seed of a run adds to the result."""
     methods, seeds = config["methods"], config["seeds"]
@@ -382,7 +416,7 @@ def result_columns(config: Mapping) -> list[str]:
     return columns + [f"{name}_{method}" for name in ("consensus", "confidence") for method in methods]
 
 
-def _column_faults(config: Mapping, sheet: Sheet) -> Iterator[InputError]:
+def _column_faults(config: Mapping, sheet: SampleSheet) -> Iterator[InputError]:
     """Columns of the users' that would take the place of the workflow's own, or that HDF5 can't hold by their name."""
     own = [*OWN_COLUMNS, *result_columns(config)]
     named = [("truth", config["truth"]), *((f"keep_obs.{i}", name) for i, name in enumerate(config["keep_obs"]))]
@@ -412,11 +446,11 @@ def _column_faults(config: Mapping, sheet: Sheet) -> Iterator[InputError]:
             yield InputError(problem, where=f"{config['slices']}, column {name}", hint=hint)
 
 
-def _method_faults(config: Mapping, sheet: Sheet, *, with_conda: bool) -> Iterator[InputError]:
+def _method_faults(config: Mapping, sheet: SampleSheet, *, with_conda: bool) -> Iterator[InputError]:
     """Baselines that can't integrate this design, or that nothing can run."""
     kinds = {name: modality["kind"] for name, modality in config["modalities"].items()}
     for method in config["methods"]:
-        if reason := cannot(method, sheet, kinds):
+        if reason := unsupported_reason(method, sheet, kinds):
             hint = "leave it out, or change the sheet"
             yield InputError(f"{method} can't integrate these slices: {reason}", where=key_of("methods"), hint=hint)
     for method, python in config["interpreters"].items():
@@ -439,6 +473,6 @@ def _method_faults(config: Mapping, sheet: Sheet, *, with_conda: bool) -> Iterat
             )
 
 
-def unused_modalities(config: Mapping, sheet: Sheet) -> list[str]:
+def unused_modalities(config: Mapping, sheet: SampleSheet) -> list[str]:
     """Modalities that the config declares and the sheet does not use."""
     return [name for name in config["modalities"] if name not in sheet.modalities]

@@ -205,7 +205,7 @@ def domain_composition(composition: pd.DataFrame, colours: Mapping[str, str]) ->
     Parameters
     ----------
     composition
-        Proportions (domains x slices), as ``verdict.composition`` returns them.
+        Proportions (domains x slices), as ``checks.composition`` returns them.
     colours
         Colour of each domain.
 
@@ -381,7 +381,7 @@ def training_curves(history: Mapping[int | str, pd.DataFrame]) -> Figure:
 
 
 @mpl.rc_context(STYLE)
-def imputation_check(features: pd.DataFrame, coverage: pd.DataFrame) -> Figure:
+def holdout(features: pd.DataFrame, coverage: pd.DataFrame) -> Figure:
     """Held-out scores of each feature against the baseline, and the coverage of intervals.
 
     Parameters

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from mosaic.figures.style import LIGHTS
+from mosaic.figures.style import STATUS_STYLE
 
 # The worst light comes first: what it advises is shown.
 _WORST_FIRST = ("fail", "warn", "not checked", "pass")
@@ -103,7 +103,7 @@ def overview(
     corrections
         Per modality what batch correction did, as ``batch_correction.Correction.record``; its iLISI None of one slice.
     checks
-        Per method and seed its checks, as ``verdict.verdicts`` gives them.
+        Per method and seed its checks, as ``checks.run_checks`` gives them.
     domains
         ``domain`` of each spot, of the first run.
     figures
@@ -111,7 +111,7 @@ def overview(
     config
         The configuration with all defaults.
     versions
-        Per rule and job those it ran with, by package, as ``logs.job`` records them.
+        Per rule and job those it ran with, by package, as ``logs.job_log`` records them.
     columns
         Further columns of the sheet: per name the text of each slice that has one.
 
@@ -195,7 +195,7 @@ def _lights(checks: Mapping[tuple[str, int], pd.DataFrame]) -> str:
         bounds = f"{worst['meaning']}; passes {worst['good']}, fails {worst['bad']}"
         cells = [f"<td><b>{escape(check)}</b><br><small>{escape(bounds)}</small></td>"]
         for result in results:
-            colour, sign = LIGHTS[result["status"]]
+            colour, sign = STATUS_STYLE[result["status"]]
             value = "" if pd.isna(result["value"]) else f"{result['value']:.2f}"
             light = f'<span class="light" style="background: {colour}">{sign}</span>'
             cells.append(f'<td class="number">{light}<b>{value}</b> {escape(result["status"])}</td>')

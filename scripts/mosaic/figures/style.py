@@ -27,9 +27,9 @@ from matplotlib.typing import RcKeyType
 from natsort import natsort_keygen, ns
 
 from mosaic.errors import InputError
-from mosaic.files import whole_file
+from mosaic.files import atomic_write
 from mosaic.matrices import match_labels
-from mosaic.spatial import astray, pitch
+from mosaic.spatial import astray, median_spot_distance
 
 SMALL = 7  # points: ticks, legends, annotations
 MEDIUM = 8  # points: titles
@@ -245,7 +245,7 @@ class Tissue:
     def __init__(self, coords: np.ndarray, width: float, height: float, um_per_unit: float | None = None):
         self.shown = ~astray(coords)
         self.coords = coords[self.shown]
-        self.pitch = pitch(self.coords)
+        self.pitch = median_spot_distance(self.coords)
         self.low = self.coords.min(axis=0) - self.pitch
         self.high = self.coords.max(axis=0) + self.pitch
         extent = self.high - self.low
@@ -318,15 +318,15 @@ def save(figure: Figure, svg_path: str | Path, png_path: str | Path) -> None:
     svg_path, png_path
         Where to write.
     """
-    with whole_file(svg_path) as unfinished:
+    with atomic_write(svg_path) as unfinished:
         figure.savefig(unfinished, format="svg", dpi=SVG_DPI, metadata={"Date": None})
-    with whole_file(png_path) as unfinished:
+    with atomic_write(png_path) as unfinished:
         figure.savefig(unfinished, format="png", dpi=PNG_DPI)
     figure.clear()
 
 
 # Colour and sign of the status of a check: the sign repeats the colour.
-LIGHTS = {
+STATUS_STYLE = {
     "pass": ("#009E73", "✓"),
     "warn": ("#E69F00", "!"),
     "fail": ("#D55E00", "✗"),

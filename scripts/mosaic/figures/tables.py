@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mosaic.errors import InputError
-from mosaic.figures.style import INK, LIGHTS, LINE, MARGIN, MEDIUM, SMALL, STYLE, fit, width_of
+from mosaic.figures.style import INK, LINE, MARGIN, MEDIUM, SMALL, STATUS_STYLE, STYLE, fit, width_of
 
 ARROWS = {"up": "↑", "down": "↓"}
 
@@ -124,13 +124,13 @@ def _number(value: float | None) -> str:
 
 
 @mpl.rc_context(STYLE)
-def verdict(checks: pd.DataFrame) -> Figure:
+def checks(checks: pd.DataFrame) -> Figure:
     """The checks of a run: status as a coloured disc, number, thresholds and hint.
 
     Parameters
     ----------
     checks
-        As ``verdict.verdicts`` returns them.
+        As ``checks.run_checks`` returns them.
     """
     width, rows = 7.2, []
     for check in checks.itertuples():
@@ -143,7 +143,7 @@ def verdict(checks: pd.DataFrame) -> Figure:
     axes.set_axis_off()
     top = MARGIN
     for (check, lines), height in zip(rows, heights, strict=True):
-        colour, sign = LIGHTS[check.status]
+        colour, sign = STATUS_STYLE[check.status]
         axes.plot([MARGIN + 0.18], [top + 0.26], "o", ms=20, color=colour, mec="none")
         axes.text(MARGIN + 0.18, top + 0.26, sign, color="white", weight="bold", size=11, ha="center", va="center")
         left = MARGIN + 0.5

@@ -11,15 +11,20 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy import sparse
+from scipy.spatial import KDTree
+from torch_geometric.data import Data
 
 from mosaic.errors import InputError
-from mosaic.integrate.encoders import Encoder
+from mosaic.integrate.encoders import Encoder, part_of, to_data
 from mosaic.spots import paired, slice_names
 
 logger = logging.getLogger(__name__)
 
 # What the encoders read stays on the GPU where it takes no more than this share of the memory that is free there.
 _SHARE_OF_MEMORY = 0.5
+
+# Spots of a tile: neighbours on the tissue that coupled encoders draw together, so that a step needs few spots around.
+_TILE = 64
 
 # Where modalities of a bridge slice share less than this of the spots of the smaller one, that is told.
 _FEW_PAIRED = 0.1
@@ -34,7 +39,7 @@ class Batch(NamedTuple):
     Attributes
     ----------
     inputs
-        Per modality H of its spots (spots x any), see ``encoders.Encoder.inputs``.
+        Per modality what ``encoders.encode`` takes: all spots, or as ``encoders.part_of`` returns it.
     contrasted
         Per bridge slice, per modality the places of its paired spots, and the number of each one's spot.
     reconstructed
@@ -44,7 +49,7 @@ class Batch(NamedTuple):
         pairs that stand for non-edges (2 x edges both); empty where none is asked for.
     """
 
-    inputs: Mapping[str, torch.Tensor]
+    inputs: Mapping[str, Data]
     contrasted: Sequence[Mapping[str, tuple[Places, torch.Tensor]]]
     reconstructed: Sequence[tuple[str, Places]]
     edges: Sequence[torch.Tensor]
@@ -56,6 +61,10 @@ class _Group(NamedTuple):
 
     slice_name: str
     rows: Mapping[str, np.ndarray]
+
+    @property
+    def n_spots(self) -> int:
+        return len(next(iter(self.rows.values())))
 
 
 def _check_pairs(slice_name: str, pairs: pd.DataFrame, slices: Mapping[str, pd.Series]) -> None:
@@ -95,7 +104,8 @@ class Batches:
     Where no slice has more than ``full_batch_max`` spots, an epoch is one step over all of them. Otherwise the largest
     slice is shuffled and cut into even batches of ``batch_size`` spots at most, so that none is left out. Every step
     sees as many spots of each other slice, which is gone through again where it has fewer: the slices weigh the same
-    in each step, and a contrastive loss is always one among as many spots.
+    in each step, and a contrastive loss is always one among as many spots. For coupled encoders, which need the spots
+    around those of a step, too, small tiles of the tissue are shuffled instead of spots.
 
     Parameters
     ----------
@@ -156,7 +166,7 @@ class Batches:
                     self._groups.append(_Group(slice_name, {name: alone}))
                 if reconstruct == "all" or slice_name not in pairs:
                     self._reconstructed.append((name, slice_name))
-        largest = max(len(next(iter(group.rows.values()))) for group in self._groups)
+        largest = max(group.n_spots for group in self._groups)
         self.n_steps = -(-largest // batch_size) if largest > full_batch_max else 1
         self.n_bridges, self.n_reconstructed = len(pairs), len(self._reconstructed)
         self._around: dict[str, sparse.csr_matrix] = {}
@@ -165,14 +175,15 @@ class Batches:
                 name: sparse.csr_matrix(graph.obsp["spatial_connectivities"] + sparse.eye_array(graph.n_obs))
                 for name, graph in graphs.items()
             }
-        inputs: dict[str, np.ndarray | torch.Tensor] = {
-            name: encoders[name].inputs(graph) for name, graph in graphs.items()
-        }
+        self._n_hops = {name: encoder.n_hops for name, encoder in encoders.items()}
+        self._tiles: list[np.ndarray | None] = [None] * len(self._groups)
+        if any(self._n_hops.values()):
+            self._tiles = [tiles_of(group, graphs) for group in self._groups]
+        self._inputs = {name: encoders[name].inputs(to_data(graph)) for name, graph in graphs.items()}
         if self.device.type == "cuda":
-            needed, free = sum(H.nbytes for H in inputs.values()), torch.cuda.mem_get_info(self.device)[0]
-            if needed <= _SHARE_OF_MEMORY * free:
-                inputs = {name: torch.as_tensor(H, device=self.device) for name, H in inputs.items()}
-        self._inputs = inputs
+            needed = sum(tensor.nbytes for data in self._inputs.values() for _, tensor in data)
+            if needed <= _SHARE_OF_MEMORY * torch.cuda.mem_get_info(self.device)[0]:
+                self._inputs = {name: data.to(self.device) for name, data in self._inputs.items()}
 
     def __iter__(self) -> Iterator[Batch]:
         """The steps of one epoch; the next one is gathered in the background."""
@@ -186,16 +197,21 @@ class Batches:
                 yield batch
 
     def _steps(self) -> Iterator[Batch]:
-        chunks = [self._chunks(len(next(iter(group.rows.values())))) for group in self._groups]
+        chunks = [self._chunks(*own) for own in zip(self._groups, self._tiles, strict=True)]
         while True:
             yield self._batch([next(own) for own in chunks])
 
-    def _chunks(self, n_spots: int) -> Iterator[np.ndarray]:
+    def _chunks(self, group: _Group, tiles: np.ndarray | None) -> Iterator[np.ndarray]:
         """Numbers of the spots of one group, step by step."""
+        n_spots = group.n_spots
         if self.n_steps == 1:
             yield np.arange(n_spots)
         while True:
-            order = torch.randperm(n_spots, generator=self.generator).numpy()
+            if tiles is None:
+                order = torch.randperm(n_spots, generator=self.generator).numpy()
+            else:
+                shuffled = torch.randperm(int(tiles.max()) + 1, generator=self.generator).numpy()
+                order = np.argsort(shuffled[tiles], kind="stable")
             yield from np.array_split(order, -(-n_spots // self.batch_size))
 
     def _batch(self, chunks: Sequence[np.ndarray]) -> Batch:
@@ -246,13 +262,12 @@ class Batches:
         drawn = torch.rand(len(rows), generator=self.generator).numpy()
         return around.indices[starts + (drawn * degrees).astype(np.int64)].astype(np.int64)
 
-    def _gathered(self, name: str, rows: np.ndarray | None) -> torch.Tensor:
-        H = self._inputs[name]
+    def _gathered(self, name: str, rows: np.ndarray | None) -> Data:
+        data = self._inputs[name]
         if rows is None:
-            return torch.as_tensor(H, device=self.device)
-        if isinstance(H, torch.Tensor):
-            return H[self._moved(rows)]
-        return self._moved(H[rows])
+            return data.to(self.device)
+        part = part_of(data, torch.from_numpy(rows).to(data.x.device), self._n_hops[name])
+        return part if data.x.device.type == self.device.type else part.pin_memory().to(self.device, non_blocking=True)
 
     def _places(self, rows: np.ndarray) -> Places:
         # A slice is a view, and so is its gradient.
@@ -263,3 +278,13 @@ class Batches:
     def _moved(self, array: np.ndarray) -> torch.Tensor:
         tensor = torch.from_numpy(np.ascontiguousarray(array))
         return tensor if self.device.type == "cpu" else tensor.pin_memory().to(self.device, non_blocking=True)
+
+
+def tiles_of(group: _Group, graphs: Mapping[str, ad.AnnData]) -> np.ndarray:
+    """Number of the tile of each spot of a group: boxes on the tissue of at most ``_TILE`` spots."""
+    name, rows = next((name, rows) for name, rows in group.rows.items() if (rows >= 0).all())
+    # The leaves of the tree are the boxes, one after the other.
+    order = KDTree(graphs[name].obsm["spatial"][rows], leafsize=_TILE).indices
+    tiles = np.empty(len(rows), dtype=np.int64)
+    tiles[order] = np.arange(len(rows)) // _TILE
+    return tiles

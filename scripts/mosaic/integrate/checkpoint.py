@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from mosaic.files import whole_file
+from mosaic.files import atomic_write
 from mosaic.integrate.encoders import Encoder
 
 logger = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ def of_modality(tensors: Mapping[str, torch.Tensor], name: str) -> dict[str, tor
 def write_tensors(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str], path: str | Path) -> None:
     """Write tensors as safetensors, with a checksum beside the metadata."""
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-    with whole_file(path) as unfinished:
+    with atomic_write(path) as unfinished:
         save_file(tensors, unfinished, metadata={**metadata, "checksum": checksum(tensors, metadata)})
 
 

@@ -10,11 +10,12 @@ import anndata as ad
 import mudata as md
 import numpy as np
 import torch
+from scipy.spatial import KDTree
 
 from mosaic.embedding import collect_embeddings
 from mosaic.errors import InputError
 from mosaic.integrate.checkpoint import fingerprint, of_modality, read_tensors, weights_of, write_tensors
-from mosaic.integrate.encoders import Encoder, EncoderSettings, make_encoder
+from mosaic.integrate.encoders import Encoder, EncoderSettings, encode, make_encoder, part_of, to_data
 
 # Spots that are embedded at once: bounds the memory of the hidden layer.
 _EMBED_ROWS = 65_536
@@ -68,7 +69,7 @@ def save_model(
     Their metadata hold the settings and number of features of each encoder, from which ``load_model`` makes it; the
     settings of training as a record; fingerprints of the graphs they were trained on; and a checksum of it all.
     """
-    made = {name: {"n_features": own.n_features, "settings": asdict(own.settings)} for name, own in encoders.items()}
+    made = {name: {"n_features": own.input_size, "settings": asdict(own.settings)} for name, own in encoders.items()}
     metadata = {
         "encoders": json.dumps(made),
         "settings": json.dumps(dict(settings)),
@@ -130,8 +131,8 @@ def _misfit(name: str, graph: ad.AnnData, encoders: Mapping[str, Encoder]) -> st
     """Why a graph can't be embedded with these encoders."""
     if name not in encoders:
         return f"the encoders are of {', '.join(encoders)}, and none is of {name}"
-    if graph.n_vars != encoders[name].n_features:
-        return f"the encoder of {name} takes {encoders[name].n_features} features, and the graph has {graph.n_vars}"
+    if graph.n_vars != encoders[name].input_size:
+        return f"the encoder of {name} takes {encoders[name].input_size} features, and the graph has {graph.n_vars}"
     return None
 
 
@@ -176,6 +177,11 @@ def embed_modality(graph: ad.AnnData, encoder: Encoder) -> np.ndarray:
     encoder
         As ``fit`` or ``load_model`` gives it.
     """
-    H = encoder.inputs(graph)
     with torch.inference_mode():
-        return torch.cat([encoder(part)[0] for part in torch.as_tensor(H).split(_EMBED_ROWS)]).numpy()
+        data = encoder.inputs(to_data(graph))
+        # Neighbours on the tissue together, because coupled encoders need the spots around them, too.
+        order = torch.from_numpy(KDTree(graph.obsm["spatial"]).indices) if encoder.n_hops else torch.arange(graph.n_obs)
+        z = torch.empty(graph.n_obs, encoder.settings.n_latent)
+        for rows in order.split(_EMBED_ROWS):
+            z[rows] = encode(encoder, part_of(data, rows, encoder.n_hops))[0]
+    return z.numpy()

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,10 @@ import torch
 from torch import nn
 
 from mosaic.errors import InputError
-from mosaic.imports import reached, versions
+from mosaic.imports import imported_modules, versions
 from mosaic.integrate.batches import Batch, Batches
 from mosaic.integrate.checkpoint import State, fingerprint
-from mosaic.integrate.encoders import ENCODERS, Encoder, EncoderSettings
+from mosaic.integrate.encoders import ENCODERS, Encoder, EncoderSettings, encode
 from mosaic.integrate.losses import contrastive_loss, graph_loss, reconstruction_loss
 from mosaic.integrate.model import choose_device, new_encoders
 
@@ -30,10 +30,19 @@ _PROGRESS_SECONDS = 2.0
 _WHOLE_STEPS, _BATCH_STEPS = 100, 200
 
 
+# The terms of the loss.
+LOSSES = ("contrastive", "reconstruction")
+
+
 def losses_of(
-    batch: Batch, encoders: Mapping[str, Encoder], *, T: float = 0.01, w_rec_g: float = 0.0
+    batch: Batch,
+    encoders: Mapping[str, Encoder],
+    *,
+    T: float = 0.01,
+    w_rec_g: float = 0.0,
+    losses: Sequence[str] = LOSSES,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Contrastive and reconstruction loss of one step, whose sum is minimised; 0 where the design has none.
+    """Contrastive and reconstruction loss of one step, whose sum is minimised; 0 where it has none.
 
     Parameters
     ----------
@@ -45,17 +54,20 @@ def losses_of(
         Temperature of the contrastive loss, which is averaged over the bridge slices.
     w_rec_g
         Share of graph reconstruction in the reconstruction loss, 0 to 1; it is averaged over modalities and slices.
+    losses
+        Which of the two to compute.
     """
-    outputs = {name: encoders[name](H) for name, H in batch.inputs.items()}
-    zero = torch.zeros((), device=next(iter(batch.inputs.values())).device)
+    outputs = {name: encode(encoders[name], data) for name, data in batch.inputs.items()}
+    zero = torch.zeros((), device=next(iter(batch.inputs.values())).x.device)
     contrastive, reconstruction = [], []
-    for positives in batch.contrasted:
+    for positives in batch.contrasted if "contrastive" in losses else ():
         z = torch.cat([outputs[name][0][places] for name, (places, _) in positives.items()])
         contrastive.append(contrastive_loss(z, torch.cat([spot for _, spot in positives.values()]), T))
-    for number, (name, places) in enumerate(batch.reconstructed):
+    for number, (name, places) in enumerate(batch.reconstructed if "reconstruction" in losses else ()):
         latent, decoded = outputs[name]
+        data = batch.inputs[name]
         # The features are the first part of what an encoder reads.
-        features = batch.inputs[name][places, : decoded.shape[1]]
+        features = (data.x[data.core] if "core" in data else data.x)[places, : decoded.shape[1]]
         term = (1 - w_rec_g) * reconstruction_loss(decoded[places], features)
         if w_rec_g:
             term = term + w_rec_g * graph_loss(latent, batch.edges[number], batch.absent[number])
@@ -76,7 +88,7 @@ class TrainingSettings:
     n_epochs
         None: 100 where an epoch is one step, as published; in batches, as many as make 200 steps. What counts is the
         number of steps: docs/measurements.md has the table.
-    T, w_rec_g
+    T, w_rec_g, losses
         See ``losses_of``.
     reconstruct, full_batch_max, batch_size
         See ``batches.Batches``.
@@ -90,6 +102,7 @@ class TrainingSettings:
     n_epochs: int | None = None
     T: float = 0.01
     w_rec_g: float = 0.0
+    losses: Sequence[str] = LOSSES
     reconstruct: str = "all"
     full_batch_max: int = 8000
     batch_size: int = 1024
@@ -134,8 +147,8 @@ def fit(
     Raises
     ------
     InputError
-        If no bridge slice joins the modalities or one has no paired spots, the loss is no longer finite, or the device
-        is missing.
+        If no bridge slice joins the modalities or one has no paired spots, the loss is empty or no longer finite, or
+        the device is missing.
     """
     place = choose_device(device)
     asked = TrainingSettings(encoder=EncoderSettings(**(encoder or {})), **settings)
@@ -156,6 +169,7 @@ def fit(
             where="train",
             hint="add a bridge slice, or integrate the modalities apart",
         )
+    _check_losses(asked, batches)
     encoders = {name: encoder.to(place).train() for name, encoder in encoders.items()}
     weights = [weight for encoder in encoders.values() for weight in encoder.parameters()]
     optimizer = torch.optim.Adam(weights, lr=asked.lr, weight_decay=asked.weight_decay)
@@ -184,7 +198,9 @@ def fit(
     for epoch in range(first, n_epochs + 1):
         sums = torch.zeros(3, device=place)
         for step, batch in enumerate(batches, start=1):
-            contrastive, reconstruction = losses_of(batch, encoders, T=asked.T, w_rec_g=asked.w_rec_g)
+            contrastive, reconstruction = losses_of(
+                batch, encoders, T=asked.T, w_rec_g=asked.w_rec_g, losses=asked.losses
+            )
             loss = contrastive + reconstruction
             optimizer.zero_grad()
             loss.backward()
@@ -219,6 +235,28 @@ def fit(
     return {name: encoder.cpu().eval() for name, encoder in encoders.items()}, table
 
 
+def _check_losses(settings: TrainingSettings, batches: Batches) -> None:
+    """Raise InputError if nothing is minimised, or a setting belongs to a loss that is off."""
+    if unknown := set(settings.losses) - set(LOSSES):
+        raise InputError(f"{', '.join(sorted(unknown))} is not known", where="train.losses", hint=", ".join(LOSSES))
+    n_terms = {"contrastive": batches.n_bridges, "reconstruction": batches.n_reconstructed}
+    if not any(n_terms[name] for name in settings.losses):
+        raise InputError(
+            f"nothing is minimised: losses are {', '.join(settings.losses) or 'none'}, for {batches.n_bridges} bridge "
+            f"slices and {batches.n_reconstructed} slices to reconstruct",
+            where="train.losses",
+            hint="contrastive needs a bridge slice; reconstruction with reconstruct: queries a slice that is none",
+        )
+    if settings.w_rec_g and "reconstruction" not in settings.losses:
+        raise InputError(
+            f"w_rec_g is {settings.w_rec_g:g}, and reconstruction is no loss of this run",
+            where="train.w_rec_g",
+            hint="leave it out, or add reconstruction to train.losses",
+        )
+    if batches.n_bridges and "contrastive" not in settings.losses:
+        logger.warning("without the contrastive loss nothing aligns the modalities")
+
+
 def settle_batch_norm(encoders: Mapping[str, Encoder], batches: Batches) -> None:
     """Give inference the statistics that training sees: their means over the batches of an epoch, weights at rest.
 
@@ -232,15 +270,15 @@ def settle_batch_norm(encoders: Mapping[str, Encoder], batches: Batches) -> None
         layer.momentum = None  # a plain mean
     with torch.no_grad():
         for batch in batches:
-            for name, H in batch.inputs.items():
-                encoders[name](H)
+            for name, data in batch.inputs.items():
+                encode(encoders[name], data)
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
 
 
 def _identity(graphs: Mapping[str, ad.AnnData], settings: TrainingSettings, device: torch.device) -> str:
     """A hash of all that decides how training ends: settings, data, kind of device, threads, code and versions."""
-    modules, packages = reached(__file__, Path(__file__).parents[2])
+    modules, packages = imported_modules(__file__, Path(__file__).parents[2])
     decisive = [
         asdict(settings),
         {name: fingerprint(graph) for name, graph in graphs.items()},

@@ -16,7 +16,7 @@ import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
 from mosaic.errors import InputError
-from mosaic.spatial import astray, pitch
+from mosaic.spatial import astray, median_spot_distance
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def compare(slices: Mapping[tuple[str, str], ad.AnnData]) -> Comparison:
     return Comparison(spots, features, spot_faults + feature_faults, spot_warnings + feature_warnings)
 
 
-def tell(found: Comparison, what: str = "what the files share") -> None:
+def report(found: Comparison, what: str = "what the files share") -> None:
     """Log the warnings of a comparison, and raise its faults.
 
     Raises
@@ -142,7 +142,7 @@ def _part(adata: ad.AnnData) -> _Part:
     names = pd.Index(adata.obs.get("barcode", adata.obs_names), dtype=str)
     once = ~names.duplicated()
     places = np.asarray(adata.obsm["spatial"], dtype=float)[once, :2]
-    return _Part(names[once], places, pitch(places[~astray(places)]))
+    return _Part(names[once], places, median_spot_distance(places[~astray(places)]))
 
 
 def _apart(one: _Part, other: _Part) -> np.ndarray:

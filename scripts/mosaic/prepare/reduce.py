@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import anndata as ad
 import numpy as np
-import pandas as pd
 import scanpy as sc
 from scipy import sparse
 from scipy.stats import zscore
@@ -19,11 +18,6 @@ from mosaic.prepare.batch_correction import correct, within_slices
 from mosaic.spots import slice_names, stack
 
 logger = logging.getLogger(__name__)
-
-# With fewer features, interchanged names correlate by chance as much as names of strong batch effects do.
-_LEAST_AGREEING = 100
-# Below this correlation, features of a slice are other features than those of the other slices.
-_LEAST_AGREEMENT = 0.2
 
 
 def select_features(adata: ad.AnnData, selection: str, n_top: int | None) -> np.ndarray:
@@ -110,7 +104,7 @@ def lsi(matrix: sparse.csr_matrix, n_comps: int, *, drop_first: str | None, seed
     return coordinates.astype(np.float32), svd.components_[first:].T.astype(np.float32)
 
 
-def log_shares(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
+def log_normalize(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
     """Scale each spot to a sum of 10,000 and take log1p (spots x features)."""
     return (normalize(matrix, norm="l1") * 1e4).log1p()
 
@@ -128,30 +122,6 @@ def inverse_document_frequency(frequencies: sparse.csr_matrix, counts: sparse.cs
     totals = np.asarray(counts.sum(axis=0)).ravel()
     weights = counts.shape[0] / np.maximum(totals, 1)
     return sparse.csr_matrix(frequencies @ sparse.diags_array(weights), dtype=np.float32)
-
-
-def feature_agreement(adata: ad.AnnData) -> dict[str, float]:
-    """How far each slice agrees with the others on which features are high and which low.
-
-    Spearman correlation, over the features, of the mean values of two slices; for each slice the median over the other
-    slices. Slices of one tissue correlate whatever the donor or the chemistry (0.5 and more); a slice whose features
-    bear each other's names, or names of another annotation, does not (docs/measurements.md).
-
-    Parameters
-    ----------
-    adata
-        Normalised slices, stacked (spots x features).
-
-    Returns
-    -------
-    Correlation by slice; empty for one slice or fewer than 100 features, which say too little.
-    """
-    names = slice_names(adata.obs)
-    if len(names) < 2 or adata.n_vars < _LEAST_AGREEING:
-        return {}
-    means = {name: np.asarray(adata.X[(adata.obs["slice"] == name).to_numpy()].mean(axis=0)).ravel() for name in names}
-    correlation = pd.DataFrame(means).corr("spearman")
-    return {name: float(correlation[name].drop(name).median()) for name in names}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,8 +189,7 @@ def reduce_modality(slices: Iterable[ad.AnnData], modality: str, *, seed: int = 
     AnnData of the selected features without X: ``obsm["X_reduced"]`` (spots x components), ``obsm["X_corrected"]``, the
     same after batch correction, coordinates in ``obsm["spatial"]``; ``varm["loadings"]`` of ``X_reduced``, and
     ``varm["loadings_within"]`` if the pair shift corrected features of the variation within slices;
-    ``uns["batch_correction"]``, the record of the correction (``batch_correction.Correction.record``);
-    ``uns["feature_agreement"]``, see ``feature_agreement``.
+    ``uns["batch_correction"]``, the record of the correction (``batch_correction.Correction.record``).
 
     Raises
     ------
@@ -228,18 +197,8 @@ def reduce_modality(slices: Iterable[ad.AnnData], modality: str, *, seed: int = 
         If the slices share no features, fewer than two components are possible, or no feature varies.
     """
     asked = ReductionSettings(**settings)
-    kind, method = asked.kind, asked.batch_correction
+    method = asked.batch_correction
     adata = stack(slices, modality)
-    agreement = {} if kind == "features" else feature_agreement(adata)
-    for name, value in agreement.items():
-        if value < _LEAST_AGREEMENT:
-            logger.warning(
-                "slice %s, %s: its features are high and low unlike those of the other slices (Spearman correlation of "
-                "their means %.2f; slices of one tissue have 0.5 and more). Do the names mean the same in all files?",
-                name,
-                modality,
-                value,
-            )
     if asked.reduction == "none":
         found = _Components(np.asarray(adata.X, dtype=np.float32))
     else:
@@ -262,7 +221,7 @@ def reduce_modality(slices: Iterable[ad.AnnData], modality: str, *, seed: int = 
         var=adata.var[[]],
         obsm={"spatial": coordinates, "X_reduced": found.features, "X_corrected": corrected.features},
         varm={key: values for key, values in varm.items() if values is not None},
-        uns={"batch_correction": corrected.record, "feature_agreement": agreement},
+        uns={"batch_correction": corrected.record},
     )
 
 
@@ -298,7 +257,7 @@ def _components(adata: ad.AnnData, modality: str, settings: ReductionSettings, s
         matrix = adata.layers["counts"]
         if settings.kind == "epigenome":
             matrix = inverse_document_frequency(sparse.csr_matrix(adata.X), matrix)
-        return _Components(*lsi(log_shares(matrix), n_comps, drop_first=settings.drop_first, seed=seed))
+        return _Components(*lsi(log_normalize(matrix), n_comps, drop_first=settings.drop_first, seed=seed))
     if not (adata.X.max(axis=0) - adata.X.min(axis=0)).max() > 0:
         raise InputError(
             "no feature varies over the spots",

@@ -73,33 +73,38 @@ def _name_faults(design: dict, source: str) -> Iterator[InputError]:
             yield InputError("no domain is left", where=where, hint="leave a domain out of it, or give it a share")
 
     for modality, spec in modalities.items():
-        where = f"{source}: modalities.{modality}"
-        markers, hidden = spec["markers"], spec.get("looks_like", {})
-        listed = markers if isinstance(markers, dict) else {}
-        for key, names in (("markers", listed), ("looks_like", [*hidden, *hidden.values()])):
-            for domain in sorted(set(names) - set(domains), key=str):
-                yield InputError(f"there is no domain {domain!r}", where=f"{where}.{key}", hint=known_domains)
-        for domain in hidden:
-            if hidden[domain] in hidden:
-                problem = f"{domain!r} looks like {hidden[domain]!r}, which is itself hidden"
-                yield InputError(problem, where=f"{where}.looks_like", hint="name a domain that this modality sees")
-            if listed.get(domain):
-                problem = f"{domain!r} has markers but looks like {hidden[domain]!r}, so they would do nothing"
-                yield InputError(problem, where=f"{where}.markers", hint="remove the markers, or the looks_like entry")
+        yield from _modality_faults(spec, domains, f"{source}: modalities.{modality}")
 
-        named = named_features(spec)
-        times = Counter(spec.get("background", []) + spec.get("mitochondrial", {}).get("features", []))
-        times.update({name for names in listed.values() for name in names})  # two domains may share a marker
-        if repeated := sorted(name for name, n in times.items() if n > 1):
-            hint = "a feature is either a marker, or mitochondrial, or background"
-            yield InputError(f"named more than once: {', '.join(repeated)}", where=where, hint=hint)
-        if spec["kind"] == "epigenome" and named:
-            hint = "give markers as a number and leave background and mitochondrial out"
-            yield InputError("names its features, but peaks are generated", where=where, hint=hint)
-        needed = len(named) + (markers * (len(domains) - len(hidden)) if isinstance(markers, int) else 0)
-        if needed > spec["n_features"]:
-            problem = f"n_features is {spec['n_features']}, but names and markers need {needed}"
-            yield InputError(problem, where=where, hint="raise n_features or name fewer")
+
+def _modality_faults(spec: Mapping, domains: Mapping, where: str) -> Iterator[InputError]:
+    """Faults in what a modality says of domains and of its features."""
+    known_domains = f"domains are {', '.join(domains)}"
+    markers, hidden = spec["markers"], spec.get("looks_like", {})
+    listed = markers if isinstance(markers, dict) else {}
+    for key, names in (("markers", listed), ("looks_like", [*hidden, *hidden.values()])):
+        for domain in sorted(set(names) - set(domains), key=str):
+            yield InputError(f"there is no domain {domain!r}", where=f"{where}.{key}", hint=known_domains)
+    for domain in hidden:
+        if hidden[domain] in hidden:
+            problem = f"{domain!r} looks like {hidden[domain]!r}, which is itself hidden"
+            yield InputError(problem, where=f"{where}.looks_like", hint="name a domain that this modality sees")
+        if listed.get(domain):
+            problem = f"{domain!r} has markers but looks like {hidden[domain]!r}, so they would do nothing"
+            yield InputError(problem, where=f"{where}.markers", hint="remove the markers, or the looks_like entry")
+
+    named = named_features(spec)
+    times = Counter(spec.get("background", []) + spec.get("mitochondrial", {}).get("features", []))
+    times.update({name for names in listed.values() for name in names})  # two domains may share a marker
+    if repeated := sorted(name for name, n in times.items() if n > 1):
+        hint = "a feature is either a marker, or mitochondrial, or background"
+        yield InputError(f"named more than once: {', '.join(repeated)}", where=where, hint=hint)
+    if spec["kind"] == "epigenome" and named:
+        hint = "give markers as a number and leave background and mitochondrial out"
+        yield InputError("names its features, but peaks are generated", where=where, hint=hint)
+    needed = len(named) + (markers * (len(domains) - len(hidden)) if isinstance(markers, int) else 0)
+    if needed > spec["n_features"]:
+        problem = f"n_features is {spec['n_features']}, but names and markers need {needed}"
+        yield InputError(problem, where=where, hint="raise n_features or name fewer")
 
 
 def named_features(spec: Mapping) -> list[str]:

@@ -167,8 +167,8 @@ def test_block_by_block_on_disk_as_at_once_in_memory(mosaic, tmp_path, monkeypat
     measured = ad.AnnData(rna, obs=embedding["rna"].obs.copy(), layers={"counts": rna})
     counts = {"adt": donor, "rna": measured}
     expected = impute.impute_modality(embedding, "s2", "adt", counts, n_neighbors=5)
-    assert len(list(impute.prepare(embedding, "s2", "adt", counts, n_neighbors=5).blocks())) == 1
-    imputation = impute.prepare(embedding, "s2", "adt", counts, n_neighbors=5)
+    assert len(list(impute.plan_imputation(embedding, "s2", "adt", counts, n_neighbors=5).blocks())) == 1
+    imputation = impute.plan_imputation(embedding, "s2", "adt", counts, n_neighbors=5)
     monkeypatch.setattr(impute, "BLOCK_VALUES", 21)  # seven spots of three features
     assert len(list(imputation.blocks())) == 3
     imputed.write_imputed(imputation, tmp_path / "made.h5ad")

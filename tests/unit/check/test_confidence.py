@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mosaic.check import confidence, verdict
+from mosaic.check import checks, confidence
 
 N = 40
 NAMES = pd.Index([f"{name}:{number}" for name in ("s1", "s2") for number in range(3 * N)])
@@ -107,17 +107,17 @@ def test_a_pair_that_cannot_be_told_apart_is_named(run, calls):
     taken = confidence.taken_for_others(shares, spots)
     assert taken[["called", "domain", "slices"]].to_numpy().tolist() == [[1, 2, "s2"], [0, 0, "s2"]]
     assert taken["share"].tolist() == [0.5, 0]
-    (sentence,) = verdict.not_told_apart(taken)
+    (sentence,) = checks.not_told_apart(taken)
     assert sentence == (
         "In s2 (rna alone) domains 1 and 2 can't be told apart: 50% of hidden spots called 1 are 2 by all modalities."
     )
     metrics = pd.DataFrame({"metric": ["iLISI"], "scope": ["all"], "value": [0.5]})
-    found = verdict.verdicts(metrics, spots, [], [], calls=shares).set_index("check").loc["domains told apart"]
+    found = checks.run_checks(metrics, spots, [], [], calls=shares).set_index("check").loc["domains told apart"]
     assert (found["status"], found["value"]) == ("warn", 0.5)
     assert sentence in found["advice"]
     # No slice has RNA alone: nothing to tell.
     bridge = spots[spots["slice"] == "s1"]
-    found = verdict.verdicts(metrics, bridge, [], [], calls=shares).set_index("check").loc["domains told apart"]
+    found = checks.run_checks(metrics, bridge, [], [], calls=shares).set_index("check").loc["domains told apart"]
     assert found["status"] == "not checked"
 
 
@@ -135,5 +135,5 @@ def test_without_folds_the_tables_are_empty(tmp_path):
     again = pd.read_csv(tmp_path / "calls.tsv", sep="\t", keep_default_na=False)
     metrics = pd.DataFrame({"metric": ["iLISI"], "scope": ["all"], "value": [0.5]})
     spots = pd.DataFrame({"slice": ["s1"], "modalities": ["rna"], "domain": [0]})
-    found = verdict.verdicts(metrics, spots, [], [], calls=again).set_index("check")
+    found = checks.run_checks(metrics, spots, [], [], calls=again).set_index("check")
     assert found.loc["domains told apart", "status"] == "not checked"

@@ -6,14 +6,16 @@ import pytest
 import yaml
 
 from mosaic.config import methods
-from mosaic.config.design import Row, Sheet
+from mosaic.config.design import SampleRow, SampleSheet
 
 REPOSITORY = Path(__file__).parents[3]
 KINDS = {"rna": "rna", "adt": "protein", "atac": "epigenome", "ready": "features", "rna2": "rna"}
 
 
 def sheet(**slices):
-    return Sheet(Row(name, modality, f"{name}.{modality}.h5ad") for name, own in slices.items() for modality in own)
+    return SampleSheet(
+        SampleRow(name, modality, f"{name}.{modality}.h5ad") for name, own in slices.items() for modality in own
+    )
 
 
 MOSAIC = sheet(s1=["rna", "adt"], s2=["rna"], s3=["adt"])
@@ -37,20 +39,20 @@ CAN = {
 def test_designs(method):
     able, unable = CAN[method]
     for design in able:
-        assert methods.cannot(method, design, KINDS) is None
+        assert methods.unsupported_reason(method, design, KINDS) is None
     for words, design in unable.items():
-        reason = methods.cannot(method, design, KINDS)
+        reason = methods.unsupported_reason(method, design, KINDS)
         assert words in reason
         assert "\n" not in reason
 
 
 def test_two_modalities_of_a_kind_are_not_one():
     design = sheet(s1=["rna", "rna2", "adt"])
-    assert "no other" in methods.cannot("totalvi", design, KINDS)
+    assert "no other" in methods.unsupported_reason("totalvi", design, KINDS)
 
 
 def test_own_method_can_do_all():
-    assert methods.cannot("spamosaic", ONE_MODALITY, KINDS) is None
+    assert methods.unsupported_reason("spamosaic", ONE_MODALITY, KINDS) is None
 
 
 def test_schema_names_the_methods_of_the_table():

@@ -100,9 +100,9 @@ def test_design_of_a_mosaic(load):
 def test_links_need_a_bridge_where_there_is_one(load):
     rows = [("s1", "rna"), ("s1", "adt"), ("s2", "rna"), ("s3", "rna"), ("s4", "adt"), ("s4", "rna")]
     _, sheet = load(rows)
-    assert sheet.linked("rna") == [("s1", "s2"), ("s1", "s3"), ("s1", "s4"), ("s2", "s4"), ("s3", "s4")]
+    assert sheet.mnn_pairs("rna") == [("s1", "s2"), ("s1", "s3"), ("s1", "s4"), ("s2", "s4"), ("s3", "s4")]
     horizontal = load([("s1", "rna"), ("s2", "rna"), ("s3", "rna")], modalities={"rna": {"kind": "rna"}})[1]
-    assert horizontal.linked("rna") == [("s1", "s2"), ("s1", "s3"), ("s2", "s3")]
+    assert horizontal.mnn_pairs("rna") == [("s1", "s2"), ("s1", "s3"), ("s2", "s3")]
 
 
 def test_sheet_with_bom_crlf_and_blank_lines(load):
@@ -651,3 +651,32 @@ def test_a_path_may_be_a_folder_where_a_reader_takes_one(load, tmp_path, monkeyp
     assert load(text=sheet)[1].path("s1", "rna") == "s1"
     gone = sheet.replace("\ts1\n", "\ts2\n")
     assert "Hint: give the path of an h5ad file or an instrument's folder" in faults(load, text=gone)
+
+
+def test_a_setting_that_the_encoder_ignores_is_a_fault(load):
+    assert "encoder.K: mlp does not take it\n    Hint: leave it out; it is for wlgcn, gcn, sage, gat" in faults(
+        load, encoder={"net": "mlp", "K": 3}
+    )
+    assert load(encoder={"net": "mlp", "n_hidden": 9})[0]["encoder"]["n_hidden"] == 9
+    assert load(encoder={"K": 0})[0]["encoder"]["K"] == 0
+    assert "encoder.K: gat takes 1 step(s) over the graph or more, not 0" in faults(
+        load, encoder={"net": "gat", "K": 0}
+    )
+    assert "'gcnn' is not known" in faults(load, encoder={"net": "gcnn"})
+
+
+def test_a_loss_that_the_design_does_not_have_is_a_fault(load):
+    assert "train.losses" in faults(load, train={"losses": []})
+    assert "'contrast' is not known" in faults(load, train={"losses": ["contrast"]})
+    assert "train.w_rec_g: 0.5 is a share of the reconstruction, which is no loss of this run" in faults(
+        load, train={"losses": ["contrastive"], "w_rec_g": 0.5}
+    )
+    horizontal = [("s1", "rna"), ("s2", "rna")]
+    rna = {"rna": {"kind": "rna"}}
+    assert "train.losses: nothing would be minimised" in faults(
+        load, horizontal, modalities=rna, train={"losses": ["contrastive"]}
+    )
+    vertical = [("s1", "rna"), ("s1", "adt")]
+    only = {"losses": ["reconstruction"]}
+    assert "nothing would be minimised" in faults(load, vertical, train=only | {"reconstruct": "queries"})
+    assert load(vertical, train=only)[0]["train"]["losses"] == ["reconstruction"]

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from mosaic.check import verdict
+from mosaic.check import checks
 from mosaic.figures import overview
 
 HOSTILE = "</script><script>document.title='OWNED'</script><img src=x onerror=alert(1)>'\"&"
@@ -30,9 +30,9 @@ class Tags(HTMLParser):
         self.text += f"{data} "
 
 
-def checks(ilisi):
+def checks_of(ilisi):
     metrics = pd.DataFrame({"metric": ["iLISI"], "scope": ["all"], "value": [ilisi]})
-    return verdict.verdicts(metrics, pd.DataFrame({"slice": ["s1", "s2"], "domain": [0, 0]}), [], [])
+    return checks.run_checks(metrics, pd.DataFrame({"slice": ["s1", "s2"], "domain": [0, 0]}), [], [])
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def write(tmp_path):
 
 
 def test_page_says_what_went_in_and_came_out(write):
-    page = Tags(write({("spamosaic", 0): checks(0.64)}))
+    page = Tags(write({("spamosaic", 0): checks_of(0.64)}))
     text = re.sub(r"\s+", " ", page.text)
     for part in (
         "2,100 spots of 2 slices, rna, adt: 3 domains",
@@ -112,7 +112,7 @@ def test_page_says_what_went_in_and_came_out(write):
 
 
 def test_each_run_has_its_lights_and_the_worst_gives_the_advice(write):
-    text = re.sub(r"\s+", " ", Tags(write({("spamosaic", 0): checks(0.64), ("spamosaic", 1): checks(0.05)})).text)
+    text = re.sub(r"\s+", " ", Tags(write({("spamosaic", 0): checks_of(0.64), ("spamosaic", 1): checks_of(0.05)})).text)
     assert "spamosaic, seed 0 spamosaic, seed 1" in text
     assert "0.64 pass" in text
     assert "0.05 fail" in text
@@ -121,7 +121,7 @@ def test_each_run_has_its_lights_and_the_worst_gives_the_advice(write):
 
 
 def test_nothing_of_the_users_is_markup(write):
-    page = write({("spamosaic", 0): checks(0.64)})
+    page = write({("spamosaic", 0): checks_of(0.64)})
     read = Tags(page)
     assert "script" not in read.tags
     assert read.tags.count("img") == 1
@@ -132,7 +132,7 @@ def test_nothing_of_the_users_is_markup(write):
 
 
 def test_the_page_asks_for_nothing_from_elsewhere(write):
-    values = Tags(write({("spamosaic", 0): checks(0.64)})).values
+    values = Tags(write({("spamosaic", 0): checks_of(0.64)})).values
     assert not [v for v in values if v.startswith(("src=", "href=")) and not v.startswith("src=data:image/png;base64,")]
 
 
@@ -145,7 +145,7 @@ def test_versions_are_those_that_each_step_had(write):
         ("cluster", "spamosaic.seed-0"): {"Python": "3.11.9", "scipy": "1.2"},
         ("evaluate", "spamosaic.seed-0"): {"Python": "3.11.9", "scipy": "1.2"},
     }
-    text = re.sub(r"\s+", " ", Tags(write({("spamosaic", 0): checks(0.64)}, versions)).text)
+    text = re.sub(r"\s+", " ", Tags(write({("spamosaic", 0): checks_of(0.64)}, versions)).text)
     assert "versions Python 3.11.9 versions that differ between steps" in text
     assert "torch 1.0 (train seed-0), torch 1.1 (train seed-1, embed);" in text
     assert "scipy 1.1 (train, embed), scipy 1.2 (cluster, evaluate)" in text

@@ -554,7 +554,7 @@ def test_png_has_150_dots_to_the_inch_and_saving_releases_the_figure(tmp_path):
 
 
 def test_a_check_without_folds_says_so(tmp_path):
-    figure = charts.imputation_check(pd.DataFrame(), pd.DataFrame())
+    figure = charts.holdout(pd.DataFrame(), pd.DataFrame())
     assert "Nothing could be hidden" in figure.texts[0].get_text()
     style.save(figure, tmp_path / "a.svg", tmp_path / "a.png")
 

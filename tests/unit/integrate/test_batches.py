@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from chain import small_graph
+from scipy import sparse
 
 from mosaic.errors import InputError
 from mosaic.integrate import batches
@@ -26,7 +27,7 @@ def batches_of(graphs, **settings):
 def rows_of(batch, graphs, name):
     """Rows of the spots in a step, known by their features, which are the first part of what is encoded."""
     known = {tuple(row): number for number, row in enumerate(graphs[name].X)}
-    return np.array([known[tuple(row)] for row in batch.inputs[name][:, : graphs[name].n_vars].numpy()])
+    return np.array([known[tuple(row)] for row in batch.inputs[name].x[:, : graphs[name].n_vars].numpy()])
 
 
 def test_one_step_sees_all_spots_in_their_order(graphs):
@@ -34,7 +35,7 @@ def test_one_step_sees_all_spots_in_their_order(graphs):
     for name, adata in graphs.items():
         np.testing.assert_array_equal(rows_of(batch, graphs, name), np.arange(adata.n_obs))
     assert len(batch.contrasted) == 1
-    assert sum(len(batch.inputs[name][places]) for name, places in batch.reconstructed) == sum(
+    assert sum(len(batch.inputs[name].x[places]) for name, places in batch.reconstructed) == sum(
         adata.n_obs for adata in graphs.values()
     )
 
@@ -116,3 +117,30 @@ def test_few_paired_spots_are_told(caplog):
 def test_an_unknown_reconstruction_is_an_error(graphs):
     with pytest.raises(InputError, match=r"train.reconstruct: 'query' is not known"):
         batches_of(graphs, reconstruct="query")
+
+
+def test_coupled_encoders_get_tiles_of_the_tissue_and_what_lies_around_them(graphs, monkeypatch):
+    monkeypatch.setattr(batches, "_TILE", 5)
+    encoders = new_encoders(graphs, seed=0, net="gcn", K=1)
+    made = batches.Batches(graphs, encoders, **BATCHED)
+    seen, n_around = [], []
+    for batch in made:
+        data = batch.inputs["rna"]
+        rows = rows_of(batch, graphs, "rna")
+        core = rows[data.core.numpy()]
+        seen.append(core)
+        n_around.append(len(rows))
+        assert set(core) <= set(rows)
+        # All messages to the spots of the step are there, with the weights of the whole graph.
+        whole = encoders["rna"].inputs(batches.to_data(graphs["rna"]))
+        at = np.unique(core)
+        weights = [
+            sparse.csr_matrix((own.edge_weight, names[own.edge_index.numpy()]), shape=(graphs["rna"].n_obs,) * 2)[:, at]
+            for own, names in ((whole, np.arange(graphs["rna"].n_obs)), (data, rows))
+        ]
+        assert abs(weights[0] - weights[1]).max() == 0
+    assert set(np.concatenate(seen)) == set(range(graphs["rna"].n_obs))
+    # Tiles need fewer spots around them than spots drawn one by one.
+    monkeypatch.setattr(batches, "_TILE", 1)
+    scattered = [len(batch.inputs["rna"].x) for batch in batches.Batches(graphs, encoders, **BATCHED)]
+    assert np.mean(n_around) < np.mean(scattered)

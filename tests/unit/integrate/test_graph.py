@@ -9,7 +9,7 @@ from scipy.spatial.distance import cdist
 
 from mosaic import mnn
 from mosaic.errors import InputError
-from mosaic.integrate import graph, propagation
+from mosaic.integrate import graph
 from mosaic.spatial import spatial_neighbors
 
 
@@ -98,20 +98,6 @@ def test_isolation_names_the_slice():
     slices = np.repeat(["good", "bad"], [10, 11])[::-1]
     with pytest.raises(InputError, match="slice bad: radius 2"):
         graph.build_graph(stacked(places, slices), np.eye(21), [], intra_knns=3, radius=2)
-
-
-def test_operator_and_hops_written_out():
-    spatial = sparse.csr_matrix(np.array([[0, 1, 0], [0, 0, 0], [0, 1, 0]], dtype=np.float32))
-    mutual = sparse.csr_matrix(np.array([[0, 0, 1], [0, 0, 0], [1, 0, 0]], dtype=np.float32))
-    A = np.array([[1, 1, 0.8], [0, 1, 0], [0.8, 1, 1]])
-    S = A / np.sqrt(np.outer(A.sum(axis=1), A.sum(axis=1)))
-    operator = propagation.propagation_operator(graph.merge_edges(spatial, mutual, w_g=0.8, symmetric=False))
-    np.testing.assert_allclose(operator.toarray(), S.T, rtol=1e-6)
-    X = np.array([[1.0, 2], [3, 4], [5, 6]])
-    H = propagation.hops(X, operator, 2)
-    np.testing.assert_allclose(H, np.hstack([X, S.T @ X, S.T @ S.T @ X]), rtol=1e-5)
-    undirected = graph.merge_edges(spatial, mutual, w_g=0.8, symmetric=True).toarray()
-    np.testing.assert_array_equal(undirected, np.array([[0, 1, 0.8], [1, 0, 1], [0.8, 1, 0]], dtype=np.float32))
 
 
 def test_the_graph_holds_its_edges_merged(rng):

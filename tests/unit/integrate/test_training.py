@@ -13,7 +13,7 @@ from chain import small_graph
 from mosaic import embedding
 from mosaic.errors import InputError
 from mosaic.integrate import batches, checkpoint, training
-from mosaic.integrate.encoders import EncoderSettings
+from mosaic.integrate.encoders import EncoderSettings, to_data
 from mosaic.integrate.model import embed, load_model, new_encoders, save_model
 
 SMALL = {"n_hidden": 16, "n_latent": 4}
@@ -97,8 +97,8 @@ def test_batch_norm_of_batches_is_the_same_in_inference(mosaic_graphs):
     expected = {name: [] for name in mosaic_graphs}
     with torch.no_grad():
         for batch in batches.Batches(mosaic_graphs, encoders, full_batch_max=10, batch_size=30, seed=5):
-            for name, H in batch.inputs.items():
-                expected[name].append(torch.nn.functional.leaky_relu(encoders[name].fc1(H), 0.2).mean(dim=0))
+            for name, data in batch.inputs.items():
+                expected[name].append(torch.nn.functional.leaky_relu(encoders[name].fc1(data.x), 0.2).mean(dim=0))
     for name, means in expected.items():
         # Batches of another seed: as near as means of 60 spots are.
         spread = torch.stack(means).std(dim=0).max().item()
@@ -112,8 +112,8 @@ def test_reconstruction_is_the_mean_over_slices(mosaic_graphs):
     encoders = new_encoders(mosaic_graphs, seed=0, n_hidden=16, n_latent=4, dropout=0)
     errors = {}
     for name, adata in mosaic_graphs.items():
-        H = torch.as_tensor(encoders[name].inputs(adata))
-        squares = (encoders[name](H)[1].detach().numpy() - adata.X) ** 2
+        H = encoders[name].inputs(to_data(adata))
+        squares = (encoders[name](H.x)[1].detach().numpy() - adata.X) ** 2
         for slice_name in adata.obs["slice"].unique():
             errors[name, slice_name] = squares[adata.obs["slice"] == slice_name].mean()
     for which, slices in (("all", errors), ("queries", [("rna", "s2"), ("adt", "s3")])):
@@ -128,6 +128,34 @@ def test_graph_reconstruction_enters_with_its_share(mosaic_graphs):
     _, alone = run(mosaic_graphs, n_epochs=1, w_rec_g=1.0)
     expected = 0.5 * without["reconstruction"][0] + 0.5 * alone["reconstruction"][0]
     assert half["reconstruction"][0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_loss_that_is_off_is_not_minimised(mosaic_graphs, caplog):
+    _, both = run(mosaic_graphs, n_epochs=2)
+    _, alone = run(mosaic_graphs, n_epochs=2, losses=["reconstruction"])
+    assert "nothing aligns the modalities" in caplog.text
+    assert (alone["contrastive"] == 0).all()
+    assert alone["reconstruction"][0] == both["reconstruction"][0]
+    assert alone["reconstruction"][1] != both["reconstruction"][1]
+    _, contrast = run(mosaic_graphs, n_epochs=2, losses=["contrastive"])
+    assert (contrast["reconstruction"] == 0).all()
+    assert contrast["contrastive"][0] == both["contrastive"][0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"losses": []}, "nothing is minimised: losses are none"),
+        ({"losses": ["contrast"]}, "contrast is not known"),
+        ({"losses": ["contrastive"], "w_rec_g": 0.5}, "w_rec_g is 0.5, and reconstruction is no loss"),
+    ],
+)
+def test_an_empty_loss_is_an_error(mosaic_graphs, settings, problem):
+    with pytest.raises(InputError, match=problem):
+        run(mosaic_graphs, n_epochs=1, **settings)
+    horizontal = {"rna": mosaic_graphs["rna"]}
+    with pytest.raises(InputError, match="nothing is minimised: losses are contrastive, for 0 bridge slices"):
+        run(horizontal, n_epochs=1, losses=["contrastive"])
 
 
 @pytest.fixture
@@ -158,7 +186,7 @@ def test_a_model_is_embedded_with_the_settings_it_was_trained_with(mosaic_graphs
     loaded = load_model(path, mosaic_graphs)
     assert loaded["rna"].settings == EncoderSettings(K=3, dropout=0.5)
     assert loaded["rna"].dropout == 0.5
-    assert loaded["rna"].inputs(mosaic_graphs["rna"]).shape[1] == 4 * mosaic_graphs["rna"].n_vars
+    assert loaded["rna"].inputs(to_data(mosaic_graphs["rna"])).x.shape[1] == 4 * mosaic_graphs["rna"].n_vars
     before = embed(mosaic_graphs, encoders).obsm[embedding.LATENT]
     np.testing.assert_array_equal(embed(mosaic_graphs, loaded).obsm[embedding.LATENT], before)
 
@@ -284,7 +312,14 @@ EVERY = [*fields(EncoderSettings), *(own for own in fields(training.TrainingSett
 
 def another(setting):
     """Another value than the default of a setting."""
-    known = {"net": "other", "seed": 2, "n_epochs": 2, "w_rec_g": 0.5, "reconstruct": "queries"}
+    known = {
+        "net": "mlp",
+        "losses": ["contrastive"],
+        "seed": 2,
+        "n_epochs": 2,
+        "w_rec_g": 0.5,
+        "reconstruct": "queries",
+    }
     if setting.name in known:
         return known[setting.name]
     return type(setting.default)(setting.default / 2)
@@ -315,7 +350,7 @@ def test_identity_covers_every_setting(mosaic_graphs, monkeypatch):
         patched.setattr(training, "versions", lambda _: {"torch": "0"})
         found.add(training._identity(mosaic_graphs, asked, device))
     with monkeypatch.context() as patched:
-        patched.setattr(training, "reached", lambda *_: ([__file__], set()))
+        patched.setattr(training, "imported_modules", lambda *_: ([__file__], set()))
         found.add(training._identity(mosaic_graphs, asked, device))
     assert len(found) == 5 + len(EVERY)
 

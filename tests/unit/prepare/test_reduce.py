@@ -1,8 +1,6 @@
 """Feature selection, reduction and batch correction."""
 
-import anndata as ad
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import sparse
 from sklearn.decomposition import PCA
@@ -166,25 +164,3 @@ def test_the_pair_shift_takes_loadings_of_the_variation_within_slices(slices):
     assert done.uns["batch_correction"]["method"] == "pair_shift"
     assert done.varm["loadings_within"].shape == done.varm["loadings"].shape
     assert np.abs(done.varm["loadings_within"] - done.varm["loadings"]).max() > 0.01
-
-
-@pytest.mark.parametrize("as_matrix", [np.asarray, sparse.csr_matrix])
-def test_feature_agreement_tells_interchanged_names_from_strong_batch_effects(as_matrix):
-    rng = np.random.default_rng(0)
-    level = rng.lognormal(0, 1.5, 300)
-
-    def stacked(factor):
-        means = {"s1": level, "s2": level * rng.lognormal(0, 1, 300), "s3": factor}
-        counts = np.vstack([rng.poisson(mean, (20, 300)) for mean in means.values()]).astype(np.float32)
-        spots = [f"spot{number}" for number in range(60)]
-        obs = pd.DataFrame({"slice": np.repeat(list(means), 20)}, index=spots)
-        return ad.AnnData(as_matrix(np.log1p(counts)), obs=obs)
-
-    honest = reduce.feature_agreement(stacked(level * rng.lognormal(0, 1, 300)))
-    assert list(honest) == ["s1", "s2", "s3"]
-    assert min(honest.values()) > 0.5
-    changed = reduce.feature_agreement(stacked(rng.permutation(level)))
-    assert changed["s3"] < 0.2
-    assert min(changed["s1"], changed["s2"]) > 0.3
-    assert reduce.feature_agreement(stacked(level)[:, :99]) == {}  # too few to judge
-    assert reduce.feature_agreement(stacked(level)[:20]) == {}  # one slice

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import paths  # noqa: F401
 
-from mosaic.logs import job
+from mosaic.logs import job_log
 
-with job(snakemake.log[0]):
+with job_log(snakemake.log[0]):
     import datasets
     from mosaic import store
     from mosaic.config.schema import with_changes

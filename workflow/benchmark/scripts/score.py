@@ -2,9 +2,9 @@
 
 import paths  # noqa: F401
 
-from mosaic.logs import job
+from mosaic.logs import job_log
 
-with job(snakemake.log[0]):
+with job_log(snakemake.log[0]):
     from itertools import product
 
     import pandas as pd

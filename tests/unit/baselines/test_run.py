@@ -13,15 +13,15 @@ import pytest
 from scipy import sparse
 
 from mosaic import embedding, store
-from mosaic.baselines.task import Task, amid, parse
+from mosaic.baselines.run import BaselineRun, fill_from_neighbors, parse
 from mosaic.errors import InputError
 
 REPOSITORY = Path(__file__).parents[3]
 MODALITIES = {"rna": {"kind": "rna"}, "adt": {"kind": "protein"}}
 # A method that takes the first two counts of each spot for its latent space.
 FAKE = """
-from mosaic.baselines.task import program
-with program(__doc__) as task:
+from mosaic.baselines.run import baseline_run
+with baseline_run(__doc__) as task:
     import os
     import pandas as pd
     from mosaic import embedding
@@ -102,7 +102,7 @@ def test_a_spot_that_cannot_be_embedded_lies_amid_its_nearest(caplog):
     graphs = graphs_of(range(40), range(20, 41))
     latent = pd.DataFrame({"one": np.arange(40.0), "two": 1.0}, graphs["rna"].obs_names)
     with caplog.at_level(logging.WARNING):
-        whole = amid(graphs, latent)
+        whole = fill_from_neighbors(graphs, latent)
     assert whole.loc["s1:B40", "one"] == np.mean([35, 36, 37, 38, 39])
     assert whole.loc[latent.index].equals(latent)
     assert "1 of 41 spots" in caplog.text
@@ -111,13 +111,13 @@ def test_a_spot_that_cannot_be_embedded_lies_amid_its_nearest(caplog):
 def test_too_many_spots_that_cannot_be_embedded_are_an_error():
     graphs = graphs_of(range(40), range(50))
     with pytest.raises(InputError, match="10 of 50 spots") as error:
-        amid(graphs, pd.DataFrame({"one": np.zeros(40)}, graphs["rna"].obs_names))
+        fill_from_neighbors(graphs, pd.DataFrame({"one": np.zeros(40)}, graphs["rna"].obs_names))
     assert "qc" in error.value.hint
 
 
 def test_coordinates_that_are_not_finite_are_an_error(tmp_path):
     graphs = graphs_of(range(5), range(5))
-    task = Task(parse(asked(tmp_path, [])))
+    task = BaselineRun(parse(asked(tmp_path, [])))
     with pytest.raises(InputError, match="not finite"):
         task.write_joint(graphs, pd.DataFrame({"one": np.nan}, graphs["rna"].obs_names))
     assert not (tmp_path / "embedding.h5mu").exists()

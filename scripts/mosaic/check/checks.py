@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from mosaic.check import agreement
 from mosaic.check.confidence import CALLS, LEAST_SHARE, taken_for_others
 from mosaic.errors import InputError
 
@@ -46,15 +47,16 @@ class Check(NamedTuple):
 CHECKS = (
     Check(
         "features agree",
-        "Spearman correlation of the features' means between a slice and the others, of the slice that agrees least",
-        0.3,
-        0.2,
+        "correlation of the features' counts between a slice and the others, for the slice that agrees least",
+        agreement.GOOD,
+        agreement.BAD,
         {
-            "pass": "Features are high and low alike in all slices.",
-            "warn": "Features of a slice hardly agree with the others: compare annotation and panel of its files.",
-            "fail": "Features of a slice are others than those of the other slices, whatever the result looks like. "
-            "Do the feature names mean the same in all files: is one sorted otherwise, or of another annotation?",
-            "not checked": "The run has one slice, or no modality has 100 features.",
+            "pass": "The same features are high and low in all slices.",
+            "warn": "Features of a slice agree little with the others: compare the annotation and the panel of its "
+            "files. Names that are wrong for half of the features, and very strong batch effects, look like this.",
+            "fail": "Feature names do not mean the same in all slices: don't trust the result, however well the slices "
+            "mix. Is the matrix of a file in another order than its names, or of another annotation?",
+            "not checked": "The run has one slice, or no modality has 20 shared features with counts.",
         },
     ),
     Check(
@@ -118,14 +120,14 @@ CHECKS = (
 )
 
 
-def verdicts(
+def run_checks(
     metrics: pd.DataFrame,
     domains: pd.DataFrame,
     features: Sequence[pd.DataFrame],
     foscttm: Sequence[pd.DataFrame],
     folds: Sequence[pd.DataFrame] = (),
     calls: pd.DataFrame | None = None,
-    agreement: Mapping[str, Mapping[str, float]] | None = None,
+    agreements: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Run every check.
 
@@ -139,8 +141,8 @@ def verdicts(
         As ``folds.summarise`` returns them, for each modality; empty if nothing was hidden.
     calls
         As ``confidence.called_by`` returns them.
-    agreement
-        Per modality what ``reduce.feature_agreement`` returns.
+    agreements
+        As ``agreement.agreements`` returns it.
 
     Returns
     -------
@@ -153,9 +155,9 @@ def verdicts(
     left_out = [row for table in folds for row in table[table["way"] == "left out"].itertuples()]
     calls = pd.DataFrame(columns=CALLS) if calls is None else calls
     taken = taken_for_others(calls, domains) if len(calls) else calls
-    agreed = {(name, key): value for key, own in (agreement or {}).items() for name, value in own.items()}
+    agreements = pd.DataFrame(columns=agreement.COLUMNS) if agreements is None else agreements
     values = (
-        min(agreed.values(), default=np.nan),
+        float(agreements["agreement"].min()),
         float(ilisi.iloc[0]) if len(ilisi) else np.nan,
         float(np.mean(unseen)) if unseen else np.nan,
         # The worst modality decides.
@@ -168,7 +170,8 @@ def verdicts(
         signs = ("≥", "<") if check.good > check.bad else ("≤", ">")
         advice = check.advice[status]
         if check.name == "features agree" and status in ("warn", "fail"):
-            advice += f" Which: {', '.join(f'{key} of {name}' for (name, key), r in agreed.items() if r < check.good)}."
+            few = agreements[agreements["agreement"] < check.good]
+            advice += f" Which: {', '.join(f'{row.modality} of {row.slice}' for row in few.itertuples())}."
         if check.name == "slices mix" and (alone := domains_alone(domains)):
             named = ", ".join(f"{domain} in {name}" for domain, name in alone.items())
             advice += f" Domains that live in one slice only: {named}."
@@ -231,7 +234,7 @@ def not_told_apart(taken: pd.DataFrame) -> list[str]:
     return [*sentences, f"And {more} more: calls.tsv has all of them."] if more else sentences
 
 
-def stop_on(checks: pd.DataFrame, fail_on: Sequence[str]) -> None:
+def enforce_checks(checks: pd.DataFrame, fail_on: Sequence[str]) -> None:
     """Fail the run if a check listed in ``fail_on`` failed.
 
     Raises

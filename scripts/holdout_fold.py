@@ -1,8 +1,8 @@
 """Held-out validation: hide a measured modality, impute it from the rest, and compare."""
 
-from mosaic.logs import job
+from mosaic.logs import job_log
 
-with job(snakemake.log[0], threads=snakemake.params.train["threads"]):
+with job_log(snakemake.log[0], threads=snakemake.params.train["threads"]):
     import torch
 
     from mosaic import spots, store
@@ -16,7 +16,7 @@ with job(snakemake.log[0], threads=snakemake.params.train["threads"]):
         dict(zip(names, map(store.read, snakemake.input.graphs), strict=True)),
         spots.read_stacked(snakemake.input.counts),
         (parts.slice, parts.modality, int(parts.part)),
-        snakemake.params.linked,
+        snakemake.params.mnn_pairs,
         folds.FoldSettings(
             n_stripes=snakemake.params.n_stripes,
             graph=snakemake.params.graph,

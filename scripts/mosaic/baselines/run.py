@@ -1,7 +1,7 @@
 """Shared by the scripts of baseline methods: command line, reading slices, and writing embedding.h5mu.
 
 These scripts run in a separate interpreter, so they can't use Snakemake's ``script:`` directive. Import nothing heavy
-before ``program`` has set the threads.
+before ``baseline_run`` has set the threads.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mosaic.errors import InputError
-from mosaic.logs import job
+from mosaic.logs import job_log
 
 if TYPE_CHECKING:
     import anndata as ad
@@ -41,7 +41,7 @@ def parse(arguments: Sequence[str] | None = None, description: str | None = None
     return parser.parse_args(arguments)
 
 
-class Task:
+class BaselineRun:
     """The task of a baseline script: its arguments and input.
 
     Parameters
@@ -106,25 +106,25 @@ class Task:
         graphs
             Per modality all slices, with ``obs`` and ``obsm["spatial"]``.
         latent
-            Coordinates, indexed by spot. Missing spots are filled from their neighbours, see ``amid``.
+            Coordinates, indexed by spot. Missing spots are filled from their neighbours, see ``fill_from_neighbors``.
         """
-        latent = amid(graphs, latent)
+        latent = fill_from_neighbors(graphs, latent)
         self.write(graphs, {name: latent.loc[graph.obs_names].to_numpy() for name, graph in graphs.items()})
 
 
 @contextmanager
-def program(description: str | None) -> Iterator[Task]:
+def baseline_run(description: str | None) -> Iterator[BaselineRun]:
     """Context of a baseline script: command line, log, threads, and the seeds of Python and numpy."""
     asked = parse(description=description)
-    with job(asked.log, threads=asked.threads):
+    with job_log(asked.log, threads=asked.threads):
         import numpy as np
 
         random.seed(asked.seed)
         np.random.seed(asked.seed)
-        yield Task(asked)
+        yield BaselineRun(asked)
 
 
-def amid(graphs: "Mapping[str, ad.AnnData]", latent: "pd.DataFrame") -> "pd.DataFrame":
+def fill_from_neighbors(graphs: "Mapping[str, ad.AnnData]", latent: "pd.DataFrame") -> "pd.DataFrame":
     """Give each spot that a method could not embed the mean of its 5 nearest embedded neighbours on the tissue.
 
     Quality control drops some spots in one modality only, so nearly every bridge slice has spots that lack a modality.

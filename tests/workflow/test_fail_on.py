@@ -1,4 +1,4 @@
-"""A run that is not to be believed ends with an error where the config asks for it, and its verdict stays."""
+"""A run that is not to be believed ends with an error where the config asks for it, and its checks stay."""
 
 import anndata as ad
 import numpy as np

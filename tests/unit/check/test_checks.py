@@ -1,10 +1,10 @@
-"""The verdict on runs that are good, doubtful and bad."""
+"""The checks of runs that are good, doubtful and bad."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from mosaic.check import verdict
+from mosaic.check import agreement, checks
 from mosaic.errors import InputError
 
 
@@ -25,45 +25,46 @@ def tables(ilisi, unseen, better):
         ((np.nan, [], []), ["not checked"] * 3),
     ],
 )
-def test_lights(values, statuses):
-    checks = verdict.verdicts(*tables(*values))
-    assert checks["check"].tolist() == [
+def test_status(values, statuses):
+    results = checks.run_checks(*tables(*values))
+    assert results["check"].tolist() == [
         "features agree",
         "slices mix",
         "modalities align",
         "imputation",
         "domains told apart",
     ]
-    assert checks["status"].tolist() == ["not checked", *statuses, "not checked"]
-    assert checks["advice"].str.len().min() > 10
-    assert checks.loc[1, ["good", "bad"]].tolist() == ["≥ 0.25", "< 0.1"]
-    assert checks.loc[2, ["good", "bad"]].tolist() == ["≤ 0.3", "> 0.4"]
+    assert results["status"].tolist() == ["not checked", *statuses, "not checked"]
+    assert results["advice"].str.len().min() > 10
+    assert results.loc[1, ["good", "bad"]].tolist() == ["≥ 0.25", "< 0.1"]
+    assert results.loc[2, ["good", "bad"]].tolist() == ["≤ 0.3", "> 0.4"]
 
 
 def test_domains_of_one_slice_are_named():
     domains = tables(0.5, [], [])[1]
-    shares = verdict.composition(domains)
+    shares = checks.composition(domains)
     assert shares.loc[0].tolist() == [0.5, 0]
     assert shares.loc[1].tolist() == [0.5, 0.5]
-    assert verdict.domains_alone(domains) == {"0": "s1", "2": "s2"}
+    assert checks.domains_alone(domains) == {"0": "s1", "2": "s2"}
     assert (
-        "Domains that live in one slice only: 0 in s1, 2 in s2." in verdict.verdicts(*tables(0.5, [], []))["advice"][1]
+        "Domains that live in one slice only: 0 in s1, 2 in s2." in checks.run_checks(*tables(0.5, [], []))["advice"][1]
     )
-    assert verdict.domains_alone(domains[domains["slice"] == "s1"]) == {}
+    assert checks.domains_alone(domains[domains["slice"] == "s1"]) == {}
 
 
-@pytest.mark.parametrize(("value", "status"), [(0.54, "pass"), (0.25, "warn"), (0.1, "fail")])
+@pytest.mark.parametrize(("value", "status"), [(0.61, "pass"), (0.3, "warn"), (0.1, "fail")])
 def test_a_slice_of_other_features_is_named(value, status):
-    agreement = {"rna": {"s1": 0.8, "s2": value}, "adt": {}}
-    (row,) = verdict.verdicts(*tables(0.5, [], []), agreement=agreement).head(1).itertuples()
+    rows = [("rna", "s1", 0.8, 99), ("rna", "s2", value, 99), ("adt", "s1", np.nan, 9)]
+    agreements = pd.DataFrame(rows, columns=agreement.COLUMNS)
+    (row,) = checks.run_checks(*tables(0.5, [], []), agreements=agreements).head(1).itertuples()
     assert (row.check, row.status, row.value) == ("features agree", status, value)
     assert ("Which: rna of s2." in row.advice) == (status != "pass")
 
 
 def test_a_run_can_end_on_a_red_light():
-    checks = verdict.verdicts(*tables(0.05, [0.1], [0.0]))
-    verdict.stop_on(checks, ["modalities align"])
+    results = checks.run_checks(*tables(0.05, [0.1], [0.0]))
+    checks.enforce_checks(results, ["modalities align"])
     with pytest.raises(InputError, match=r"2 faults in checks.fail_on") as error:
-        verdict.stop_on(checks, ["slices mix", "imputation", "modalities align"])
+        checks.enforce_checks(results, ["slices mix", "imputation", "modalities align"])
     assert "slices mix: failed: 0.05, iLISI" in str(error.value)
     assert str(error.value).count("Hint:") == 2
