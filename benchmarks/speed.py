@@ -77,7 +77,8 @@ def run_ours(slices: dict, clock: Clock, n_epochs: int) -> None:
     from mosaic import mnn
     from mosaic.analyse import domains, impute
     from mosaic.embedding import LATENT, collect_embeddings
-    from mosaic.integrate import propagation, training
+    from mosaic.integrate import training
+    from mosaic.integrate.encoders import Propagation, to_data
     from mosaic.integrate.graph import merge_edges
     from mosaic.integrate.model import embed
     from mosaic.spatial import spatial_neighbors
@@ -106,9 +107,9 @@ def run_ours(slices: dict, clock: Clock, n_epochs: int) -> None:
 
     def merge() -> None:
         for g in graphs.values():
-            edges = merge_edges(g.obsp["spatial_connectivities"], g.obsp["mutual_nearest_neighbors"])
-            propagation.hops(g.X, propagation.propagation_operator(edges), 2)
-            g.obsp["connectivities"] = edges
+            g.obsp["connectivities"] = merge_edges(g.obsp["spatial_connectivities"], g.obsp["mutual_nearest_neighbors"])
+            data = to_data(g)
+            Propagation(2)(data.x, data.edge_index, data.edge_weight)
 
     clock("merging", merge)
     training.fit(graphs, seed=0, device="cpu", T=T, n_epochs=1)  # what torch loads at its first step

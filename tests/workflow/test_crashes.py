@@ -119,7 +119,7 @@ def test_a_training_that_is_killed_goes_on(before_training, undisturbed):
     assert not (before_training.folder / MODEL).exists()
     done = before_training.snakemake(*TARGETS)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "going on after epoch" in done.stdout + done.stderr
+    assert "resuming after epoch" in done.stdout + done.stderr
     assert_same(before_training, undisturbed)
 
 
@@ -134,7 +134,7 @@ def test_a_training_that_is_killed_begins_anew_with_fewer_epochs(before_training
         config.write_text(CONFIG.replace("n_epochs: 600", "n_epochs: 20"))
         done = before_training.snakemake(MODEL)
         assert done.returncode == 0, done.stdout + done.stderr
-        assert "is of other data, settings or versions, so training begins anew" in done.stdout + done.stderr
+        assert "has other data, settings or versions: training starts from the beginning" in done.stdout + done.stderr
         found = weights(before_training.folder / MODEL)
         shutil.rmtree(before_training.folder / "results/spamosaic")
         assert before_training.snakemake(MODEL).returncode == 0

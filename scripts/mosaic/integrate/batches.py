@@ -1,4 +1,4 @@
-"""What each step of training sees: all spots at once, or shuffled batches of every slice, gathered ahead."""
+"""Batches of training: all spots in one step, or shuffled batches of every slice, prepared one step ahead."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,44 +20,45 @@ from mosaic.spots import paired, slice_names
 
 logger = logging.getLogger(__name__)
 
-# What the encoders read stays on the GPU where it takes no more than this share of the memory that is free there.
+# The encoders' inputs stay on the GPU if they take at most this proportion of its free memory.
 _SHARE_OF_MEMORY = 0.5
 
-# Spots of a tile: neighbours on the tissue that coupled encoders draw together, so that a step needs few spots around.
+# Spots per tile of the tissue. Coupled encoders draw whole tiles, so that a step needs few spots around its own.
 _TILE = 64
 
-# Where modalities of a bridge slice share less than this of the spots of the smaller one, that is told.
+# Warn if two modalities of a bridge slice share less than this proportion of the spots of the smaller one.
 _FEW_PAIRED = 0.1
 
 
-Places = torch.Tensor | slice
+# Row numbers: a range where possible, because a range is a view.
+Positions = torch.Tensor | slice
 
 
 class Batch(NamedTuple):
-    """One step. Places index rows of a modality's ``inputs``, by a slice where they can; all tensors are on the device.
+    """Data of one optimisation step, on the device. Positions index the rows of a modality's ``inputs``.
 
     Attributes
     ----------
     inputs
-        Per modality what ``encoders.encode`` takes: all spots, or as ``encoders.part_of`` returns it.
+        Per modality, as ``encoders.encode`` takes it: all spots, or what ``encoders.part_of`` returns.
     contrasted
-        Per bridge slice, per modality the places of its paired spots, and the number of each one's spot.
+        Per bridge slice and modality the positions of its paired spots, and the spot number of each.
     reconstructed
-        Modality and places of each slice whose features are reconstructed.
+        Modality and positions of each slice whose features are reconstructed.
     edges, absent
-        For graph reconstruction, as many as ``reconstructed``: places of the ends of spatial edges, and of as many
-        pairs that stand for non-edges (2 x edges both); empty where none is asked for.
+        For graph reconstruction, one entry per entry of ``reconstructed``: positions of the ends of spatial edges, and
+        of as many random pairs as negatives (2 x edges both). Empty without graph reconstruction.
     """
 
     inputs: Mapping[str, Data]
-    contrasted: Sequence[Mapping[str, tuple[Places, torch.Tensor]]]
-    reconstructed: Sequence[tuple[str, Places]]
+    contrasted: Sequence[Mapping[str, tuple[Positions, torch.Tensor]]]
+    reconstructed: Sequence[tuple[str, Positions]]
     edges: Sequence[torch.Tensor]
     absent: Sequence[torch.Tensor]
 
 
 class _Group(NamedTuple):
-    """Spots of a slice that are drawn together: per modality their rows, -1 where a spot was not measured."""
+    """Spots of a slice that are drawn together. ``rows``: per modality the row of each spot, -1 if not measured."""
 
     slice_name: str
     rows: Mapping[str, np.ndarray]
@@ -68,14 +69,19 @@ class _Group(NamedTuple):
 
 
 def _check_pairs(slice_name: str, pairs: pd.DataFrame, slices: Mapping[str, pd.Series]) -> None:
-    """Whether a bridge slice has enough paired spots to align its modalities.
+    """Check that a bridge slice has enough paired spots to align its modalities.
 
     Parameters
     ----------
     slice_name, pairs
-        As ``spots.paired`` gives them.
+        As ``spots.paired`` returns them.
     slices
         Per modality the slice of each of its spots.
+
+    Raises
+    ------
+    InputError
+        If two modalities share fewer than two spots. Warns if they share few.
     """
     if len(pairs) < 2:
         raise InputError(
@@ -88,8 +94,8 @@ def _check_pairs(slice_name: str, pairs: pd.DataFrame, slices: Mapping[str, pd.S
         fewer = min(int((slices[name] == slice_name).sum()) for name in (one, other))
         if n_shared < _FEW_PAIRED * fewer:
             logger.warning(
-                "slice %s: %s and %s share %d of %d spots only, and these alone align them. Are the barcodes spelled "
-                "alike?",
+                "slice %s: %s and %s share %d of %d spots only, and these alone align them. Do both files spell the "
+                "barcodes alike?",
                 slice_name,
                 one,
                 other,
@@ -99,37 +105,36 @@ def _check_pairs(slice_name: str, pairs: pd.DataFrame, slices: Mapping[str, pd.S
 
 
 class Batches:
-    """The steps of an epoch, by iteration; each iteration is another epoch.
+    """Iterate over the steps of an epoch; each iteration is a new epoch.
 
-    Where no slice has more than ``full_batch_max`` spots, an epoch is one step over all of them. Otherwise the largest
-    slice is shuffled and cut into even batches of ``batch_size`` spots at most, so that none is left out. Every step
-    sees as many spots of each other slice, which is gone through again where it has fewer: the slices weigh the same
-    in each step, and a contrastive loss is always one among as many spots. For coupled encoders, which need the spots
-    around those of a step, too, small tiles of the tissue are shuffled instead of spots.
+    If no slice has more than ``full_batch_max`` spots, an epoch is one step over all spots. Otherwise the largest slice
+    is shuffled and cut into even batches of at most ``batch_size`` spots, so that an epoch covers all of them. Each
+    step also draws as many spots of every other slice and restarts slices that are exhausted. So all slices have the
+    same weight in each step, and each contrastive loss compares the same number of spots. For coupled encoders, small
+    tiles of the tissue are shuffled instead of spots, because a step also needs the spots around its own.
 
     Parameters
     ----------
     graphs
-        Per modality as ``graph.build_graph`` gives it.
+        Per modality, as ``graph.build_graph`` returns it.
     encoders
-        Per modality, asked what they read of its graph.
+        Per modality; they compute the inputs from the graph.
     reconstruct
-        Slices whose features are reconstructed: ``queries``, those that are no bridge, or ``all``.
+        Slices whose features are reconstructed: ``queries`` (those that are no bridge) or ``all``.
     with_edges
-        Draw edges and non-edges for graph reconstruction: all edges where a step sees all spots, else one for each spot
-        of the step, whose other end then joins it.
+        Draw edges and negatives for graph reconstruction: all edges if a step sees all spots, else one edge per spot of
+        the step, whose other end then joins the step.
     full_batch_max, batch_size
         See above, in spots of a slice.
     seed
-        Of batches and of edges, drawn on the CPU so that they are the same on every device.
+        Of batches and edges. They are drawn on the CPU, so that all devices draw the same.
     device
         Where the steps are computed.
 
     Raises
     ------
     InputError
-        If a bridge slice has fewer than two paired spots, or ``reconstruct`` is not known. Where two modalities share
-        few of their spots, a warning says so.
+        If a bridge slice has fewer than two paired spots, or ``reconstruct`` is not known.
     """
 
     def __init__(
@@ -186,7 +191,7 @@ class Batches:
                 self._inputs = {name: data.to(self.device) for name, data in self._inputs.items()}
 
     def __iter__(self) -> Iterator[Batch]:
-        """The steps of one epoch; the next one is gathered in the background."""
+        """The steps of one epoch. A thread prepares the next step in the background."""
         steps = self._steps()
         with ThreadPoolExecutor(1) as pool:
             coming = pool.submit(next, steps)
@@ -202,7 +207,7 @@ class Batches:
             yield self._batch([next(own) for own in chunks])
 
     def _chunks(self, group: _Group, tiles: np.ndarray | None) -> Iterator[np.ndarray]:
-        """Numbers of the spots of one group, step by step."""
+        """Spot numbers of one group, one array per step."""
         n_spots = group.n_spots
         if self.n_steps == 1:
             yield np.arange(n_spots)
@@ -220,8 +225,8 @@ class Batches:
         members: dict[tuple[str, str], list[tuple[np.ndarray, np.ndarray]]] = {}
         contrasted = []
 
-        def place(name: str, own: np.ndarray) -> np.ndarray:
-            """Let rows of a modality join the step, and tell their places."""
+        def join(name: str, own: np.ndarray) -> np.ndarray:
+            """Add rows of a modality to the step, and return their positions in it."""
             if whole:
                 return own
             rows[name].append(own)
@@ -233,20 +238,22 @@ class Batches:
             for name, column in group.rows.items():
                 spot = np.flatnonzero(column[chunk] >= 0)
                 own = column[chunk][spot]
-                places = place(name, own)
-                members.setdefault((name, group.slice_name), []).append((places, own))
-                positives[name] = self._places(places), self._moved(spot)
+                positions = join(name, own)
+                members.setdefault((name, group.slice_name), []).append((positions, own))
+                positives[name] = self._positions(positions), self._moved(spot)
             if len(positives) > 1:
                 contrasted.append(positives)
         reconstructed, edges, absent = [], [], []
         for name, slice_name in self._reconstructed:
-            places, own = (np.concatenate(parts) for parts in zip(*members[name, slice_name], strict=True))
-            reconstructed.append((name, self._places(places)))
+            positions, own = (np.concatenate(parts) for parts in zip(*members[name, slice_name], strict=True))
+            reconstructed.append((name, self._positions(positions)))
             if self._around:
-                ends = self._edges(name, own) if whole else np.vstack([places, place(name, self._neighbors(name, own))])
+                ends = (
+                    self._edges(name, own) if whole else np.vstack([positions, join(name, self._neighbors(name, own))])
+                )
                 edges.append(self._moved(ends))
-                drawn = torch.randint(len(places), ends.shape, generator=self.generator).numpy()
-                absent.append(self._moved(places[drawn]))
+                drawn = torch.randint(len(positions), ends.shape, generator=self.generator).numpy()
+                absent.append(self._moved(positions[drawn]))
         inputs = {name: self._gathered(name, None if whole else np.concatenate(rows[name])) for name in self._inputs}
         return Batch(inputs, contrasted, reconstructed, edges, absent)
 
@@ -256,7 +263,7 @@ class Batches:
         return np.vstack([rows[own.row], own.col]).astype(np.int64)
 
     def _neighbors(self, name: str, rows: np.ndarray) -> np.ndarray:
-        """One end of a spatial edge or self loop from each of these rows."""
+        """The end of a random spatial edge or self loop from each of these rows."""
         around = self._around[name]
         starts, degrees = around.indptr[rows], np.diff(around.indptr)[rows]
         drawn = torch.rand(len(rows), generator=self.generator).numpy()
@@ -269,8 +276,8 @@ class Batches:
         part = part_of(data, torch.from_numpy(rows).to(data.x.device), self._n_hops[name])
         return part if data.x.device.type == self.device.type else part.pin_memory().to(self.device, non_blocking=True)
 
-    def _places(self, rows: np.ndarray) -> Places:
-        # A slice is a view, and so is its gradient.
+    def _positions(self, rows: np.ndarray) -> Positions:
+        # A range is a view, and so is its gradient.
         if len(rows) and (np.diff(rows) == 1).all():
             return slice(int(rows[0]), int(rows[-1]) + 1)
         return self._moved(rows)

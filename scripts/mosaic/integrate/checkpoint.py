@@ -1,4 +1,4 @@
-"""Tensors on disk, without pickle: what a run that was killed goes on from."""
+"""Checkpoints: tensors on disk, without pickle, from which an interrupted run resumes."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def fingerprint(graph: ad.AnnData) -> str:
-    """A hash of what an encoder learns from: spots, slices, features and edges of one modality's graph."""
+    """Hash of the spots, slices, features and edges of one modality's graph."""
     digest = hashlib.sha256(json.dumps([graph.obs_names.tolist(), graph.obs["slice"].astype(str).tolist()]).encode())
     arrays = {"X": graph.X}
     for name, matrix in graph.obsp.items():
@@ -35,7 +35,7 @@ def _add_arrays(digest, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 class State:
-    """All that changes in training, between two epochs: weights, optimizer, random numbers and history."""
+    """The state of training between two epochs: weights, optimizer, random numbers and history."""
 
     def __init__(self, path: Path, identity: str, encoders: Mapping[str, Encoder], optimizer, generator):
         self.path, self.identity = path, identity
@@ -53,16 +53,16 @@ class State:
         write_tensors(tensors, {"identity": self.identity, "history": json.dumps(history)}, self.path)
 
     def resume(self) -> list[tuple]:
-        """Put everything back as it was; the history up to there, empty where there is nothing to go on from."""
+        """Restore the state and return the history; an empty history if there is no state to resume."""
         if not self.path.exists():
             return []
         try:
             tensors, metadata = read_tensors(self.path)
         except Exception as error:
-            logger.warning("%s can't be read (%s), so training begins anew", self.path, error)
+            logger.warning("%s can't be read (%s): training starts from the beginning", self.path, error)
             return []
         if metadata.get("identity") != self.identity:
-            logger.warning("%s is of other data, settings or versions, so training begins anew", self.path)
+            logger.warning("%s has other data, settings or versions: training starts from the beginning", self.path)
             return []
         moments: dict[int, dict[str, torch.Tensor]] = {}
         for key, value in tensors.items():
@@ -78,12 +78,12 @@ class State:
         if self.on_gpu:
             torch.cuda.set_rng_state(tensors["random.gpu"])
         history = [tuple(row) for row in json.loads(metadata["history"])]
-        logger.info("going on after epoch %d, from %s", len(history), self.path, extra={"progress": True})
+        logger.info("resuming after epoch %d, from %s", len(history), self.path, extra={"progress": True})
         return history
 
 
 def weights_of(encoders: Mapping[str, Encoder]) -> dict[str, torch.Tensor]:
-    """Parameters of all encoders under one name each."""
+    """Parameters of all encoders, named ``weights.{modality}.{parameter}``."""
     return {
         f"weights.{name}.{parameter}": tensor
         for name, encoder in encoders.items()
@@ -92,7 +92,7 @@ def weights_of(encoders: Mapping[str, Encoder]) -> dict[str, torch.Tensor]:
 
 
 def of_modality(tensors: Mapping[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
-    """One encoder's parameters among those of ``weights_of``, as its ``load_state_dict`` takes them."""
+    """Parameters of one encoder from those of ``weights_of``, as ``load_state_dict`` takes them."""
     prefix = f"weights.{name}."
     return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
 
@@ -105,7 +105,7 @@ def write_tensors(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, st
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """What ``write_tensors`` wrote; an exception of any kind where that is not what the file holds."""
+    """Read what ``write_tensors`` wrote; raises an exception of any kind if the file holds something else."""
     with safe_open(path, framework="pt") as file:
         metadata = dict(file.metadata())
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118

@@ -1,21 +1,21 @@
-"""What training minimises: contrastive loss between modalities, reconstruction of features and of the graph."""
+"""Losses: contrastive between modalities, reconstruction of the features and of the graph."""
 
 import torch
 from torch.nn import functional
 
-# Values in a block of rows of the similarity matrix: few enough for the caches of a CPU, enough to keep a GPU busy.
+# Values per block of rows of the similarity matrix: fits the caches of a CPU, keeps a GPU busy.
 BLOCK_VALUES = {"cpu": 2**22, "cuda": 2**27}
 
-# After the shift by a row's largest similarity, terms below exp(-60) of the sum are held there: they change it by less
-# than 1e-20 for a million spots, while smaller ones would be denormal numbers, on which CPUs are many times slower.
+# Smallest exponent, after the shift by a row's largest similarity. Smaller terms change the sum by less than 1e-20 for
+# a million spots, and would be denormal numbers, which slow CPUs down many times.
 _FLOOR = -60.0
 
-# From this temperature on, exp(s - 1/T), which unit rows keep between exp(-2/T) and 1, needs no row's own maximum.
+# From this temperature on, exp(s - 1/T) lies between exp(-2/T) and 1 for unit rows, so no row needs its own maximum.
 _BOUNDED = 0.025
 
 
 class _Contrastive(torch.autograd.Function):
-    """The loss in row blocks, with the gradient made on the way: memory grows with the rows, not their square."""
+    """The loss in blocks of rows. Computes the gradient in the forward pass, so memory is linear in the rows."""
 
     @staticmethod
     def forward(ctx, z, spot, T):
@@ -27,7 +27,7 @@ class _Contrastive(torch.autograd.Function):
         positive = (z * others).sum(dim=1) / (n_positives * T)
         totals, peaks = torch.empty_like(z[:, :1]), torch.full_like(z[:, :1], 1 / T)
         gradient = torch.zeros_like(z)
-        # With a column of ones beside z, the product comes shifted already.
+        # A column of ones beside z shifts the product.
         bounded = T >= _BOUNDED
         columns = torch.cat([z, torch.ones_like(z[:, :1])], dim=1) if bounded else z
         queries = torch.cat([z, -torch.ones_like(z[:, :1])], dim=1) / T if bounded else z / T
@@ -56,17 +56,17 @@ class _Contrastive(torch.autograd.Function):
 
 
 def contrastive_loss(z: torch.Tensor, spot: torch.Tensor, T: float) -> torch.Tensor:
-    """Pull together what modalities say of one spot, push apart all else (InfoNCE over all rows of a slice).
+    """Contrastive loss (InfoNCE) over all rows of a slice: attracts the modalities of a spot, repels all other rows.
 
-    With s = z z' / T: the mean over rows i of log sum_{j != i} exp(s_ij) minus the mean of s_ip over the other rows p
-    of the same spot. Exact, and O(rows) in memory.
+    With s = z z' / T: mean over rows i of log sum_{j != i} exp(s_ij), minus the mean of s_ip over the other rows p of
+    the same spot. Exact, with memory linear in the rows.
 
     Parameters
     ----------
     z
         Embeddings of all modalities of a slice, stacked (rows x d, unit rows).
     spot
-        Number of each row's spot (rows, int64); each spot must have two rows or more.
+        Spot number of each row (rows, int64); each spot must have at least two rows.
     T
         Temperature.
 
@@ -90,7 +90,7 @@ def graph_loss(z: torch.Tensor, edges: torch.Tensor, absent: torch.Tensor) -> to
     z
         Embeddings (spots x d).
     edges, absent
-        Row numbers of the ends of edges, and of pairs that stand for non-edges (2 x edges both, int64).
+        Row numbers of the ends of edges, and of random pairs as negatives (2 x edges both, int64).
     """
     present = (z[edges[0]] * z[edges[1]]).sum(dim=1)
     apart = (z[absent[0]] * z[absent[1]]).sum(dim=1)

@@ -1,4 +1,4 @@
-"""Encoders made, saved, loaded and used."""
+"""Make, save, load and apply encoders."""
 
 import json
 from collections.abc import Mapping
@@ -17,17 +17,17 @@ from mosaic.errors import InputError
 from mosaic.integrate.checkpoint import fingerprint, of_modality, read_tensors, weights_of, write_tensors
 from mosaic.integrate.encoders import Encoder, EncoderSettings, encode, make_encoder, part_of, to_data
 
-# Spots that are embedded at once: bounds the memory of the hidden layer.
+# Spots embedded at once; limits the memory of the hidden layer.
 _EMBED_ROWS = 65_536
 
 
 def choose_device(device: str) -> torch.device:
-    """The device to train on: ``cpu``, ``cuda``, or ``auto``, which takes a GPU where there is one.
+    """The device to train on: ``cpu``, ``cuda``, or ``auto`` (a GPU if there is one).
 
     Raises
     ------
     InputError
-        If ``cuda`` is asked for and there is none.
+        If the device is ``cuda`` and PyTorch sees no GPU.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -41,16 +41,16 @@ def choose_device(device: str) -> torch.device:
 
 
 def new_encoders(graphs: Mapping[str, ad.AnnData], *, seed: int, **settings: Any) -> dict[str, Encoder]:
-    """Encoders with the weights that a seed gives, those of the published implementation for the same seed.
+    """Encoders with new weights: for a seed, those of the published implementation with the same seed.
 
     Parameters
     ----------
     graphs
-        Per modality as ``graph.build_graph`` gives it.
+        Per modality, as ``graph.build_graph`` returns it.
     seed
-        Of the weights, and of what torch draws next: the dropout of training.
+        Of the weights, and of torch's next random numbers: the dropout of training.
     settings
-        Those of ``encoders.EncoderSettings`` that differ from its defaults.
+        Fields of ``encoders.EncoderSettings`` that differ from the defaults.
 
     Raises
     ------
@@ -66,8 +66,8 @@ def save_model(
 ) -> None:
     """Write the weights as safetensors (``weights.{modality}.{parameter}``).
 
-    Their metadata hold the settings and number of features of each encoder, from which ``load_model`` makes it; the
-    settings of training as a record; fingerprints of the graphs they were trained on; and a checksum of it all.
+    The metadata contain the settings and number of features of each encoder, from which ``load_model`` makes it; the
+    settings of training, as a record; fingerprints of the training graphs; and a checksum.
     """
     made = {name: {"n_features": own.input_size, "settings": asdict(own.settings)} for name, own in encoders.items()}
     metadata = {
@@ -79,14 +79,14 @@ def save_model(
 
 
 def load_model(path: str | Path, graphs: Mapping[str, ad.AnnData]) -> dict[str, Encoder]:
-    """Make the encoders that ``save_model`` wrote.
+    """Read the encoders that ``save_model`` wrote.
 
     Parameters
     ----------
     path
         The model.
     graphs
-        Per modality what is to be embedded.
+        Per modality the graph to embed.
 
     Returns
     -------
@@ -95,10 +95,10 @@ def load_model(path: str | Path, graphs: Mapping[str, ad.AnnData]) -> dict[str, 
     Raises
     ------
     InputError
-        If the file is damaged, no model of this workflow, of an encoder or a number of features that does not fit, or
+        If the file is damaged or no model of this workflow, if its encoder or number of features does not fit, or if it
         was trained on other graphs.
     """
-    anew = "delete this file and run again: the workflow makes it anew"
+    anew = "delete this file and run again: the workflow will rebuild it"
     encoders = {}
     try:
         tensors, metadata = read_tensors(path)
@@ -108,7 +108,7 @@ def load_model(path: str | Path, graphs: Mapping[str, ad.AnnData]) -> dict[str, 
             encoders[name].load_state_dict(of_modality(tensors, name))
             encoders[name].eval()
     except InputError as error:
-        problem = f"was trained with an encoder that is not here: {error.problem}"
+        problem = f"was trained with an unknown encoder: {error.problem}"
         raise InputError(problem, where=str(path), hint=anew) from error
     except Exception as error:
         raise InputError(
@@ -128,9 +128,9 @@ def load_model(path: str | Path, graphs: Mapping[str, ad.AnnData]) -> dict[str, 
 
 
 def _misfit(name: str, graph: ad.AnnData, encoders: Mapping[str, Encoder]) -> str | None:
-    """Why a graph can't be embedded with these encoders."""
+    """Why these encoders can't embed a graph; None if they can."""
     if name not in encoders:
-        return f"the encoders are of {', '.join(encoders)}, and none is of {name}"
+        return f"there are encoders of {', '.join(encoders)}, and none of {name}"
     if graph.n_vars != encoders[name].input_size:
         return f"the encoder of {name} takes {encoders[name].input_size} features, and the graph has {graph.n_vars}"
     return None
@@ -144,11 +144,11 @@ def embed(graphs: Mapping[str, ad.AnnData], encoders: Mapping[str, Encoder]) -> 
     graphs
         As for ``fit``.
     encoders
-        As ``fit`` or ``load_model`` gives them.
+        As ``fit`` or ``load_model`` returns them.
 
     Returns
     -------
-    MuData over all spots, as ``collect_embeddings`` makes it.
+    MuData over all spots, as ``collect_embeddings`` returns it.
 
     Raises
     ------
@@ -173,13 +173,13 @@ def embed_modality(graph: ad.AnnData, encoder: Encoder) -> np.ndarray:
     Parameters
     ----------
     graph
-        As for ``fit``; it may hold spots that training has not seen.
+        As for ``fit``; it may contain spots that training has not seen.
     encoder
-        As ``fit`` or ``load_model`` gives it.
+        As ``fit`` or ``load_model`` returns it.
     """
     with torch.inference_mode():
         data = encoder.inputs(to_data(graph))
-        # Neighbours on the tissue together, because coupled encoders need the spots around them, too.
+        # Spots near each other go together, because coupled encoders also need the spots around.
         order = torch.from_numpy(KDTree(graph.obsm["spatial"]).indices) if encoder.n_hops else torch.arange(graph.n_obs)
         z = torch.empty(graph.n_obs, encoder.settings.n_latent)
         for rows in order.split(_EMBED_ROWS):

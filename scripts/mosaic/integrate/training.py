@@ -1,4 +1,4 @@
-"""Fitting the encoders, saving and loading them, and embedding spots with them."""
+"""Training of the encoders."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ from mosaic.integrate.model import choose_device, new_encoders
 logger = logging.getLogger(__name__)
 
 _PROGRESS_SECONDS = 2.0
-# Steps of a training whose epochs are not given: over all spots, and over batches.
+# Number of steps if n_epochs is not given: over all spots, and over batches.
 _WHOLE_STEPS, _BATCH_STEPS = 100, 200
 
 
@@ -47,13 +47,14 @@ def losses_of(
     Parameters
     ----------
     batch
-        What the step sees.
+        Data of the step.
     encoders
         Per modality.
     T
-        Temperature of the contrastive loss, which is averaged over the bridge slices.
+        Temperature of the contrastive loss, whose mean over the bridge slices is returned.
     w_rec_g
-        Share of graph reconstruction in the reconstruction loss, 0 to 1; it is averaged over modalities and slices.
+        Proportion of graph reconstruction in the reconstruction loss, 0 to 1. The mean over modalities and slices is
+        returned.
     losses
         Which of the two to compute.
     """
@@ -77,7 +78,7 @@ def losses_of(
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """All settings that decide what training makes of its graphs; a checkpoint of others is not used.
+    """All settings that change the result of training. A checkpoint with other settings is not used.
 
     Attributes
     ----------
@@ -86,8 +87,8 @@ class TrainingSettings:
     lr, weight_decay
         Of Adam.
     n_epochs
-        None: 100 where an epoch is one step, as published; in batches, as many as make 200 steps. What counts is the
-        number of steps: docs/measurements.md has the table.
+        None: 100 if an epoch is one step, as published; in batches, enough for 200 steps. The number of steps decides
+        the quality (table in docs/measurements.md).
     T, w_rec_g, losses
         See ``losses_of``.
     reconstruct, full_batch_max, batch_size
@@ -120,35 +121,36 @@ def fit(
 ) -> tuple[dict[str, Encoder], pd.DataFrame]:
     """Train one encoder per modality, as SpaMosaic does (Yan et al., Nature Genetics 2026).
 
-    Bridge slices, which have two modalities or more, are aligned by the contrastive loss over their paired spots;
-    features are reconstructed. An epoch is one step over all spots, or many over batches (``batches.Batches``).
+    The contrastive loss over the paired spots of bridge slices (slices with two or more modalities) aligns the
+    modalities; the reconstruction loss keeps the features. An epoch is one step over all spots, or many steps over
+    batches (``batches.Batches``).
 
     Parameters
     ----------
     graphs
-        Per modality as ``graph.build_graph`` gives it.
+        Per modality, as ``graph.build_graph`` returns it.
     encoder
-        Those of ``encoders.EncoderSettings`` that differ from its defaults.
+        Fields of ``encoders.EncoderSettings`` that differ from the defaults.
     device
         See ``choose_device``.
     checkpoint, checkpoint_every
-        A file to which the state is written every so many epochs. Where it is there already, of the same data,
-        settings, threads, versions and code, training goes on from it and ends with the same weights as if it had never
-        stopped; where it is of others or damaged, training begins anew and the log says so. It is left for the caller
-        to remove, once what is returned is safe.
+        File to which the state is written every ``checkpoint_every`` epochs. If the file exists and has the same data,
+        settings, threads, versions and code, training resumes from it and ends with the same weights as an
+        uninterrupted run. Otherwise training starts from the beginning, and the log says why. The caller removes the
+        file after saving the result.
     settings
-        The others of ``TrainingSettings``.
+        The other fields of ``TrainingSettings``.
 
     Returns
     -------
     Encoders on the CPU in evaluation mode, and the history: ``epoch``, ``loss``, ``contrastive``, ``reconstruction``
-    (0 where a run has none; means over the steps of the epoch).
+    (0 without that loss; means over the steps of the epoch).
 
     Raises
     ------
     InputError
-        If no bridge slice joins the modalities or one has no paired spots, the loss is empty or no longer finite, or
-        the device is missing.
+        If no bridge slice joins the modalities, a bridge slice has no paired spots, the loss is empty or becomes
+        infinite, or the device is missing.
     """
     place = choose_device(device)
     asked = TrainingSettings(encoder=EncoderSettings(**(encoder or {})), **settings)
@@ -258,9 +260,9 @@ def _check_losses(settings: TrainingSettings, batches: Batches) -> None:
 
 
 def settle_batch_norm(encoders: Mapping[str, Encoder], batches: Batches) -> None:
-    """Give inference the statistics that training sees: their means over the batches of an epoch, weights at rest.
+    """Recompute the statistics of batch norm as means over the batches of one epoch, with fixed weights.
 
-    The running means of batch norm lag behind weights that change at every step (Wu & Johnson, arXiv:2105.07576).
+    The running means lag behind weights that change at every step (Wu & Johnson, arXiv:2105.07576).
     """
     modules = [module for encoder in encoders.values() for module in encoder.modules()]
     layers = [module for module in modules if isinstance(module, nn.BatchNorm1d)]
@@ -277,7 +279,7 @@ def settle_batch_norm(encoders: Mapping[str, Encoder], batches: Batches) -> None
 
 
 def _identity(graphs: Mapping[str, ad.AnnData], settings: TrainingSettings, device: torch.device) -> str:
-    """A hash of all that decides how training ends: settings, data, kind of device, threads, code and versions."""
+    """Hash of everything that changes the result: settings, data, kind of device, threads, code and versions."""
     modules, packages = imported_modules(__file__, Path(__file__).parents[2])
     decisive = [
         asdict(settings),

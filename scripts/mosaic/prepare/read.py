@@ -1,4 +1,4 @@
-"""Users' files, by the reader of their format: every fault of them told before it does harm."""
+"""Read and check users' files."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -22,54 +22,54 @@ logger = logging.getLogger(__name__)
 # A user's file, or the same in memory.
 Source: TypeAlias = str | Path | ad.AnnData
 
-# By the names in READERS; a function that reads a path whole is made a reader by `parts.whole`.
+# By the names in READERS. `parts.whole` makes a reader of a function that reads all of a path.
 FUNCTIONS = {
     "h5ad": Functions(h5ad.read, h5ad.read_obs),
 }
 
-# Of a matrix with more values than these, `inspect_slice` looks at some rows, where its format allows.
+# `inspect_slice` checks a sample of the rows of a matrix with more values than this, if the format allows.
 _SAMPLE_ABOVE = 5_000_000
 
-# Above, float32 leaves out whole numbers.
+# Largest count up to which float32 represents all whole numbers.
 _MOST_COUNTS = 2**24
 
-# Columns of var with identifiers, as Space Ranger, scanpy, CELLxGENE and others call them.
+# Names of the column of var with gene identifiers, in Space Ranger, scanpy, CELLxGENE and others.
 _GENE_IDS = ("gene_id", "gene_ids", "feature_id", "feature_ids", "ensembl_id")
 
-# Text that means that there is no true domain, in lower case.
+# Text that means "no true domain", in lower case.
 _MISSING_WORDS = ("", "nan", "na", "n/a", "<na>", "none", "null")
 
 
 def read_slice(
     source: Source, slice_name: str, kind: str, *, truth: str | None = None, keep_obs: Sequence[str] = ()
 ) -> ad.AnnData:
-    """Read one modality of one slice as a user wrote it, and check it.
+    """Read one modality of one slice from a user's file, and check it.
 
     Parameters
     ----------
     source
-        What one of ``READERS`` recognises: an h5ad file with raw counts in ``layers["counts"]`` or, without that layer,
+        A format of ``READERS``: an h5ad file with raw counts in ``layers["counts"]`` or, without that layer,
         in ``X`` (for kind ``features``: any finite numbers in ``X``) and coordinates in ``obsm["spatial"]``. Or an
-        AnnData in memory that holds the same; it stays as it is.
+        AnnData in memory of this form, which is not changed.
     slice_name
         The slice's name in the sheet.
     kind
         ``rna``, ``protein``, ``epigenome`` or ``features``.
     truth, keep_obs
-        Columns of ``obs`` to keep, where they are there: see ``named_columns``.
+        Columns of ``obs`` to keep if the file has them: see ``named_columns``.
 
     Returns
     -------
     AnnData, spots x features, with ``obs_names`` ``{slice}:{barcode}``, ``obs["slice"]``, ``obs["barcode"]``,
-    ``obs["in_tissue"]`` (bool; True where the file does not say), the columns named, ``var["gene_id"]`` where the file
+    ``obs["in_tissue"]`` (bool; True if the file has no such column), the named columns, ``var["gene_id"]`` if the file
     has such a column, ``obsm["spatial"]`` (spots x 2, the unit of the file) and ``layers["counts"]`` (CSR, float32), or
-    for kind ``features`` X (float32). Nothing else of the file goes on: a library that finds a user's
-    ``var["highly_variable"]`` uses it. Dense counts are made sparse chunk by chunk.
+    for kind ``features`` X (float32). Nothing else of the file is kept, because
+    libraries would use, for example, a user's ``var["highly_variable"]``. Dense counts are made sparse chunk by chunk.
 
     Raises
     ------
     InputError
-        If the file can't be read or any of the above does not hold.
+        If the file can't be read, or does not have this form.
     """
     where = _called(source, slice_name)
     if isinstance(source, ad.AnnData):
@@ -85,7 +85,7 @@ def read_slice(
 def inspect_slice(
     path: str | Path, slice_name: str, kind: str, *, truth: str | None = None, keep_obs: Sequence[str] = ()
 ) -> tuple[ad.AnnData | None, list[InputError]]:
-    """Find all faults of a slice without reading all of a large matrix: of such a one, a sample is looked at.
+    """Find all faults of a slice; check a sample of a large matrix, instead of reading all of it.
 
     Parameters
     ----------
@@ -96,9 +96,9 @@ def inspect_slice(
 
     Returns
     -------
-    The AnnData of ``read_slice`` without counts and features, as far as its parts have no fault (None where the file
-    can't be read); ``uns["place"]`` says where its matrix lies, ``uns["columns"]`` what columns ``obs`` has. And the
-    errors that ``read_slice`` would raise in turn.
+    The AnnData of ``read_slice`` without counts, features and faulty parts (None if the file can't be read), with the
+    location of the matrix in ``uns["place"]`` and the columns of ``obs`` in ``uns["columns"]``; and all errors that
+    ``read_slice`` would raise.
     """
     try:
         parts = _functions(path, kind).read(str(path), counted=kind != "features", most=_SAMPLE_ABOVE)
@@ -112,7 +112,7 @@ def inspect_slice(
 
 
 def read_columns(source: Source, slice_name: str, truth: str | None, keep_obs: Sequence[str]) -> pd.DataFrame:
-    """The columns of a user's ``obs`` that the config names, as far as they are there (see ``named_columns``).
+    """Columns of a user's ``obs`` that the config names and the file has (see ``named_columns``).
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ def _called(source: Source, slice_name: str) -> str:
 
 
 def _functions(path: str | Path, kind: str | None = None) -> Functions:
-    """The reader that recognises a path and gives this kind."""
+    """The reader of a path; raises InputError if there is none, or it does not give this kind."""
     name = reader_of(path)
     if name is None:
         raise _unknown(path)
@@ -151,7 +151,7 @@ def _functions(path: str | Path, kind: str | None = None) -> Functions:
 
 
 def _unknown(path: str | Path) -> InputError:
-    """What can be said of a path that no reader recognises."""
+    """The error for a path that no reader recognises."""
     try:
         with open(path, "rb") as file:
             begin = file.read(8)
@@ -167,7 +167,7 @@ def _unknown(path: str | Path) -> InputError:
 def _checked(
     parts: Parts, where: str, slice_name: str, kind: str, truth: str | None, keep_obs: Sequence[str]
 ) -> tuple[ad.AnnData | None, list[InputError]]:
-    """A slice as ``read_slice`` gives it, without what has a fault; and the faults, in the order they are told."""
+    """A slice as ``read_slice`` returns it, without faulty parts; and the faults, in the order of the messages."""
     source, faults = parts.source, []
     if 0 in source.shape:
         return None, [InputError(f"is empty ({source.n_obs} spots x {source.n_vars} features)", where=where)]
@@ -220,7 +220,7 @@ def _spot_names(barcodes: pd.Index, slice_name: str) -> pd.Index:
 
 
 def _gene_ids(var: pd.DataFrame) -> pd.DataFrame:
-    """Identifiers of the features as ``gene_id``, from the first column that instruments and libraries call so."""
+    """Identifiers of the features as ``gene_id``, from the first of ``_GENE_IDS`` in var."""
     kept = pd.DataFrame(index=var.index.rename(None))
     for name in _GENE_IDS:
         if name in var:
@@ -240,7 +240,7 @@ def _check_names(names: pd.Index, what: str, mend: str, where: str) -> None:
 
 
 def _in_tissue(obs: pd.DataFrame, where: str) -> np.ndarray:
-    """Which spots lie under tissue by ``in_tissue``: 0 and 1, or True and False, as numbers or text; all without it."""
+    """Mask of the spots under tissue, from ``in_tissue``: 0/1 or True/False, as numbers or text; all without it."""
     if "in_tissue" not in obs:
         return np.ones(len(obs), dtype=bool)
     column = obs["in_tissue"]
@@ -263,23 +263,23 @@ def _in_tissue(obs: pd.DataFrame, where: str) -> np.ndarray:
 
 
 def named_columns(obs: pd.DataFrame, truth: str | None, keep_obs: Sequence[str], where: str) -> pd.DataFrame:
-    """The columns of a user's ``obs`` that the config names, as far as they are there.
+    """Columns of a user's ``obs`` that the config names, if they exist.
 
     Parameters
     ----------
     obs
-        As the user wrote it.
+        Table of the user's file.
     truth
-        The column with the true domains: becomes text, and what says that there is none (``nan``, ``NA``, ``none``, an
-        empty text, ...) is missing, which is logged.
+        Column with the true domains. It becomes text; text that means "none" (``nan``, ``NA``, ``none``, empty, ...)
+        becomes missing, with a log message.
     keep_obs
-        Further columns: numbers stay numbers, yes and no stay so, and all else becomes text.
+        Further columns: numbers and booleans stay, everything else becomes text.
     where
-        Its file, for messages.
+        The file, for messages.
 
     Returns
     -------
-    DataFrame (spots); text as categories. ``attrs["known"]``: the names of all columns.
+    DataFrame (spots); text as categories. ``attrs["known"]``: names of all columns of ``obs``.
     """
     made = {}
     for name in dict.fromkeys([*([] if truth is None else [truth]), *keep_obs]):
@@ -298,7 +298,7 @@ def _without_missing_words(text: pd.Series, name: str, where: str) -> pd.Series:
     if len(words):
         shown = ", ".join(f"{word!r} in {count}" for word, count in words.value_counts(sort=False).items())
         logger.warning(
-            "%s: obs[%r] says of %d of %d spots that they have no true domain (%s)",
+            "%s: obs[%r] has text that means no true domain for %d of %d spots (%s)",
             where,
             name,
             len(words),
@@ -335,7 +335,7 @@ def _coordinates(source: ad.AnnData, where: str) -> np.ndarray:
     extent = np.ptp(coordinates, axis=0).max()
     if extent and not 1e-100 < extent < 1e100:
         raise InputError(
-            f'obsm["spatial"] spans {extent:.3g}, and squares of such numbers can\'t be told apart',
+            f'obsm["spatial"] spans {extent:.3g}, and floating point can\'t represent squares of such numbers',
             where=where,
             hint="write it in another unit, such as pixels or micrometres",
         )
@@ -343,7 +343,7 @@ def _coordinates(source: ad.AnnData, where: str) -> np.ndarray:
         raise InputError(
             'all spots have the same coordinates in obsm["spatial"]',
             where=where,
-            hint="the spatial graph needs each spot's own place",
+            hint="the spatial graph needs the position of each spot",
         )
     far = astray(coordinates)
     if far.any():
@@ -358,12 +358,12 @@ def _coordinates(source: ad.AnnData, where: str) -> np.ndarray:
 
 
 def feature_matrix(source: ad.AnnData, where: str) -> np.ndarray:
-    """X of any finite numbers (spots x features, float32).
+    """X with any finite numbers (spots x features, float32).
 
     Parameters
     ----------
     source
-        As a user gives it.
+        As read from the user's file.
     where
         Its file or name, for messages.
 
@@ -375,7 +375,7 @@ def feature_matrix(source: ad.AnnData, where: str) -> np.ndarray:
     if source.X is None:
         raise InputError("X is missing", where=where, hint="kind 'features' takes its ready features from X")
     matrix = source.X.toarray() if sparse.issparse(source.X) else np.asarray(source.X)
-    with np.errstate(over="ignore"):  # what float32 can't hold is infinite, and told
+    with np.errstate(over="ignore"):  # too large for float32: becomes infinite, reported below
         matrix = matrix.astype(np.float32)
     if not np.isfinite(matrix).all():
         problem = "X holds NaN or infinite values, or some beyond 3e38"
@@ -393,14 +393,14 @@ def count_matrix(
     source, where
         See ``feature_matrix``.
     hint
-        What to do if there are none, where more is known than that.
+        What to do if there are no counts; None: the general hint.
     sampled
-        Whether ``source`` is a part of a slice, which may hold only zeros.
+        Whether ``source`` is a sample of a slice, which may contain only zeros.
 
     Raises
     ------
     InputError
-        If there are none, or they are not whole numbers from 0 to 2^24, which float32 holds.
+        If there are no counts, or they are not whole numbers from 0 to 2^24.
     """
     place = 'layers["counts"]' if "counts" in source.layers else "X"
     counts = source.layers.get("counts", source.X)
@@ -408,7 +408,7 @@ def count_matrix(
     if counts is None:
         raise InputError("no counts: X is missing", where=where, hint=mend)
     given = counts
-    with np.errstate(over="ignore"):  # what float32 can't hold is infinite, and told
+    with np.errstate(over="ignore"):  # too large for float32: becomes infinite, reported below
         counts = sparse.csr_matrix(counts, dtype=np.float32)
     if not counts.has_canonical_format or not counts.data.all():
         counts = counts.copy()  # what follows would change the matrix of a user's AnnData
@@ -422,7 +422,7 @@ def count_matrix(
         raise InputError(
             f"{place} holds values that are no whole numbers, so these are no counts", where=where, hint=mend
         )
-    largest = given.max() if values.size else 0  # as given, since float32 may have rounded it down
+    largest = given.max() if values.size else 0  # as given, because float32 may have rounded it down
     if largest > _MOST_COUNTS:
         found = counts.tocoo()
         at = found.data.argmax()

@@ -1,16 +1,16 @@
-"""The demo: a mosaic of slices with known domains, in files such as an instrument's pipeline leaves behind.
+"""Simulate a mosaic of slices with known domains, such as the demo.
 
-A *design* (``resources/demo.yaml`` explains every key) says which slice has which modalities, what the tissue looks
-like and how deep each modality is counted. What a design leaves out is absent from the data: without ``mixing`` every
-spot is pure, without ``dispersion`` counts are Poisson, without ``bad_spots`` all spots are good.
+A *design* (``resources/demo.yaml`` explains every key) defines the modalities of each slice, the tissue, and the depth
+of each modality. Optional keys switch effects on: without ``mixing`` every spot is pure, without ``dispersion`` counts
+are Poisson, without ``bad_spots`` all spots pass quality control.
 
-How the counts come about, for spot i, feature g, slice s:
+The model of the counts, for spot i, feature g, slice s:
 
-1. Domains are patches of tissue: Voronoi cells in coordinates that smooth random fields have warped, one connected
-   piece each, laid out anew for every slice.
-2. A spot holds cells of several domains, mostly its own: Dirichlet weights w_i, the same in every modality.
-3. A domain's profile is a log-normal abundance per feature, raised by a fold change where the feature is a marker of
-   the domain, times a log-normal factor per slice and feature; it sums to 1.
+1. Domains are patches of tissue: connected Voronoi cells in coordinates that smooth random fields warp, drawn for each
+   slice.
+2. A spot contains cells of several domains, mostly of its own: Dirichlet weights w_i, the same in all modalities.
+3. The profile of a domain is a log-normal abundance per feature, times a fold change if the feature is a marker of the
+   domain, times a log-normal factor per slice and feature; it sums to 1.
 4. The expected count is mu_ig = depth_i * (w_i P_s)_g with a log-normal depth_i. Counts are negative binomial with
    variance mu + dispersion * mu^2 (a gamma-Poisson mixture, as in Splatter: Zappia, Phipson and Oshlack, Genome Biology
    2017), and Splatter's logistic dropout loses counts with probability 1 / (1 + (mu / midpoint)^slope).
@@ -28,35 +28,34 @@ from mosaic.errors import InputError
 from mosaic.simulate.design import check_design, named_features
 from mosaic.simulate.tissue import Tissue, hexagonal_grid, make_tissue, stream
 
-VALUES_PER_CHUNK = 2**22  # counts made at a time: about 200 MB at the peak. Changing it changes the random numbers.
+VALUES_PER_CHUNK = 2**22  # counts drawn at once: about 200 MB at the peak. Changing it changes the random numbers.
 GENERATED_NAME = {"rna": "GENE", "protein": "PROTEIN"}  # epigenome features are named as peaks
 PEAK_WIDTH, PEAK_GAP = (300, 1000), (1_000, 50_000)  # base pairs, from-to
 CHROMOSOMES = [f"chr{name}" for name in [*range(1, 23), "X"]]
 
 
 def simulate_mosaic(design: dict, seed: int) -> dict[tuple[str, str], AnnData]:
-    """Make the counts of a mosaic of slices with known domains.
+    """Simulate the counts of a mosaic of slices with known domains.
 
     Parameters
     ----------
     design
         The design, as in ``resources/demo.yaml``.
     seed
-        The same seed gives the same bits. Every slice and modality has random numbers of its own: one more of either,
-        or another order, leaves the rest as it was.
+        The same seed gives the same bits. Each slice and modality has its own random numbers: additional ones, or
+        another order, leave the others unchanged.
 
     Returns
     -------
-    One AnnData (spots x features) for each (slice, modality), as a user's file would be: raw counts in ``X`` (CSR,
-    float32, whole numbers); bare barcodes in ``obs_names``, which repeat between slices, as a place on the grid has the
-    same barcode on each; ``obs["in_tissue"]`` 0 or 1; ``obs["domain"]`` the truth, missing beside the tissue;
-    ``obsm["spatial"]`` (x, y) in whole pixels. By design the modalities of a slice hold neither quite the same spots
-    nor the same order of rows.
+    One AnnData (spots x features) for each (slice, modality), like a user's file: raw counts in ``X`` (CSR, float32,
+    whole numbers); barcodes in ``obs_names``, which repeat between slices, because a position of the grid has the same
+    barcode on each; ``obs["in_tissue"]`` 0 or 1; ``obs["domain"]``, the true domain, missing off tissue;
+    ``obsm["spatial"]`` (x, y) in whole pixels. The modalities of a slice may differ in spots and in the order of rows.
 
     Raises
     ------
     InputError
-        Where the design is faulty, its domains do not fit on the grid, or a slice has fewer spots than it should lose.
+        If the design has faults, its domains do not fit on the grid, or a slice has fewer spots than it should lose.
     """
     check_design(design)
     _check_seed(seed)
@@ -85,23 +84,23 @@ def simulate_mosaic(design: dict, seed: int) -> dict[tuple[str, str], AnnData]:
 
 
 def expected_profiles(design: dict, seed: int) -> dict[tuple[str, str], pd.DataFrame]:
-    """Return what a pure spot of each domain is expected to look like: the truth behind the counts.
+    """Expected profile of a pure spot of each domain.
 
     Parameters
     ----------
     design
         The design, as in ``resources/demo.yaml``.
     seed
-        The seed that :func:`simulate_mosaic` was given.
+        The seed of :func:`simulate_mosaic`.
 
     Returns
     -------
-    For each (slice, modality) a table (domains x features) of each feature's share of the counts; rows sum to 1.
+    For each (slice, modality) a table (domains x features) of the features' proportions of the counts; rows sum to 1.
 
     Raises
     ------
     InputError
-        Where the design is faulty.
+        If the design has faults.
     """
     check_design(design)
     _check_seed(seed)
@@ -127,7 +126,7 @@ def _check_seed(seed: int) -> None:
 
 
 def _biology(spec: Mapping, domains: list[str], rng: np.random.Generator) -> pd.DataFrame:
-    """Abundance of every feature (columns) in every domain (rows), in arbitrary units, the same in all slices."""
+    """Abundance of the features (domains x features) in arbitrary units, the same in all slices."""
     named = named_features(spec)
     n_generated = spec["n_features"] - len(named)
     if spec["kind"] == "epigenome":
@@ -157,7 +156,7 @@ def _biology(spec: Mapping, domains: list[str], rng: np.random.Generator) -> pd.
 
 
 def _peak_names(n_peaks: int, rng: np.random.Generator) -> list[str]:
-    """Names chrom-start-end of peaks that do not overlap, in the order of the genome."""
+    """Names (chrom-start-end) of peaks that do not overlap, in genomic order."""
     width = rng.integers(*PEAK_WIDTH, size=n_peaks)
     gap = rng.integers(*PEAK_GAP, size=n_peaks)
     names = []
@@ -168,7 +167,7 @@ def _peak_names(n_peaks: int, rng: np.random.Generator) -> list[str]:
 
 
 def _with_slice_effect(biology: pd.DataFrame, spec: Mapping, rng: np.random.Generator) -> pd.DataFrame:
-    """Profiles of one slice: features times the slice's factors, rows summing to 1, the mitochondrial share kept."""
+    """Profiles of one slice: abundances times its factors. Rows sum to 1; the mitochondrial proportion is kept."""
     log_sd = spec.get("slice_effect", {}).get("feature_log_sd", 0)
     profile = biology * rng.lognormal(sigma=log_sd, size=biology.shape[1])
     mitochondrial = _is_mitochondrial(spec, profile.columns)
@@ -186,7 +185,7 @@ def _is_mitochondrial(spec: Mapping, features: pd.Index) -> np.ndarray:
 
 
 def _barcodes(n: int, rng: np.random.Generator) -> np.ndarray:
-    """Return n different barcodes of 16 bases, as Visium writes them."""
+    """Distinct barcodes of 16 bases, in the format of Visium."""
     codes = rng.choice(4**16, size=n, replace=False)
     bases = np.frombuffer(b"ACGT", dtype="S1")[(codes[:, None] >> np.arange(0, 32, 2)) & 3]
     return np.strings.add(bases.view("S16").ravel().astype("U16"), "-1")
@@ -196,8 +195,8 @@ def _barcodes(n: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _rows(spec: Mapping, tissue: Tissue, barcodes: np.ndarray, rng: np.random.Generator, where: str) -> np.ndarray:
-    """Which spots of the grid a file holds, in the order of its rows."""
-    # Bad spots are never lost, so that each file holds as many as the design says.
+    """Spots of the grid that a file contains, in the order of its rows."""
+    # Low-quality spots are never lost, so that each file has as many as the design says.
     good = np.flatnonzero(tissue.in_tissue & ~tissue.low_counts & ~tissue.high_mito)
     n_lost = spec.get("lost_spots", 0)
     if n_lost >= len(good):
@@ -215,7 +214,7 @@ def _counts(
     profile: pd.DataFrame,
     rng: np.random.Generator,
 ) -> sparse.csr_matrix:
-    """Draw the counts (rows x features) of one slice and modality, in chunks: no dense matrix is ever whole."""
+    """Draw the counts (rows x features) of one slice and modality, in chunks, so that only a chunk is dense."""
     spec = design["modalities"][modality]
     bad = design.get("bad_spots", {})
     of_slice = rng.lognormal(sigma=spec.get("slice_effect", {}).get("depth_log_sd", 0))
@@ -229,7 +228,7 @@ def _counts(
     step = max(1, VALUES_PER_CHUNK // profile.shape[1])
     for start in range(0, len(rows), step):
         spots = rows[start : start + step]
-        # not @, whose last digit hangs on the number of threads
+        # Not @, whose last digit depends on the number of threads.
         share = np.einsum("sd,df->sf", tissue.mixture[spots], profile.to_numpy())
         dying = tissue.high_mito[spots]
         if mitochondrial.any() and dying.any():
@@ -244,7 +243,7 @@ def _counts(
 
 
 def _draw(mean: np.ndarray, spec: Mapping, rng: np.random.Generator) -> sparse.csr_matrix:
-    """Counts about the means: negative binomial, then dropout."""
+    """Draw counts with these means: negative binomial, then dropout."""
     if dispersion := spec.get("dispersion", 0):
         counts = rng.negative_binomial(1 / dispersion, 1 / (1 + dispersion * mean))
     else:

@@ -11,42 +11,42 @@ from scipy.spatial import KDTree
 
 from mosaic.errors import InputError
 
-WAVES = 64  # plane waves in a random field: enough that none of them is seen
+WAVES = 64  # plane waves per random field; with fewer, single waves become visible
 
-LAYOUT_ATTEMPTS = 200  # layouts drawn before the design is called impossible
+LAYOUT_ATTEMPTS = 200  # layouts to draw before giving up on a design
 
-POWER_ROUNDS = 300  # in which the cells of a layout take the sizes asked for
+POWER_ROUNDS = 300  # iterations in which the cells of a layout approach the requested sizes
 
-LAYOUT_SWEEPS = 2  # of Lloyd's algorithm: evens the patches out without making honeycomb of them
+LAYOUT_SWEEPS = 2  # iterations of Lloyd's algorithm: enough to even out the patches, too few for a honeycomb
 
 
 class Tissue(NamedTuple):
-    """One slice before anything is counted: n spots of the grid, d domains."""
+    """One slice before counting: n spots of the grid, d domains."""
 
     in_tissue: np.ndarray  # (n,) bool
-    domain: np.ndarray  # (n,) index of the domain, -1 beside the tissue
-    mixture: np.ndarray  # (n, d) share of each domain's cells in a spot
+    domain: np.ndarray  # (n,) index of the domain, -1 off tissue
+    mixture: np.ndarray  # (n, d) proportion of each domain's cells in a spot
     low_counts: np.ndarray  # (n,) bool
     high_mito: np.ndarray  # (n,) bool
 
 
 def stream(seed: int, *names: str) -> np.random.Generator:
-    """Return the random numbers of one thing in the mosaic, told by its names.
+    """Random number generator of one part of the mosaic, identified by its names.
 
-    What ``SeedSequence.spawn`` does, with the names in place of a running number: so nothing that is added to a design,
-    and no change of order, touches the numbers of the rest.
+    Like ``SeedSequence.spawn``, with names in place of a running number, so that additions to a design and changes of
+    order leave the numbers of all other parts unchanged.
     """
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=tuple("\0".join(names).encode())))
 
 
 def hexagonal_grid(grid: Mapping) -> np.ndarray:
-    """Coordinates (n, 2) of a hexagonal grid, in distances between neighbours; odd rows are half a step aside."""
+    """Coordinates (n, 2) of a hexagonal grid in units of the spot distance; odd rows are shifted by half a step."""
     row, column = np.divmod(np.arange(grid["rows"] * grid["columns"]), grid["columns"])
     return np.column_stack([column + 0.5 * (row % 2), row * np.sqrt(3) / 2])
 
 
 def make_tissue(design: Mapping, spots: np.ndarray, slice_name: str, seed: int) -> Tissue:
-    """Lay one slice out: outline, domains, what is in each spot, and which spots are bad."""
+    """Generate one slice: outline, domains, composition of each spot, and low-quality spots."""
     rng = stream(seed, "slice", slice_name)
     neighbours = KDTree(spots).query_pairs(1.1, output_type="ndarray")
     places = spots / spots.max(axis=0).min()  # in widths of the capture area's shorter side
@@ -59,7 +59,7 @@ def make_tissue(design: Mapping, spots: np.ndarray, slice_name: str, seed: int) 
         shares = np.array([composition.get(name, 1) for name in design["domains"]], dtype=float)
         shares /= shares.sum()
     domain = np.full(len(spots), -1)
-    number = np.cumsum(in_tissue) - 1  # of a tissue spot among tissue spots
+    number = np.cumsum(in_tissue) - 1  # number of each tissue spot
     inside = number[neighbours[in_tissue[neighbours].all(axis=1)]]
     domain[in_tissue] = _domains(design, shares, places[in_tissue], inside, rng, where=f"slice {slice_name}")
 
@@ -70,7 +70,7 @@ def make_tissue(design: Mapping, spots: np.ndarray, slice_name: str, seed: int) 
         mean = (1 - mixing["share"]) * mixture[in_tissue] + mixing["share"] * strays
         cells = rng.standard_gamma(mixing["concentration"] * mean)  # Dirichlet, once divided by their sum
         mixture[in_tissue] = cells / cells.sum(axis=1, keepdims=True)
-    mixture[~in_tissue] = mixture[in_tissue].mean(axis=0)  # what leaks out of all of the tissue
+    mixture[~in_tissue] = mixture[in_tissue].mean(axis=0)  # ambient counts, from all of the tissue
 
     bad = design.get("bad_spots", {})
     n_low, n_mito = (bad.get(key, {}).get("n", 0) for key in ("low_counts", "high_mito"))
@@ -85,7 +85,7 @@ def make_tissue(design: Mapping, spots: np.ndarray, slice_name: str, seed: int) 
 def _outline(
     tissue: Mapping | None, places: np.ndarray, neighbours: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Which spots (n, bool) lie under tissue: an ellipse with a rough edge, in one piece."""
+    """Mask (n,) of the spots under tissue: a connected ellipse with a rough edge."""
     if tissue is None:
         return np.ones(len(places), dtype=bool)
     from_centre = np.linalg.norm(2 * places / places.max(axis=0) - 1, axis=1)  # 1 at the middle of each side
@@ -103,17 +103,17 @@ def _domains(
     rng: np.random.Generator,
     where: str,
 ) -> np.ndarray:
-    """Domain index of every tissue spot (n,): warped Voronoi cells, each in one piece, no domain too small.
+    """Domain index of every tissue spot (n,): warped, connected Voronoi cells; no domain below the minimum size.
 
-    ``shares`` of the domains (d,), 0 for one that is absent, are met by moving the cells' borders; None leaves the
-    sizes to chance.
+    ``shares``: proportions of the domains (d,), 0 for an absent one, which moved cell borders approach; None: random
+    sizes.
     """
     layout = design.get("layout", {"warp": 0.0, "scale": 1.0, "min_share": 0.0})
     patches = np.repeat(np.arange(len(design["domains"])), list(design["domains"].values()))
     smallest = max(1, layout["min_share"] * len(places))
     if shares is not None:
         patches = patches[shares[patches] > 0]
-        # The shares are asked for, so that a small domain is meant to be small.
+        # A small domain may be intended, because the design gives the proportions.
         smallest = max(1, 0.5 * shares[shares > 0].min() * len(places))
     for _ in range(LAYOUT_ATTEMPTS if len(patches) <= len(places) else 0):
         warped = places + layout["warp"] * np.column_stack([_smooth_field(places, layout["scale"], rng) for _ in "xy"])
@@ -141,9 +141,9 @@ def _domains(
 
 
 def _cells_of_size(places: np.ndarray, cell: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Cells about the same centres (n,) that hold the given shares (cells,) of the places (n, 2).
+    """Cells (n,) around the same centres with the given proportions (cells,) of the positions (n, 2).
 
-    A power diagram: each centre's squared distances get an offset of its own, raised where the cell is too large
+    A power diagram: an offset per centre is added to its squared distances and raised if its cell is too large
     (Aurenhammer, Hoffmann and Aronov, Algorithmica 1998).
     """
     centres = np.array([places[cell == number].mean(axis=0) for number in range(len(sizes))])
@@ -156,9 +156,9 @@ def _cells_of_size(places: np.ndarray, cell: np.ndarray, sizes: np.ndarray) -> n
 
 
 def _smooth_field(places: np.ndarray, scale: float, rng: np.random.Generator) -> np.ndarray:
-    """Gaussian random field (n,) of variance 1 whose correlation falls off over the length ``scale``.
+    """Gaussian random field (n,) of variance 1 with correlation length ``scale``.
 
-    A sum of random plane waves (random Fourier features: Rahimi and Recht, NeurIPS 2007), so it costs n, not n^2.
+    A sum of random plane waves (random Fourier features: Rahimi and Recht, NeurIPS 2007), linear in n.
     """
     along_x, along_y = rng.normal(scale=1 / scale, size=(2, WAVES))
     phases = rng.uniform(0, 2 * np.pi, size=WAVES)
@@ -166,14 +166,14 @@ def _smooth_field(places: np.ndarray, scale: float, rng: np.random.Generator) ->
 
 
 def _pieces(label: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
-    """Number (n,) of the connected piece each spot is in, where only neighbours with equal labels connect."""
+    """Number (n,) of each spot's connected component, where only neighbours with the same label connect."""
     first, second = neighbours[label[neighbours[:, 0]] == label[neighbours[:, 1]]].T
     graph = sparse.coo_matrix((np.ones(len(first)), (first, second)), shape=(len(label), len(label)))
     return connected_components(graph, directed=False)[1]
 
 
 def _without_fragments(cell: np.ndarray, places: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
-    """Keep each cell's largest piece and give the spots of its other pieces to the nearest cell."""
+    """Keep the largest component of each cell and assign the spots of the others to the nearest cell."""
     piece = _pieces(cell, neighbours)
     size = np.bincount(piece)
     cell_of_piece = np.zeros(len(size), dtype=cell.dtype)

@@ -198,10 +198,10 @@ def test_a_model_that_does_not_fit_is_told(mosaic_graphs, model, tmp_path):
         load_model(path, wider)
     with pytest.raises(InputError, match=r"modality adt: the encoder of adt takes 6 features, and the graph has 5"):
         embed(wider, encoders)
-    with pytest.raises(InputError, match=r"modality atac: the encoders are of rna, adt, and none is of atac"):
+    with pytest.raises(InputError, match=r"modality atac: there are encoders of rna, adt, and none of atac"):
         embed({"atac": mosaic_graphs["rna"]}, encoders)
     for settings, message in (
-        ({"net": "later"}, r"was trained with an encoder that is not here: 'later' is not known"),
+        ({"net": "later"}, r"was trained with an unknown encoder: 'later' is not known"),
         ({"K": 5}, r"can't be read as a model \(RuntimeError"),
         ({"depth": 2}, r"can't be read as a model \(TypeError"),
     ):
@@ -298,7 +298,7 @@ def test_a_stopped_training_ends_with_the_same_bits(mosaic_graphs, tmp_path, mon
         torch.rand(5)  # whatever else drew random numbers
         caplog.clear()
         encoders, resumed = run(mosaic_graphs, n_epochs=12, checkpoint=file, checkpoint_every=4, **settings)
-        assert "going on after epoch 8" in caplog.text
+        assert "resuming after epoch 8" in caplog.text
         pd.testing.assert_frame_equal(resumed, history)
         assert_same_weights(encoders, expected)
 
@@ -389,7 +389,7 @@ def test_a_checkpoint_of_other_settings_is_not_used(mosaic_graphs, left, tmp_pat
     expected, whole = training.fit(mosaic_graphs, device="cpu", **asked)
     caplog.clear()
     encoders, history = training.fit(mosaic_graphs, device="cpu", checkpoint=file, **asked)
-    assert "is of other data, settings or versions, so training begins anew" in caplog.text
+    assert "has other data, settings or versions: training starts from the beginning" in caplog.text
     pd.testing.assert_frame_equal(history, whole)
     assert_same_weights(encoders, expected)
 
@@ -401,7 +401,7 @@ def test_a_checkpoint_of_other_data_is_not_used(mosaic_graphs, tmp_path, caplog)
     other["rna"].X[0, 0] += 1
     expected, _ = run(other, n_epochs=4)
     encoders, _ = run(other, n_epochs=4, checkpoint=file)
-    assert "is of other data, settings or versions, so training begins anew" in caplog.text
+    assert "has other data, settings or versions: training starts from the beginning" in caplog.text
     assert_same_weights(encoders, expected)
 
 
@@ -414,7 +414,10 @@ def test_a_damaged_checkpoint_is_not_used(mosaic_graphs, left, tmp_path, caplog)
         file.write_bytes(whole[:place] + rng.bytes(1000) + whole[place + 1000 :])
         caplog.clear()
         encoders, _ = training.fit(mosaic_graphs, device="cpu", checkpoint=file, **asked)
-        assert "can't be read (its checksum is not that of what it holds), so training begins anew" in caplog.text
+        assert (
+            "can't be read (its checksum is not that of what it holds): training starts from the beginning"
+            in caplog.text
+        )
         assert_same_weights(encoders, expected)
     file.write_bytes(b"half")
     caplog.clear()

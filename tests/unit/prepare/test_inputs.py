@@ -53,7 +53,7 @@ def test_columns_of_all_files_with_missing_where_one_lacks_them(sheet, tmp_path,
         "batch": "category",
         "damaged": "boolean",
     }
-    assert "obs['domain'] says of 1 of 4 spots that they have no true domain ('nan' in 1)" in caplog.text
+    assert "obs['domain'] has text that means no true domain for 1 of 4 spots ('nan' in 1)" in caplog.text
     assert "obs['domain'] differs between the modalities of 1 spots" in caplog.text
     assert "obs['batch'] is numbers and text in some files: all of it becomes text" in caplog.text
     store.write(ad.AnnData(obs=made), tmp_path / "annotations.h5ad")

@@ -114,7 +114,7 @@ def test_words_for_no_domain_are_missing(raw_slice, written, caplog):
     domain = read.read_slice(written(raw), "s1", "rna", truth="domain").obs["domain"]
     assert domain.isna().sum() == 6
     assert domain.cat.categories.tolist() == ["cortex"]
-    assert "obs['domain'] says of 6 of 30 spots that they have no true domain ('nan' in 1, '' in 1" in caplog.text
+    assert "obs['domain'] has text that means no true domain for 6 of 30 spots ('nan' in 1, '' in 1" in caplog.text
     kept = read.read_slice(written(raw), "s1", "rna", keep_obs=["domain"]).obs["domain"]
     assert kept.notna().all()
 
@@ -246,7 +246,7 @@ def broken(raw, fault):
         ("no X", "no counts: X is missing", "raw counts"),
         ("no spatial", 'obsm["spatial"] is missing', "any unit"),
         ("spatial nan", "for 1 spots: BC003-1", "drop these spots"),
-        ("spatial equal", "same coordinates", "own place"),
+        ("spatial equal", "same coordinates", "position of each spot"),
         ("spatial 1d", "shape (30, 1)", "spots x 2"),
         ("spatial 3d", "shape (30, 2, 1)", "spots x 2"),
         ("spatial complex", "type complex128", "it must be numbers"),

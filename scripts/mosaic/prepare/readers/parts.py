@@ -1,4 +1,4 @@
-"""What a reader gives of a file, and how a function that reads one whole becomes a reader."""
+"""What a reader returns, and how to make a reader of a function that reads all of a file."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,20 +10,20 @@ from mosaic.errors import InputError, shortened
 
 
 class Parts(NamedTuple):
-    """What the workflow needs of a user's file.
+    """The parts of a user's file that the workflow needs.
 
     Attributes
     ----------
     source
         Names, columns and coordinates.
     values
-        The matrix with its names; some rows or columns of it where it is sampled.
+        The matrix with its names; a part of its rows or columns if sampled.
     sampled
-        Whether it is.
+        Whether ``values`` is a sample.
     place
-        Where the matrix lies in the file.
+        Location of the matrix in the file.
     hint
-        What to do if the matrix holds no counts, where more is known than that.
+        What to do if the matrix has no counts; None: the general hint.
     """
 
     source: ad.AnnData
@@ -34,14 +34,14 @@ class Parts(NamedTuple):
 
 
 class Functions(NamedTuple):
-    """How a format is read.
+    """Functions that read a format.
 
     Attributes
     ----------
     read
-        Of a path, ``counted`` and ``most`` gives the Parts: see ``h5ad.read``.
+        From a path, ``counted`` and ``most`` to Parts: see ``h5ad.read``.
     read_obs
-        Of a path gives the table of the spots alone.
+        From a path to its table of spots.
     """
 
     read: Callable[..., Parts]
@@ -54,10 +54,10 @@ def whole(read: Callable[[str], ad.AnnData]) -> Functions:
     Parameters
     ----------
     read
-        Gives of a path an AnnData, spots x features: barcodes as ``obs_names``, unique names of features, identifiers
-        of genes as ``var["gene_id"]`` where there are any, coordinates (spots x 2) in ``obsm["spatial"]``, counts or
-        ready features in X, and in ``obs`` what else is known of the spots, ``in_tissue`` (0 or 1) among it. What it
-        raises is told as the path's fault.
+        From a path to an AnnData, spots x features: barcodes as ``obs_names``, unique feature names, gene identifiers
+        as ``var["gene_id"]`` if there are any, coordinates (spots x 2) in ``obsm["spatial"]``, counts or ready features
+        in X, and other columns of the spots in ``obs``, such as ``in_tissue`` (0 or 1). Exceptions become an InputError
+        of the path.
     """
 
     def told(path: str) -> ad.AnnData:
@@ -65,13 +65,13 @@ def whole(read: Callable[[str], ad.AnnData]) -> Functions:
             return read(path)
         except InputError:
             raise
-        except Exception as error:  # libraries raise about anything on a damaged file
+        except Exception as error:  # libraries raise all kinds of exceptions on a damaged file
             problem = f"can't be read ({type(error).__name__}: {shortened(str(error), 300)})"
             hint = "check that it was copied whole, and that nothing in it was renamed"
             raise InputError(problem, where=path, hint=hint) from error
 
     def parts(path: str, *, counted: bool, most: int | None = None) -> Parts:
-        del counted, most  # all of it, whatever it holds
+        del counted, most  # always reads all of it
         adata = told(path)
         return Parts(adata, adata)
 
