@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import nbformat
 import pytest
 import yaml
 from covered import REASONS, faults
@@ -110,3 +111,15 @@ def test_a_module_with_few_tested_lines_is_told_unless_a_reason_is_given():
 
 def test_reasons_for_few_tested_lines_are_of_modules_that_are_there():
     assert all((REPOSITORY / "scripts/mosaic" / module).is_file() for module in REASONS)
+
+
+NOTEBOOKS = sorted((REPOSITORY / "docs/notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_notebooks_are_stored_without_outputs(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    for cell in notebook.cells:
+        assert cell.cell_type == "markdown" or (cell.outputs == [] and cell.execution_count is None)
+    assert f"notebooks/{path.name}" in (REPOSITORY / "README.md").read_text()
