@@ -242,7 +242,7 @@ def enforced():
 
 
 def drawn(name):
-    """Outputs of the rule of a figure: its files, and where it stands in the report."""
+    """Files of a figure as outputs, with its place in the report."""
     figure = figures.FIGURES[name]
     files = {ending: ensure(f"<results>/{figure.path}.{ending}", non_empty=True) for ending in figure.endings}
     shown = figure.endings[-1]
