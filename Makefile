@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 BASELINES := published mofa scvi scmomat
 
-.PHONY: demo test coverage test-slow lint envs package baselines benchmark speed clean
+.PHONY: demo test test-slow lint envs package baselines benchmark speed clean
 
 # Snakemake 9.27 warns of an internal coroutine when it reports on jobs whose memory depends on their input.
 demo: $(VENV)/.run-ready
@@ -17,13 +17,10 @@ demo: $(VENV)/.run-ready
 	@echo "The report: results/report.html (open it in a browser)"
 	@echo "The result: results/integrated.h5mu (open it with mudata.read_h5mu; its modalities are for scanpy)"
 
+# With COVERAGE=1 also how much of each module of the library they run, and failure below 80 %.
 test: $(VENV)/.test-ready
-	$(BIN)/python -m pytest -n $(CORES) --dist loadfile -m "not slow"
-
-# The tests of `make test`, and how much of each module of the library they run; .ci/run calls this in its place.
-coverage: $(VENV)/.test-ready
-	$(BIN)/python -m pytest -n $(CORES) --dist loadfile -m "not slow" --cov --cov-report=term --cov-report=json
-	$(BIN)/python tests/helpers/covered.py .coverage.json
+	$(BIN)/python -m pytest -n $(CORES) --dist loadfile -m "not slow" $(if $(COVERAGE),--cov --cov-report=term --cov-report=json)
+	$(if $(COVERAGE),$(BIN)/python tests/helpers/covered.py .coverage.json)
 
 # Slow tests: whole runs, killed runs, a cluster, the published data. They wait as much as they compute.
 test-slow: $(VENV)/.test-ready

@@ -10,16 +10,15 @@ import time
 import warnings
 from pathlib import Path
 
+import library  # noqa: F401
 import numpy as np
 import pandas as pd
-import torch
-import yaml
 from sklearn.metrics import adjusted_rand_score
 
 import datasets
-from mosaic import embedding, mixing, spots
-from mosaic.analyse import domains
-from mosaic.prepare import qc
+from mosaic.config.schema import read_yaml, with_changes
+from mosaic.pipeline import Pipeline
+from mosaic.simulate.counts import simulate_mosaic
 from mosaic.simulate.design import read_design
 
 ROOT = Path(__file__).parents[1]
@@ -34,57 +33,43 @@ CHOICES = {
 METRICS = ("ARI", "iLISI", "iLISI within shared domains")
 
 
-def load(name: str, spec: dict, data: Path | None) -> datasets.Mosaic:
-    """A data set of config/benchmark.yaml as the workflow would see it, after quality control."""
-    config = spec["config"]
-    kinds = {modality: own["kind"] for modality, own in config["modalities"].items()}
+def load(spec: dict, data: Path | None) -> Pipeline:
+    """A run on a data set of config/benchmark.yaml."""
     if "simulate" in spec:
-        design = datasets.changed(read_design(ROOT / "resources" / "demo.yaml"), spec["simulate"])
+        design = with_changes(read_design(ROOT / "resources" / "demo.yaml"), spec["simulate"])
         design["slices"] = {key: [*own, *spec["hidden"].get(key, [])] for key, own in spec["slices"].items()}
-        mosaic = datasets.simulated(design, kinds, seed=1234)
-        shown = {(key, modality) for key, own in spec["slices"].items() for modality in own}
-        mosaic = mosaic._replace(slices={key: adata for key, adata in mosaic.slices.items() if key in shown})
+        made = simulate_mosaic(design, seed=1234)
+        slices = {(key, modality): made[key, modality] for key, own in spec["slices"].items() for modality in own}
     else:
-        mosaic = getattr(datasets, spec["published"])(data, **spec.get("arguments", {}))
-    thresholds = {modality: {"mito_prefix": "mt-"} | own for modality, own in config.get("qc", {}).items()}
-    slices = {
-        (key, modality): qc.filter_slice(adata, **thresholds.get(modality, {"min_counts": 1}))[0]
-        for (key, modality), adata in mosaic.slices.items()
-    }
-    return mosaic._replace(slices=slices)
+        slices = getattr(datasets, spec["published"])(data, **spec.get("arguments", {})).slices
+    return Pipeline.from_slices(slices, with_changes(spec["config"], {"train": datasets.ALONE, "truth": "domain"}))
 
 
-def measure(name: str, mosaic: datasets.Mosaic) -> list[dict]:
+def measure(name: str, default: Pipeline) -> list[dict]:
     """All choices and seeds on one data set; a choice that gives the features of another is not trained again."""
     rows, known = [], {}
-    for choice, changed in CHOICES.items():
-        if "n_top_features" in changed and "epigenome" in mosaic.kinds.values():
+    for choice, changes in CHOICES.items():
+        kinds = {modality: own["kind"] for modality, own in default.config["modalities"].items()}
+        if "n_top_features" in changes and "epigenome" in kinds.values():
             continue  # it would choose among peaks, too
-        reduced = mosaic.reduced(**changed)
+        run = default.changed({"modalities": dict.fromkeys(kinds, changes)})
+        reduced = run.reduced()
         features = tuple(adata.obsm["X_corrected"].tobytes() for adata in reduced.values())
         methods = "+".join(str(adata.uns["batch_correction"]["method"]) for adata in reduced.values())
-        graphs = None if features in known else mosaic.graphs(reduced)
+        first = known.setdefault(features, run)
         for seed in SEEDS:
             begun = time.monotonic()
-            if graphs is not None:
-                known.setdefault(features, {})[seed] = score(graphs, mosaic, seed)
-            rows.append({"data": name, "choice": choice, "methods": methods, "seed": seed} | known[features][seed])
+            rows.append({"data": name, "choice": choice, "methods": methods, "seed": seed} | score(first, seed))
             print(*rows[-1].values(), f"{time.monotonic() - begun:.0f} s", sep="\t", flush=True)
     return rows
 
 
-def score(graphs: dict, mosaic: datasets.Mosaic, seed: int) -> dict[str, float]:
-    """The metrics of one run."""
-    mdata = datasets.fit_embed(graphs, seed=seed, T=mosaic.T)
-    latent, slices = mdata.obsm[embedding.LATENT], mdata.obs["slice"].to_numpy(dtype=str)
-    truth = spots.annotation({key: adata.obs for key, adata in graphs.items()}, mdata.obs_names, "domain")
+def score(run: Pipeline, seed: int) -> dict[str, float]:
+    """The metrics of one seed."""
+    truth, labels = run.truth(), run.domains(seed)["domain"]
     found = truth.notna().to_numpy()
-    labels = domains.cluster_domains(latent, "mixture", n_domains=mosaic.n_domains, seed=seed).labels
-    values = (
-        adjusted_rand_score(truth[found], labels[found]),
-        mixing.ilisi(latent, slices),
-        mixing.ilisi_within(latent, slices, truth),
-    )
+    mixed = run.metrics(seed).set_index(["metric", "scope"])["value"]
+    values = (adjusted_rand_score(truth[found], labels[found]), *(mixed[metric, "all"] for metric in METRICS[1:]))
     return dict(zip(METRICS, map(float, values), strict=True))
 
 
@@ -103,15 +88,14 @@ def summary(table: pd.DataFrame) -> str:
 
 if __name__ == "__main__":
     warnings.filterwarnings("ignore")
-    torch.set_num_threads(1)
     parser = argparse.ArgumentParser()
     parser.add_argument("out")
     parser.add_argument("names", nargs="*")
     parser.add_argument("--data", type=Path)
     asked = parser.parse_args()
-    known = yaml.safe_load((ROOT / "config" / "benchmark.yaml").read_text())["datasets"]
+    known = read_yaml(ROOT / "config" / "benchmark.yaml")["datasets"]
     names = asked.names or [name for name, spec in known.items() if asked.data or "simulate" in spec]
-    found = [row for name in names for row in measure(name, load(name, known[name], asked.data))]
+    found = [row for name in names for row in measure(name, load(known[name], asked.data))]
     table = pd.DataFrame(found).replace({None: np.nan})
     table.to_csv(asked.out, sep="\t", index=False, float_format="%.6g")
     print(summary(table))

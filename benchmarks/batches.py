@@ -10,16 +10,18 @@ import sys
 import time
 from pathlib import Path
 
+import library  # noqa: F401
 import numpy as np
 import pandas as pd
 import torch
 from sklearn.metrics import adjusted_rand_score
 
-from datasets import Mosaic, simulated, split_lymph_node
-from mosaic import embedding, spots
+from datasets import DataSet, config_of, split_lymph_node
+from mosaic import embedding
 from mosaic.analyse import domains, metrics
 from mosaic.integrate import batches, model, training
-from mosaic.prepare import qc
+from mosaic.pipeline import Pipeline
+from mosaic.simulate.counts import simulate_mosaic
 from mosaic.simulate.design import read_design
 
 SEEDS = (0, 1, 2)
@@ -28,12 +30,13 @@ BATCH = {"full_batch_max": 100, "batch_size": 1024}
 EPOCHS = {"one step an epoch": (30, 100), "a step a batch": (3, 10, 30)}
 
 
-def demo(**grid: int) -> Mosaic:
+def demo(**grid: int) -> DataSet:
     """The demo, with so many ``rows`` and ``columns`` of places a slice."""
     design = read_design(Path(__file__).parents[1] / "resources" / "demo.yaml")
     design["grid"] |= grid
-    made = simulated(design, {"rna": "rna", "adt": "protein"}, seed=7)
-    return made._replace(slices={key: qc.filter_slice(adata, min_counts=100)[0] for key, adata in made.slices.items()})
+    config = config_of({"rna": {"kind": "rna"}, "adt": {"kind": "protein"}}, n_domains=5, T=0.1)
+    config["qc"] = {modality: {"min_counts": 100} for modality in config["modalities"]}
+    return DataSet(simulate_mosaic(design, seed=7), config)
 
 
 def fit_accumulated(graphs, *, seed: int, n_epochs: int, T: float) -> dict:
@@ -59,23 +62,23 @@ def main(out: str, data: str | None) -> None:
     )
     rows = []
     for name, make in made.items():
-        mosaic = make()
-        graphs = mosaic.graphs(mosaic.reduced())
+        dataset = make()
+        run = Pipeline.from_slices(dataset.slices, dataset.config)
+        graphs, truth, T = run.graphs(), run.truth(), run.config["train"]["T"]
+        known, n_domains = truth.notna().to_numpy(), run.config["cluster"]["n_domains"]
         n_steps = batches.Batches(graphs, model.new_encoders(graphs, seed=0), **BATCH).n_steps
         for seed in SEEDS:
             for way, lengths in EPOCHS.items():
                 for n_epochs in lengths:
                     begun = time.perf_counter()
                     if way == "one step an epoch":
-                        encoders = fit_accumulated(graphs, seed=seed, n_epochs=n_epochs, T=mosaic.T)
+                        encoders = fit_accumulated(graphs, seed=seed, n_epochs=n_epochs, T=T)
                     else:
-                        settings = BATCH | {"seed": seed, "n_epochs": n_epochs, "T": mosaic.T, "device": "cpu"}
+                        settings = BATCH | {"seed": seed, "n_epochs": n_epochs, "T": T, "device": "cpu"}
                         encoders, _ = training.fit(graphs, **settings)
                     seconds = time.perf_counter() - begun
                     mdata = model.embed(graphs, encoders)
-                    truth = spots.annotation({key: g.obs for key, g in graphs.items()}, mdata.obs_names, "domain")
-                    known = truth.notna().to_numpy()
-                    labels = domains.cluster_domains(mdata.obsm[embedding.LATENT], n_domains=mosaic.n_domains).labels
+                    labels = domains.cluster_domains(mdata.obsm[embedding.LATENT], n_domains=n_domains).labels
                     table = metrics.evaluate(mdata, np.zeros(mdata.n_obs, int), None)
                     values = table.groupby("metric")["value"].mean()[["iLISI", metrics.TRAINING_PAIRS]].to_dict()
                     values["ARI"] = adjusted_rand_score(truth[known], labels[known])

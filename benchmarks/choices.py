@@ -10,17 +10,41 @@ import time
 import warnings
 from pathlib import Path
 
+import library  # noqa: F401
+import mudata as md
 import numpy as np
 import pandas as pd
 import torch
 from sklearn.metrics import adjusted_rand_score
 from sklearn.preprocessing import normalize
 
-from datasets import PUBLISHED_GRAPH, PUBLISHED_TRAINING, SEEDS, fit_embed, with_truth
-from mosaic import spots
+from datasets import SEEDS, DataSet, with_truth
 from mosaic.analyse import domains, metrics
-from mosaic.config.defaults import PUBLISHED_KINDS
+from mosaic.config.defaults import PUBLISHED, PUBLISHED_KINDS
 from mosaic.embedding import LATENT
+from mosaic.integrate import graph, model, training
+from mosaic.pipeline import Pipeline
+
+# What differs from the defaults in the config; "drop_first" is of chromatin, and "search" finds mutual neighbours.
+CHOICES = {
+    "default": {},
+    "directed spatial graph": {"graph": {"symmetric": False}},
+    "reconstruct queries": {"train": {"reconstruct": "queries"}},
+    "K 1": {"encoder": {"K": 1}},
+    "K 3": {"encoder": {"K": 3}},
+    "K 4": {"encoder": {"K": 4}},
+    "pairs weigh the same": {"graph": {"weight_mnn": False}},
+    "pairs searched twice": {"graph": {"mnn_on_smoothed": True}},
+    "approximate neighbours": {"search": "annoy"},
+    "first component dropped after z-scores": {"drop_first": "after_zscore"},
+    "published": {
+        "graph": PUBLISHED["graph"],
+        "train": PUBLISHED["train"],
+        "drop_first": PUBLISHED_KINDS["epigenome"]["drop_first"],
+        "search": "annoy",
+    },
+}
+METRICS = ("ARI", "ARI, k-means", "ARI, unit rows", "iLISI", metrics.TRAINING_PAIRS)
 
 
 def annoy_neighbors(first: np.ndarray, second: np.ndarray, n_neighbors: int, **_: object) -> np.ndarray:
@@ -39,37 +63,17 @@ def annoy_neighbors(first: np.ndarray, second: np.ndarray, n_neighbors: int, **_
     return np.array(sorted(nearest(first, second) & {(i, j) for j, i in nearest(second, first)}))
 
 
-# What differs from the defaults: in reduction, graph and training.
-CHOICES = {
-    "default": {},
-    "directed spatial graph": {"symmetric": False},
-    "reconstruct queries": {"reconstruct": "queries"},
-    "K 1": {"encoder": {"K": 1}},
-    "K 3": {"encoder": {"K": 3}},
-    "K 4": {"encoder": {"K": 4}},
-    "pairs weigh the same": {"weight_mnn": False},
-    "pairs searched twice": {"mnn_on_smoothed": True},
-    "approximate neighbours": {"search": annoy_neighbors},
-    "first component dropped after z-scores": {"drop_first": "after_zscore"},
-    "published": PUBLISHED_GRAPH
-    | PUBLISHED_TRAINING
-    | {"drop_first": PUBLISHED_KINDS["epigenome"]["drop_first"], "search": annoy_neighbors},
-}
-OF_GRAPH = ("mnn_on_smoothed", "weight_mnn", "symmetric", "search")
-METRICS = ("ARI", "ARI, k-means", "ARI, unit rows", "iLISI", metrics.TRAINING_PAIRS)
-
-
-def score(mdata, graphs, n_domains: int, seed: int) -> dict[str, float]:
+def score(embedding: md.MuData, run: Pipeline, seed: int) -> dict[str, float]:
     """The metrics of one run."""
-    truth = spots.annotation({name: adata.obs for name, adata in graphs.items()}, mdata.obs_names, "domain")
+    truth = run.truth()
     known = truth.notna().to_numpy()
-    latent = mdata.obsm[LATENT]
+    latent, n_domains = embedding.obsm[LATENT], run.config["cluster"]["n_domains"]
 
-    def ari(embedding: np.ndarray, method: str) -> float:
-        labels = domains.cluster_domains(embedding, method, n_domains=n_domains, seed=seed).labels
+    def ari(coordinates: np.ndarray, method: str) -> float:
+        labels = domains.cluster_domains(coordinates, method, n_domains=n_domains, seed=seed).labels
         return adjusted_rand_score(truth[known], labels[known])
 
-    table = metrics.evaluate(mdata, np.zeros(mdata.n_obs, dtype=int), None).groupby("metric")["value"].mean()
+    table = metrics.evaluate(embedding, np.zeros(len(latent), dtype=int), None).groupby("metric")["value"].mean()
     values = (
         ari(latent, "mixture"),
         ari(latent, "kmeans"),
@@ -79,20 +83,43 @@ def score(mdata, graphs, n_domains: int, seed: int) -> dict[str, float]:
     return dict(zip(METRICS, map(float, values), strict=True))
 
 
-def measure(name: str, mosaic) -> list[dict]:
+def chosen(run: Pipeline, choice: dict) -> Pipeline | None:
+    """The run with a choice of the config; None where it is the default, as there is no chromatin."""
+    changes = {key: value for key, value in choice.items() if key not in ("drop_first", "search")}
+    if "drop_first" in choice:
+        kinds = {name: own["kind"] for name, own in run.config["modalities"].items()}
+        own = {name: {"drop_first": choice["drop_first"]} for name, kind in kinds.items() if kind == "epigenome"}
+        if not own and len(choice) == 1:
+            return None
+        changes |= {"modalities": own} if own else {}
+    return run.changed(changes)
+
+
+def measure(name: str, dataset: DataSet) -> list[dict]:
     """All choices and seeds on one data set."""
-    rows = []
-    for choice, changed in CHOICES.items():
-        changed = dict(changed)
-        if choice.startswith("first component") and "epigenome" not in mosaic.kinds.values():
+    default, rows = Pipeline.from_slices(dataset.slices, dataset.config), []
+    for label, choice in CHOICES.items():
+        run = chosen(default, choice)
+        if run is None:
             continue
-        reduced = mosaic.reduced(drop_first=changed.pop("drop_first", "before_zscore"))
-        of_graph = {key: changed.pop(key) for key in OF_GRAPH if key in changed}
-        graphs = mosaic.graphs(reduced, **of_graph)
+        graphs = run.graphs()
+        if "search" in choice:
+            graphs = {
+                key: graph.build_graph(
+                    adata,
+                    adata.obsm["X_corrected"],
+                    run.sheet.mnn_pairs(key),
+                    search=annoy_neighbors,
+                    **run.config["graph"],
+                )
+                for key, adata in run.reduced().items()
+            }
+        settings = {key: value for key, value in run.config["train"].items() if key != "threads"}
         for seed in SEEDS:
             begun = time.monotonic()
-            mdata = fit_embed(graphs, seed=seed, T=mosaic.T, **changed)
-            rows.append({"data": name, "choice": choice, "seed": seed} | score(mdata, graphs, mosaic.n_domains, seed))
+            encoders, _ = training.fit(graphs, seed=seed, encoder=run.config["encoder"], **settings)
+            found = score(model.embed(graphs, encoders), run, seed)
+            rows.append({"data": name, "choice": label, "seed": seed} | found)
             print(*rows[-1].values(), f"{time.monotonic() - begun:.0f} s", sep="\t", flush=True)
     return rows
 

@@ -13,16 +13,19 @@ import warnings
 from itertools import combinations
 from pathlib import Path
 
+import library  # noqa: F401
+import mudata as md
 import numpy as np
 import pandas as pd
-import torch
 from sklearn.linear_model import LinearRegression
 
-from datasets import PUBLISHED_GRAPH, PUBLISHED_TRAINING, SEEDS, fit_embed, with_hidden_counts
+from datasets import SEEDS, DataSet, with_hidden_counts
 from mosaic import matrices
 from mosaic.analyse import impute, metrics
 from mosaic.analyse.donors import nearest_donors
-from mosaic.spots import stack
+from mosaic.config.defaults import PUBLISHED
+from mosaic.pipeline import Pipeline
+from mosaic.prepare.read import read_slice
 
 NEAREST = {"method": "nearest", "n_neighbors": 10}
 # Of the default way, one part at a time left out or changed: settings of the imputation.
@@ -45,13 +48,13 @@ BASELINES = ("mean profile", "spatially nearest", "Harmony, 10 nearest", "Harmon
 BOUNDS = ("true domain's profile", "profile of what the source can tell")
 
 
-def baselines(mosaic, reduced, spots: pd.Index) -> dict[str, np.ndarray]:
+def baselines(run: Pipeline, hidden: tuple[str, str], spots: pd.Index) -> dict[str, np.ndarray]:
     """Predictions without a trained model (spots x features)."""
-    name, modality = mosaic.hidden
-    sheet = mosaic.sheet
+    name, modality = hidden
+    sheet, slices, reduced = run.sheet, run.slices(), run.reduced()
     (source,) = sheet.modalities_of(name)
     bridge = next(key for key in sheet.bridges if modality in sheet.modalities_of(key))
-    donors, seen, queries = (mosaic.slices[key] for key in ((bridge, modality), (bridge, source), (name, source)))
+    donors, seen, queries = (slices[key] for key in ((bridge, modality), (bridge, source), (name, source)))
     both = donors.obs_names[donors.obs_names.isin(seen.obs_names) & donors.obs_names.isin(reduced[source].obs_names)]
     counts, seen, queries = donors[both].layers["counts"], seen[both], queries[spots]
     latent = pd.DataFrame(reduced[source].obsm["X_corrected"], index=reduced[source].obs_names)
@@ -80,38 +83,33 @@ def _profiles(counts: np.ndarray, domains: np.ndarray, wanted: np.ndarray) -> np
     return np.array([means.get(key, counts.mean(axis=0)) for key in wanted])
 
 
-def measure(name: str, mosaic) -> list[dict]:
+def measure(name: str, dataset: DataSet) -> list[dict]:
     """All methods and seeds on one data set."""
-    reduced = mosaic.reduced()
-    graphs, published_graphs = mosaic.graphs(reduced), mosaic.graphs(reduced, **PUBLISHED_GRAPH)
-    slice_name, modality = mosaic.hidden
-    slices = {}
-    for (_, key), adata in mosaic.slices.items():
-        slices.setdefault(key, []).append(adata[adata.obs_names.isin(graphs[key].obs_names)])
-    counts = {key: stack(own, key) for key, own in slices.items()}
-    (source,) = mosaic.sheet.modalities_of(slice_name)
-    asked = graphs[source].obs_names[graphs[source].obs["slice"] == slice_name]
-    spots = asked[asked.isin(mosaic.measured.obs_names)]
-    truth = mosaic.measured[spots].layers["counts"].toarray()
+    run = Pipeline.from_slices(dataset.slices, dataset.config)
+    published_run = run.changed({"graph": PUBLISHED["graph"], "train": PUBLISHED["train"]})
+    slice_name, modality = dataset.hidden
+    measured = read_slice(dataset.measured, slice_name, run.config["modalities"][modality]["kind"])
+    (source,) = run.sheet.modalities_of(slice_name)
+    asked = run.passed()[slice_name, source].adata.obs_names
+    spots = asked[asked.isin(measured.obs_names)]
+    truth = measured[spots].layers["counts"].toarray()
     rows = []
 
     def add(method: str, seed: int | None, values: np.ndarray) -> None:
         scores = metrics.imputation_scores(values, truth)
         rows.append({"data": name, "method": method, "seed": seed} | scores)
 
-    for method, values in baselines(mosaic, reduced, spots).items():
+    for method, values in baselines(run, dataset.hidden, spots).items():
         add(method, None, values)
 
-    def imputed(embedding, **settings) -> np.ndarray:
-        done = impute.impute_modality(embedding, slice_name, modality, counts, **settings)
+    def imputed(embedding: md.MuData, **settings: object) -> np.ndarray:
+        done = impute.impute_modality(embedding, slice_name, modality, run.counts(), **settings)
         return matrices.dense(done[spots].layers["imputed"])
 
     for seed in SEEDS:
-        published = fit_embed(published_graphs, seed=seed, T=mosaic.T, **PUBLISHED_TRAINING)
-        add("published", seed, imputed(published, **NEAREST))
-        ours = fit_embed(graphs, seed=seed, T=mosaic.T)
+        add("published", seed, imputed(published_run.embedding(seed), **NEAREST))
         for method, settings in VARIANTS.items():
-            add(method, seed, imputed(ours, **settings))
+            add(method, seed, imputed(run.embedding(seed), **settings))
         print(name, seed, flush=True)
     return rows
 
@@ -134,7 +132,6 @@ def summary(table: pd.DataFrame) -> str:
 
 if __name__ == "__main__":
     warnings.filterwarnings("ignore")
-    torch.set_num_threads(1)
     found = [row for name, make in with_hidden_counts(Path(sys.argv[1])).items() for row in measure(name, make())]
     table = pd.DataFrame(found)
     table.to_csv(sys.argv[2], sep="\t", index=False, float_format="%.6g")

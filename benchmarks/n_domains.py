@@ -11,6 +11,7 @@ import warnings
 from itertools import combinations
 from pathlib import Path
 
+import library  # noqa: F401
 import numpy as np
 import pandas as pd
 import torch
@@ -18,10 +19,10 @@ from batches import demo
 from scipy.cluster.hierarchy import linkage
 from sklearn.metrics import adjusted_rand_score, pairwise_distances
 
-from datasets import SEEDS, Mosaic, fit_embed, with_truth
-from mosaic import spots
+from datasets import SEEDS, with_truth
 from mosaic.analyse import mixture, n_domains
 from mosaic.embedding import LATENT
+from mosaic.pipeline import Pipeline
 
 NUMBERS = np.arange(2, 16)
 CRITERIA = {
@@ -80,14 +81,13 @@ def curves(embedding: np.ndarray, truth: pd.Series, seed: int) -> tuple[pd.DataF
     return table.loc[NUMBERS], choice
 
 
-def embedding_of(mosaic: Mosaic, graphs: dict, seed: int, path: Path | None) -> tuple[np.ndarray, pd.Series]:
+def embedding_of(run: Pipeline, seed: int, path: Path | None) -> tuple[np.ndarray, pd.Series]:
     """The latent space of one seed and the true domains, from ``path`` where it is there."""
     if path is not None and path.exists():
         kept = pd.read_csv(path, sep="\t", index_col=0)
     else:
-        mdata = fit_embed(graphs, seed=seed, T=mosaic.T)
-        truth = spots.annotation({name: graph.obs for name, graph in graphs.items()}, mdata.obs_names, "domain")
-        kept = pd.DataFrame(mdata.obsm[LATENT], index=mdata.obs_names).assign(truth=truth)
+        embedding = run.embedding(seed)
+        kept = pd.DataFrame(embedding.obsm[LATENT], index=embedding.obs_names).assign(truth=run.truth())
         if path is not None:
             kept.to_csv(path, sep="\t")
     return kept.drop(columns="truth").to_numpy(dtype=float), kept["truth"]
@@ -111,16 +111,17 @@ def main(data: str, out: str, embeddings: str | None) -> None:
     """All data sets, seeds and criteria."""
     rows = []
     for name, make in ({"demo": demo} | with_truth(Path(data))).items():
-        mosaic = make()
-        graphs = mosaic.graphs(mosaic.reduced())
+        dataset = make()
+        run = Pipeline.from_slices(dataset.slices, dataset.config)
+        true = run.config["cluster"]["n_domains"]
         for seed in SEEDS:
             path = Path(embeddings) / f"{name}.{seed}.tsv" if embeddings else None
-            embedding, truth = embedding_of(mosaic, graphs, seed, path)
+            embedding, truth = embedding_of(run, seed, path)
             scores, choice = curves(embedding, truth, seed)
             chosen = {label: int(scores[column].idxmax()) for label, column in CRITERIA.items()}
-            chosen |= {CHOICE: choice, "the truth": mosaic.n_domains}
+            chosen |= {CHOICE: choice, "the truth": true}
             for criterion, number in chosen.items():
-                row = {"data": name, "true": mosaic.n_domains, "seed": seed, "criterion": criterion, "number": number}
+                row = {"data": name, "true": true, "seed": seed, "criterion": criterion, "number": number}
                 rows.append(row | {"ARI": scores["ARI"][number]})
             print(name, seed, chosen, flush=True)
     table = pd.DataFrame(rows)

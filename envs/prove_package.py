@@ -4,7 +4,7 @@
 
 The virtual environment has what pyproject.toml declares, at the versions of requirements.lock, and nothing else; it is
 kept, and made anew when either file changes. Every module of the package must be importable in it, and the published
-names integrate a small mosaic. Needs Python alone.
+names and the pipeline integrate a small mosaic. Needs Python alone.
 """
 
 import re
@@ -53,6 +53,16 @@ model.train(net="wlgcn", n_epochs=3)
 merged = model.infer_emb(given, emb_key="emb", final_latent_key="merged")
 imputed = model.impute(given, emb_key="emb", layer_key="counts")
 assert imputed["adt"][1].shape == (made["s2", "rna"].n_obs, 12)
+
+from mosaic.pipeline import Pipeline
+config = {
+    "modalities": {"rna": {"kind": "rna", "n_comps": 8}, "adt": {"kind": "protein", "n_comps": 8}},
+    "train": {"n_epochs": 3, "device": "cpu"},
+    "cluster": {"n_domains": 2},
+}
+run = Pipeline.from_slices(made, config)
+assert run.domains()["domain"].nunique() == 2
+assert run.imputed("s2", "adt").n_obs == run.passed()["s2", "rna"].adata.n_obs
 print(f"{len(modules)} modules imported; {sum(map(len, merged))} spots embedded")
 """
 

@@ -13,8 +13,12 @@ import speed
 from chain import THREE_SLICES
 
 import datasets
+from mosaic.simulate.counts import simulate_mosaic
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+REPOSITORY = Path(__file__).parents[1]
+PROGRAMS = sorted(
+    path for folder in ("benchmarks", "workflow/benchmark/scripts") for path in (REPOSITORY / folder).glob("*.py")
+)
 
 
 def liberties(source: str) -> list[str]:
@@ -39,7 +43,7 @@ def liberties(source: str) -> list[str]:
     return taken
 
 
-@pytest.mark.parametrize("path", sorted(BENCHMARKS.glob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.name)
 def test_benchmarks_use_what_the_library_offers(path):
     assert liberties(path.read_text()) == []
 
@@ -62,11 +66,11 @@ def test_what_a_benchmark_may_not_take_is_found(line, taken):
 def test_imputation_measures_every_variant(monkeypatch):
     """Each is another prediction: a setting without effect would repeat a row."""
     bridges = THREE_SLICES | {"slices": {name: ["rna", "adt"] for name in ("s1", "s2", "s3")}}
-    made = datasets.simulated(bridges, {"rna": "rna", "adt": "protein"})
-    slices = dict(made.slices)
+    slices = simulate_mosaic(bridges, seed=0)
     measured = slices.pop(("s2", "adt"))
+    config = datasets.config_of({"rna": {"kind": "rna"}, "adt": {"kind": "protein"}}, n_domains=3, T=0.1)
     monkeypatch.setattr(imputation, "SEEDS", (0,))
-    rows = imputation.measure("small", made._replace(slices=slices, hidden=("s2", "adt"), measured=measured))
+    rows = imputation.measure("small", datasets.DataSet(slices, config, ("s2", "adt"), measured))
     table = pd.DataFrame(rows).set_index("method")
     assert set(imputation.VARIANTS) <= set(table.index)
     assert table["rmse"].is_unique

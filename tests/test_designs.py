@@ -3,15 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-from chain import graphs_of, truth_of
+from chain import simulated
 from sklearn.metrics import adjusted_rand_score
 
-from datasets import fit_embed
-from mosaic import embedding, matrices, spots, store
-from mosaic.analyse import domains, export, impute, metrics, umap
-from mosaic.config.design import SampleRow, SampleSheet
-from mosaic.prepare import read
-from mosaic.simulate.counts import simulate_mosaic
+from mosaic import embedding, matrices, store
+from mosaic.analyse import export, metrics, umap
 
 KINDS = {"rna": "rna", "adt": "protein", "atac": "epigenome"}
 SHAPES = {
@@ -19,31 +15,6 @@ SHAPES = {
     "adt": {"n_features": 20, "depth": 1500, "markers": 3, "marker_fold": 5.0},
     "atac": {"n_features": 1500, "depth": 150, "markers": 150, "marker_fold": 8.0},
 }
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """Slices of a design, written and carried through the chain to an embedding with its graphs and counts."""
-
-    def make(slices):
-        names = list(dict.fromkeys(name for own in slices.values() for name in own))
-        design = {
-            "grid": {"rows": 18, "columns": 18, "pitch": 100},
-            "domains": {"a": 1, "b": 1, "c": 1},
-            "slices": slices,
-            "modalities": {name: {"kind": KINDS[name]} | SHAPES[name] for name in names},
-        }
-        folder = tmp_path_factory.mktemp("design")
-        files = {name: {} for name in names}
-        for (slice_name, name), adata in simulate_mosaic(design, seed=1).items():
-            files[name][slice_name] = folder / f"{slice_name}.{name}.h5ad"
-            adata.write_h5ad(files[name][slice_name])
-        sheet = SampleSheet(SampleRow(s, m, str(files[m][s])) for s, own in slices.items() for m in own)
-        graphs = graphs_of(files, KINDS, n_comps=15)
-        mdata = fit_embed(graphs, T=0.1, n_epochs=60)
-        return sheet, files, graphs, mdata
-
-    return make
 
 
 @pytest.mark.parametrize(
@@ -55,29 +26,35 @@ def made(tmp_path_factory):
         pytest.param({"s1": ["rna", "adt"], "s2": ["adt", "atac"], "s3": ["rna"]}, id="chain of bridges"),
     ],
 )
-def test_design_end_to_end(made, tmp_path, slices):
-    sheet, files, graphs, mdata = made(slices)
-    truth = truth_of(graphs, mdata)
-    labels = domains.cluster_domains(mdata.obsm[embedding.LATENT], n_domains=3, seed=0).labels
+def test_design_end_to_end(tmp_path, slices):
+    names = list(dict.fromkeys(name for own in slices.values() for name in own))
+    design = {
+        "grid": {"rows": 18, "columns": 18, "pitch": 100},
+        "domains": {"a": 1, "b": 1, "c": 1},
+        "slices": slices,
+        "modalities": {name: {"kind": KINDS[name]} | SHAPES[name] for name in names},
+    }
+    settings = {name: {"n_comps": 15} for name in names}
+    run = simulated(design, seed=1, modalities=settings, train={"n_epochs": 60})
+    mdata, truth, labels = run.embedding(0), run.truth(), run.domains(0)["domain"].to_numpy()
     assert adjusted_rand_score(truth, labels) > 0.6
-    table = metrics.evaluate(mdata, labels, truth).set_index(["metric", "scope"])["value"]
+    table = run.metrics(0).set_index(["metric", "scope"])["value"]
     assert np.isnan(table["iLISI", "all"]) == (len(slices) == 1)
     pairs = {scope for metric, scope in table.index if metric == metrics.TRAINING_PAIRS}
     expected = {f"{s}:{a}~{b}" for s, own in slices.items() for i, a in enumerate(own) for b in own[i + 1 :]}
     assert pairs == (expected or {"all"})
 
-    counts = {
-        name: spots.stack([read.read_slice(path, key, KINDS[name]) for key, path in own.items()], name)
-        for name, own in files.items()
-    }
-    imputed = {name: [] for name in files}
-    for slice_name, name in sheet.missing:
-        done = impute.impute_modality(mdata, slice_name, name, counts)
+    imputed = {name: [] for name in names}
+    for slice_name, name in run.sheet.missing:
+        done = run.imputed(slice_name, name, 0)
         assert np.isfinite(matrices.dense(done.layers["imputed"])).all()
         imputed[name].append(done)
+    counts = {name: adata.copy() for name, adata in run.counts().items()}
+    for adata in counts.values():  # as the rules write them
+        del adata.obs["domain"]
     result = export.assemble_mudata(
         counts,
-        graphs,
+        run.graphs(),
         [
             export.Run(
                 method="spamosaic",
@@ -104,7 +81,7 @@ def test_design_end_to_end(made, tmp_path, slices):
     assert result.obs["age"].isna().all()
     assert (result.obs["consensus_spamosaic"].astype(int) == labels).all()
     assert (result.obs["confidence_spamosaic"] == 0.75).all()
-    assert set(result.mod) == set(files) | {f"{name}_imputed" for _, name in sheet.missing}
+    assert set(result.mod) == set(names) | {f"{name}_imputed" for _, name in run.sheet.missing}
     assert (result.obs["mosaic_domain"].astype(int) == labels).all()
     assert (result.obs["domain"] == truth).all()
 

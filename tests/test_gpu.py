@@ -3,12 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from chain import THREE_SLICES, small_graph, truth_of
+from chain import THREE_SLICES, simulated, small_graph
 from sklearn.metrics import adjusted_rand_score
 
-from datasets import simulated
 from mosaic import embedding
-from mosaic.analyse import domains
 from mosaic.integrate import checkpoint, losses, model, training
 
 pytestmark = [
@@ -43,14 +41,11 @@ def test_embeddings_after_one_epoch(batched):
 
 
 def test_quality_after_a_hundred_epochs():
-    made = simulated(THREE_SLICES, {"rna": "rna", "adt": "protein"})
-    graphs = made.graphs(made.reduced())
+    run = simulated(THREE_SLICES)
     scores = []
     for device in ("cpu", "cuda"):
-        encoders, _ = training.fit(graphs, seed=0, device=device, T=0.1)
-        mdata = model.embed(graphs, encoders)
-        labels = domains.cluster_domains(mdata.obsm[embedding.LATENT], n_domains=3).labels
-        scores.append(adjusted_rand_score(truth_of(graphs, mdata), labels))
+        labels = run.changed({"train": {"device": device}}).domains(0)["domain"]
+        scores.append(adjusted_rand_score(run.truth(), labels))
     assert scores[1] == pytest.approx(scores[0], abs=0.05)
 
 

@@ -6,19 +6,19 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from chain import simulated
 from scipy import sparse
 from scipy.stats import pearsonr
 from sklearn.metrics import roc_auc_score
 
-from datasets import Mosaic, changed, simulated
-from mosaic import embedding, matrices, spots, store
-from mosaic.analyse import impute, intervals, metrics
-from mosaic.analyse.domains import cluster_domains
+from mosaic import matrices, store
+from mosaic.analyse import impute, intervals
 from mosaic.analyse.imputed import write_imputed
 from mosaic.check import agreement, checks, confidence, folds
 from mosaic.config import design
+from mosaic.config.schema import with_changes
 from mosaic.errors import InputError
-from mosaic.integrate import model, training
+from mosaic.pipeline import Pipeline
 
 # Deep counts of three domains: as easy as it gets.
 EASY = {
@@ -30,28 +30,19 @@ EASY = {
         "adt": {"kind": "protein", "n_features": 20, "depth": 3000, "markers": 5, "marker_fold": 8.0},
     },
 }
-KINDS = {"rna": "rna", "adt": "protein"}
 TRAIN = {"T": 0.1, "n_epochs": 30, "device": "cpu"}
 PAIRS = [("s1", "s3")]
 FOLD = folds.FoldSettings(n_stripes=3, graph={}, train=TRAIN, impute={"n_neighbors": 10}, seed=0)
 
 
-def counts_of(made: Mosaic) -> dict[str, ad.AnnData]:
-    """The counts of each modality, its slices stacked."""
-    sheet = made.sheet
-    return {m: spots.stack([made.slices[name, m] for name in sheet.slices_of(m)], m) for m in sheet.modalities}
-
-
-def checked(made: Mosaic) -> tuple[dict[str, folds.Summary], dict]:
-    """Every fold of a mosaic, put together by modality; and its graphs."""
-    reduced = made.reduced()
-    graphs = made.graphs(reduced)
-    counts = counts_of(made)
+def checked(run: Pipeline) -> dict[str, folds.Summary]:
+    """Every fold of a mosaic, put together by modality."""
     scored = {}
-    for fold in made.sheet.folds(3):
-        pairs = (made.sheet.drop(*fold[:2]) if fold[2] == 0 else made.sheet).mnn_pairs(fold[1])
-        scored.setdefault(fold[1], []).append(folds.try_fold(reduced, graphs, counts, fold, pairs, FOLD).scored)
-    return {modality: folds.summarise(own) for modality, own in scored.items()}, graphs
+    for fold in run.sheet.folds(3):
+        pairs = (run.sheet.drop(*fold[:2]) if fold[2] == 0 else run.sheet).mnn_pairs(fold[1])
+        parts = run.reduced(), run.graphs(), run.counts()
+        scored.setdefault(fold[1], []).append(folds.try_fold(*parts, fold, pairs, FOLD).scored)
+    return {modality: folds.summarise(own) for modality, own in scored.items()}
 
 
 def statuses(summaries) -> dict[str, str]:
@@ -63,8 +54,8 @@ def statuses(summaries) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def easy():
-    made = simulated(EASY, KINDS)
-    return made, *checked(made)
+    run = simulated(EASY, train=TRAIN)
+    return run, checked(run)
 
 
 def sheet(**slices):
@@ -97,7 +88,7 @@ def test_stripes_are_compact_and_share_all_spots():
 
 
 def test_hidden_counts_are_found_again(easy):
-    _, summaries, _ = easy
+    _, summaries = easy
     assert set(statuses(summaries).values()) == {"pass", "not checked"}
     for summary in summaries.values():
         features = summary.features
@@ -115,9 +106,8 @@ def test_hidden_counts_are_found_again(easy):
 
 def test_scores_are_those_written_out(easy, monkeypatch):
     """One fold, scored by scipy and scikit-learn; features taken in several blocks."""
-    made, _, graphs = easy
-    reduced = made.reduced()
-    counts = counts_of(made)
+    run, _ = easy
+    reduced, graphs, counts = run.reduced(), run.graphs(), run.counts()
     seen = {}
     original = folds._score
 
@@ -159,10 +149,9 @@ def test_the_baseline_takes_the_first_source_that_has_a_spot():
 
 def test_the_hidden_counts_play_no_part(easy):
     """Whatever stood there, the same is imputed."""
-    made, _, graphs = easy
-    reduced = made.reduced()
-    counts = counts_of(made)
-    hidden = made.slices["s1", "adt"].obs_names[
+    run, _ = easy
+    reduced, graphs, counts = run.reduced(), run.graphs(), run.counts()
+    hidden = run.slices()["s1", "adt"].obs_names[
         folds.stripe(reduced["adt"][reduced["adt"].obs["slice"] == "s1"].obsm["spatial"], 1, 3)
     ]
     wrong = counts["adt"].copy()
@@ -185,7 +174,7 @@ def test_modalities_paired_at_random_are_told():
             adata.X = adata.X[order]
         return adata
 
-    found = statuses(checked(simulated(EASY, KINDS, change=shuffled))[0])
+    found = statuses(checked(simulated(EASY, change=shuffled)))
     assert found["modalities align"] == "fail"
     assert found["imputation"] in ("warn", "fail")
 
@@ -197,18 +186,15 @@ def test_noise_in_place_of_a_modality_is_told():
             adata.X = sparse.csr_matrix(np.random.default_rng(0).poisson(50, adata.shape).astype(np.float32))
         return adata
 
-    found = statuses(checked(simulated(EASY, KINDS, change=noise))[0])
+    found = statuses(checked(simulated(EASY, change=noise)))
     assert found["imputation"] == "fail"
     assert found["modalities align"] == "fail"
 
 
-def mixing(made: Mosaic, **changed: object) -> str:
-    graphs = made.graphs(made.reduced(**changed))
-    encoders = training.fit(graphs, seed=0, **TRAIN)[0]
-    mdata = model.embed(graphs, encoders)
-    domains = mdata.obs[["slice"]].assign(domain=0)
-    table = metrics.evaluate(mdata, domains["domain"].to_numpy(), None)
-    return checks.run_checks(table, domains, [], []).set_index("check").loc["slices mix", "status"]
+def mixing(run: Pipeline) -> str:
+    run = run.changed({"train": TRAIN})
+    domains = run.embedding(0).obs[["slice"]].assign(domain=0)
+    return checks.run_checks(run.metrics(0), domains, [], []).set_index("check").loc["slices mix", "status"]
 
 
 def test_a_slice_that_shares_nothing_is_told(easy):
@@ -219,30 +205,30 @@ def test_a_slice_that_shares_nothing_is_told(easy):
         return adata
 
     assert mixing(easy[0]) == "pass"
-    other = simulated(EASY, KINDS, change=other_profiles)
-    assert mixing(other, batch_correction="harmony") == "fail"
+    other = simulated(EASY, change=other_profiles)
+    harmony = {"modalities": {name: {"batch_correction": "harmony"} for name in EASY["modalities"]}}
+    assert mixing(other.changed(harmony)) == "fail"
     # Its patches can be laid on patches of other domains, which auto does as far as they go: never a pass.
     assert mixing(other) == "warn"
     # The features themselves say it, whatever the batch correction does.
-    for made, status in ((easy[0], "pass"), (other, "fail")):
-        agreements = agreement.agreements({key: agreement.profile(adata) for key, adata in made.slices.items()})
+    for run, status in ((easy[0], "pass"), (other, "fail")):
+        agreements = agreement.agreements({key: agreement.profile(adata) for key, adata in run.slices().items()})
         table = pd.DataFrame({"metric": [], "scope": [], "value": []})
         found = checks.run_checks(table, pd.DataFrame({"slice": ["s1"], "domain": [0]}), [], [], agreements=agreements)
         assert found.set_index("check").loc["features agree", "status"] == status
 
 
 def test_a_modality_that_nothing_else_measured_cannot_be_hidden(easy):
-    made, _, graphs = easy
-    reduced = made.reduced()
+    run, _ = easy
+    reduced, graphs = run.reduced(), run.graphs()
     alone = {"rna": reduced["rna"], "adt": reduced["adt"][reduced["adt"].obs["slice"] == "s1"].copy()}
     with pytest.raises(InputError, match="slice s1: adt can't be hidden, as no other spot measured it"):
         folds.run_fold(alone, graphs, {}, ("s1", "adt", 0), [], FOLD)
 
 
 def test_a_fold_that_cannot_be_made_is_left_out_and_said(easy, tmp_path):
-    made, _, graphs = easy
-    reduced = made.reduced()
-    counts = counts_of(made)
+    run, _ = easy
+    reduced, graphs, counts = run.reduced(), run.graphs(), run.counts()
     # All of the only bridge slice is hidden, so that no spot is left by which the modalities could be aligned.
     whole, stripe = (
         folds.try_fold(reduced, graphs, counts, ("s1", "adt", 1), PAIRS, replace(FOLD, n_stripes=number))
@@ -281,36 +267,27 @@ def test_protein_on_a_part_of_a_bridge_slice(easy):
             adata = adata[adata.obsm["spatial"][:, 0] < np.quantile(adata.obsm["spatial"][:, 0], 1 / 3)].copy()
         return adata
 
-    made = simulated(EASY, KINDS, change=left_third)
-    n_both = made.slices["s1", "adt"].n_obs
+    run = simulated(EASY, change=left_third)
+    n_both = run.slices()["s1", "adt"].n_obs
     assert n_both < 150
-    for summary in checked(made)[0].values():
+    for summary in checked(run).values():
         assert (summary.features["n_spots"] == n_both).all()
         assert summary.folds["left_out"].eq("").all()
 
 
 def test_confidence_knows_the_domain_that_a_modality_cannot_see():
     """RNA takes c for b: in s2 the posterior knows nothing of it, and the confidence does."""
-    blind = changed(EASY, {"modalities": {"rna": {"looks_like": {"c": "b"}}}})
-    made = simulated(blind, KINDS)
-    reduced = made.reduced()
-    graphs = made.graphs(reduced)
-    counts = counts_of(made)
+    blind = with_changes(EASY, {"modalities": {"rna": {"looks_like": {"c": "b"}}}})
     longer = TRAIN | {"n_epochs": 100}
-    encoders = training.fit(graphs, seed=0, **longer)[0]
-    mdata = model.embed(graphs, encoders)
-    found = cluster_domains(mdata.obsm[embedding.LATENT], n_domains=3, seed=0)
-    domains = mdata.obs[["slice"]].assign(domain=found.labels, probability=found.probability)
-    proteins = [fold for fold in made.sheet.folds(3) if fold[1] == "adt"]
-    own = replace(FOLD, train=longer)
-    done = [folds.try_fold(reduced, graphs, counts, fold, PAIRS, own) for fold in proteins]
-    calls = confidence.together(
-        confidence.hidden_calls(domains, mdata.obs["modalities"], fold.embedding) for fold in done
-    )
+    run = simulated(blind, train=longer)
+    domains, modalities, truth = run.domains(0), run.embedding(0).obs["modalities"], run.truth()
+    proteins = [fold for fold in run.sheet.folds(3) if fold[1] == "adt"]
+    parts, own = (run.reduced(), run.graphs(), run.counts()), replace(FOLD, train=longer)
+    done = [folds.try_fold(*parts, fold, PAIRS, own) for fold in proteins]
+    calls = confidence.together(confidence.hidden_calls(domains, modalities, fold.embedding) for fold in done)
     assert len(calls) == 400
-    table = confidence.calibrate(domains, mdata.obs["modalities"], calls)
+    table = confidence.calibrate(domains, modalities, calls)
 
-    truth = spots.annotation({name: adata.obs for name, adata in graphs.items()}, mdata.obs_names, "domain")
     names = pd.crosstab(domains["domain"], truth).idxmax(axis=1)
     right = domains["domain"].map(names) == truth
     s2 = table[table["slice"] == "s2"].assign(right=right, truth=truth)
@@ -321,20 +298,15 @@ def test_confidence_knows_the_domain_that_a_modality_cannot_see():
     sure = s2[s2["confidence"] > 0.9]
     assert len(sure) > 80
     assert sure["right"].mean() > 0.9
-    pairs = confidence.taken_for_others(
-        confidence.called_by(calls), domains.assign(modalities=mdata.obs["modalities"].astype(str))
-    )
+    pairs = confidence.taken_for_others(confidence.called_by(calls), domains.assign(modalities=modalities.astype(str)))
     (sentence, *_) = checks.not_told_apart(pairs)
     both = sorted(int(domain) for domain, name in names.items() if name in "bc")
     assert sentence.startswith(f"In s2 (rna alone) domains {both[0]} and {both[1]} can't be told apart: ")
 
 
 def test_intervals_from_the_errors_of_hidden_spots(easy, tmp_path):
-    made, summaries, graphs = easy
-    encoders = training.fit(graphs, seed=0, **TRAIN)[0]
-    mdata = model.embed(graphs, encoders)
-    counts = counts_of(made)
-    imputation = impute.plan_imputation(mdata, "s2", "adt", counts, n_neighbors=10)
+    run, summaries = easy
+    imputation = impute.plan_imputation(run.embedding(0), "s2", "adt", run.counts(), n_neighbors=10)
     write_imputed(imputation, tmp_path / "without.h5ad")
     with pytest.raises(InputError, match="no errors of hidden spots"):
         intervals.interval(store.read(tmp_path / "without.h5ad"))

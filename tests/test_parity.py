@@ -24,6 +24,7 @@ from mosaic import embedding, matrices, mixing, mnn, spots
 from mosaic.analyse import impute
 from mosaic.config.defaults import PUBLISHED_HARMONY
 from mosaic.integrate import batches, encoders, graph, losses, model, training
+from mosaic.pipeline import Pipeline
 from mosaic.prepare import batch_correction
 from mosaic.spatial import spatial_neighbors
 
@@ -382,8 +383,9 @@ def test_features_before_harmony(shared_data):
     if not RECORDINGS.is_dir():
         pytest.skip("the recordings of the whole run are not at hand (../shared/reference/parity)")
     kept = np.load(RECORDINGS / "nodrop.npz")
-    mosaic = simulation(shared_data, "replicate1")
-    for k, adata in mosaic.reduced(batch_correction="none").items():
+    data = simulation(shared_data, "replicate1")
+    uncorrected = {"modalities": {name: {"batch_correction": "none"} for name in SLICES}}
+    for k, adata in Pipeline.from_slices(data.slices, data.config).changed(uncorrected).reduced().items():
         ours = adata.obsm["X_reduced"]
         published = np.vstack([kept[f"pca_before_harmony_{k}_{name}"] for name in SLICES[k]])
         sign = np.sign((ours * published).sum(axis=0))

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import nbformat
 import pytest
 import yaml
 from covered import REASONS, faults
@@ -40,19 +41,6 @@ def test_pre_commit_runs_the_versions_of_the_lock():
     revs = {hook["id"]: repository["rev"] for repository in repositories for hook in repository["hooks"]}
     for tool, hook in (("ruff", "ruff-check"), ("ruff", "ruff-format"), ("snakefmt", "snakefmt"), ("typos", "typos")):
         assert revs[hook] == f"v{locked[tool]}"
-
-
-def test_a_module_with_few_tested_lines_is_told_unless_a_reason_is_given():
-    percent = {"store.py": 79.9, "spots.py": 80.0, "check/folds.py": 20.0}
-    assert faults(percent, {"check/folds.py": "whole runs alone run it"}) == [
-        "store.py: tests run 79.9 % of its lines, and 80 % are the least; add tests, or the reason to REASONS in "
-        "tests/helpers/covered.py"
-    ]
-    assert len(faults(percent, {"check/folds.py": "-", "store.py": "-", "spots.py": "-", "gone.py": "-"})) == 2
-
-
-def test_reasons_for_few_tested_lines_are_of_modules_that_are_there():
-    assert all((REPOSITORY / "scripts/mosaic" / module).is_file() for module in REASONS)
 
 
 # docs/threat_model.md says why.
@@ -110,3 +98,28 @@ def test_the_threat_model_names_tests_that_are_there():
     tests = "".join(path.read_text() for path in (REPOSITORY / "tests").rglob("test_*.py"))
     for name in re.findall(r"\btest_\w+\b(?!\.py)", page):
         assert f"def {name}(" in tests, f"there is no {name}"
+
+
+def test_a_module_with_few_tested_lines_is_told_unless_a_reason_is_given():
+    percent = {"store.py": 79.9, "spots.py": 80.0, "check/folds.py": 20.0}
+    assert faults(percent, {"check/folds.py": "whole runs alone run it"}) == [
+        "store.py: tests run 79.9 % of its lines, and 80 % are the least; add tests, or the reason to REASONS in "
+        "tests/helpers/covered.py"
+    ]
+    assert len(faults(percent, {"check/folds.py": "-", "store.py": "-", "spots.py": "-", "gone.py": "-"})) == 2
+
+
+def test_reasons_for_few_tested_lines_are_of_modules_that_are_there():
+    assert all((REPOSITORY / "scripts/mosaic" / module).is_file() for module in REASONS)
+
+
+NOTEBOOKS = sorted((REPOSITORY / "docs/notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_notebooks_are_stored_without_outputs(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    for cell in notebook.cells:
+        assert cell.cell_type == "markdown" or (cell.outputs == [] and cell.execution_count is None)
+    assert f"notebooks/{path.name}" in (REPOSITORY / "README.md").read_text()

@@ -23,10 +23,9 @@ from mosaic.integrate.graph import build_graph
 from mosaic.integrate.model import embed
 from mosaic.integrate.training import fit
 from mosaic.matrices import dense
-from mosaic.prepare.normalize import normalize_slice
+from mosaic.pipeline import features_of
 from mosaic.prepare.pairing import compare, report
 from mosaic.prepare.read import count_matrix, feature_matrix
-from mosaic.prepare.reduce import reduce_modality
 from mosaic.spatial import median_spot_distance
 from mosaic.spots import shared_features, stack
 
@@ -475,13 +474,12 @@ def _preprocess(
     names = _slice_names({kind: adatas}, batch_key)
     method = {True: PUBLISHED_HARMONY, False: "none"}[batch_corr] if isinstance(batch_corr, bool) else batch_corr
     settings = KIND_DEFAULTS[kind] | dict(chosen) | {"batch_correction": method}
-    normalization = settings.pop("normalization")
     slices = []
     for number, (name, adata) in enumerate(zip(names, adatas, strict=True)):
         if adata is None:
             continue
         where = f"{kind} slice {number}"
-        if normalization == "none" and settings["feature_selection"] != "seurat_v3":
+        if settings["normalization"] == "none" and settings["feature_selection"] != "seurat_v3":
             matrix = feature_matrix(adata, where)
             layers = {}
         else:
@@ -489,9 +487,9 @@ def _preprocess(
             layers = {"counts": matrix}
         spatial = np.asarray(adata.obsm.get("spatial", np.zeros((adata.n_obs, 2))))
         made = ad.AnnData(matrix, obs=_obs(adata, name), var=adata.var[[]], layers=layers, obsm={"spatial": spatial})
-        slices.append(normalize_slice(made, normalization))
+        slices.append(made)
     report(compare({(made.obs["slice"].iloc[0], kind): made for made in slices}), f"the {kind} slices")
-    reduced = reduce_modality(slices, kind, kind=kind, **settings)
+    reduced = features_of(slices, kind, kind=kind, **settings)
     features = reduced.obsm["X_corrected"]
     start = 0
     for adata in present:

@@ -4,9 +4,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from mosaic import spots
 from mosaic.integrate import graph
-from mosaic.prepare import read
 
 # A mosaic as simulate_mosaic takes it: RNA and ADT, RNA, RNA and ADT.
 THREE_SLICES = {
@@ -20,22 +18,26 @@ THREE_SLICES = {
 }
 
 
-def graphs_of(files, kinds, **changed):
-    """From files (modality -> slice -> path) to graphs, with the defaults of each modality's kind."""
-    # Needs every package of the chain; `make envs` runs tests that need small_graph alone where these are not.
-    from datasets import Mosaic
+def simulated(design, *, seed=0, change=None, **config):
+    """A run on a simulated mosaic, with the workflow's defaults but for ``config``.
 
-    slices = {
-        (name, m): read.read_slice(path, name, kinds[m], truth="domain")
-        for m, own in files.items()
-        for name, path in own.items()
+    ``change`` makes of the name, modality and AnnData of a slice what takes its place. One CPU, one thread.
+    """
+    # Need every package of the chain; `make envs` runs tests that need small_graph alone where these are not.
+    from mosaic.config.schema import with_changes
+    from mosaic.pipeline import Pipeline
+    from mosaic.simulate.counts import simulate_mosaic
+
+    slices = simulate_mosaic(design, seed=seed)
+    if change is not None:
+        slices = {key: change(*key, adata) for key, adata in slices.items()}
+    base = {
+        "modalities": {name: {"kind": own["kind"]} for name, own in design["modalities"].items()},
+        "train": {"T": 0.1, "device": "cpu", "threads": 1},
+        "cluster": {"n_domains": len(design["domains"])},
+        "truth": "domain",
     }
-    mosaic = Mosaic(slices, kinds, T=0.1, n_domains=1)
-    return mosaic.graphs(mosaic.reduced(**changed))
-
-
-def truth_of(graphs, mdata, column="domain"):
-    return spots.annotation({name: adata.obs for name, adata in graphs.items()}, mdata.obs_names, column)
+    return Pipeline.from_slices(slices, with_changes(base, config))
 
 
 def small_graph(design, n_spots=60, seed=0):

@@ -2,7 +2,7 @@
 
     .venv/bin/python tests/helpers/covered.py .coverage.json
 
-The file is coverage's report as JSON, which ``make coverage`` writes.
+The file is coverage's report as JSON, which ``make test COVERAGE=1`` writes.
 """
 
 import json

@@ -96,6 +96,7 @@ def test_no_env_script_or_module_is_left_over():
             "config/methods",
             "config/settings",
             "api",
+            "pipeline",
         )
     }
 

@@ -3,12 +3,15 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import browser
 import mudata as md
 import numpy as np
 import pandas as pd
 import pytest
+import running
 import scanpy as sc
 
 pytestmark = pytest.mark.slow
@@ -91,6 +94,34 @@ def test_imputed_protein_follows_the_truth(result):
     error = np.abs(np.log1p(imputed) - np.log1p(measured)).to_numpy().mean()
     flat = np.abs(np.log1p(imputed.mean()) - np.log1p(measured)).to_numpy().mean()
     assert error < 0.8 * flat
+
+
+def run_notebook(name: str, demo, figures) -> str:
+    """What the cells of a notebook print, run as a user does in the folder of the run."""
+    notebook = running.REPOSITORY / "docs" / "notebooks" / f"{name}.ipynb"
+    script = running.REPOSITORY / "tests" / "helpers" / "run_notebook.py"
+    done = subprocess.run(
+        [sys.executable, script, notebook, figures],
+        cwd=demo.folder,
+        env=os.environ | {"PYTHONPATH": str(demo.folder / "scripts")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_notebook_of_the_demo_finds_what_the_workflow_found(demo, tmp_path):
+    printed = run_notebook("run_the_demo", demo, tmp_path)
+    assert "every spot has the domain that the workflow found: True" in printed
+    assert len(list(tmp_path.glob("*.png"))) == 4
+
+
+def test_the_notebook_reads_the_results(demo, tmp_path):
+    printed = run_notebook("read_the_results", demo, tmp_path)
+    assert "MuData object with n_obs × n_vars = 3568" in printed
+    assert len(list(tmp_path.glob("*.png"))) == 7
 
 
 def test_qc_writes_down_what_it_dropped(demo):

@@ -5,7 +5,8 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import update_config
 
-ROOT = Path(workflow.current_basedir).parents[1]
+HERE = Path(workflow.current_basedir)
+ROOT = HERE.parents[1]
 SCRIPTS = ROOT / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
@@ -13,11 +14,11 @@ from mosaic.config import methods
 from mosaic.imports import imported_modules
 from mosaic.config.design import SampleRow, SampleSheet
 from mosaic.config.schema import read_yaml
-from mosaic.config.settings import from_command_line
+from mosaic.config.settings import SCHEMAS, from_command_line
 
 RESULTS = "results/benchmark"
 # The benchmark's own keys that a run has, too, such as seeds, are read from --config as there.
-SCHEMA = read_yaml(ROOT / "workflow" / "schemas" / "config.schema.yaml")
+SCHEMA = read_yaml(SCHEMAS / "config.schema.yaml")
 update_config(config, from_command_line(workflow.config_settings.config, SCHEMA))
 UNKNOWN = {"data", "seeds", "methods", "interpreters", "datasets"} ^ set(config)
 
@@ -84,11 +85,16 @@ def settings_of(dataset):
 
 def library(script):
     """What a script of the benchmark reaches, as inputs: their edits make its results stale."""
-    own = [ROOT / "benchmarks" / f"{name}.py" for name in ("datasets", "comparison")]
-    modules = {
-        module for path in (*own, ROOT / "benchmarks" / f"{script}.py") for module in imported_modules(path, SCRIPTS)[0]
-    }
-    return sorted(modules | set(map(str, own)))
+    path = HERE / "scripts" / f"{script}.py"
+    # Beside the library: the modules of the benchmark, and the published data sets.
+    named = [
+        folder / f"{name}.py"
+        for name in imported_modules(path, SCRIPTS)[1]
+        for folder in (HERE / "scripts", ROOT / "benchmarks")
+    ]
+    own = [str(file) for file in named if file.exists()]
+    modules = {module for file in (path, *own) for module in imported_modules(file, SCRIPTS)[0]}
+    return sorted(modules | set(own))
 
 
 def runs():

@@ -31,8 +31,8 @@ try:
     for path in [*workflow.configfiles, *(["config/config.yaml"] if BY_DEFAULT else [])]:
         schema.read_yaml(path)
     DEMO = schema.read_yaml(ROOT / "resources" / "demo.yaml")
-    CONFIG_SCHEMA = schema.read_yaml(ROOT / "workflow" / "schemas" / "config.schema.yaml")
-    SHEET_SCHEMA = schema.read_yaml(ROOT / "workflow" / "schemas" / "slices.schema.yaml")
+    CONFIG_SCHEMA = schema.read_yaml(settings.SCHEMAS / "config.schema.yaml")
+    SHEET_SCHEMA = schema.read_yaml(settings.SCHEMAS / "slices.schema.yaml")
 except InputError as error:
     raise WorkflowError(str(error))
 DEMO_FILES = [f"data/demo/{name}.{modality}.h5ad" for name, own in DEMO["slices"].items() for modality in own]
@@ -127,11 +127,7 @@ def imputation_counts(wildcards):
             where=config["slices"],
             hint="its counts are in <results>/qc, the comparison of imputed with hidden counts in <results>/check",
         )
-    donors = SHEET.slices_of(wildcards.modality)
-    rows = [(name, wildcards.modality) for name in donors]
-    if config["impute"]["method"] == "matching":
-        for source in SHEET.modalities_of(wildcards.slice):
-            rows += [(name, source) for name in SHEET.slices_of(source) if name in {wildcards.slice, *donors}]
+    rows = SHEET.imputed_from(wildcards.slice, wildcards.modality, config["impute"]["method"])
     return [f"<results>/qc/{name}.{modality}.h5ad" for name, modality in rows]
 
 
@@ -246,7 +242,7 @@ def enforced():
 
 
 def drawn(name):
-    """Outputs of the rule of a figure: its files, and where it stands in the report."""
+    """Files of a figure as outputs, with its place in the report."""
     figure = figures.FIGURES[name]
     files = {ending: ensure(f"<results>/{figure.path}.{ending}", non_empty=True) for ending in figure.endings}
     shown = figure.endings[-1]

@@ -68,6 +68,24 @@ class SampleSheet(tuple[SampleRow, ...]):
         bridged = [pair for pair in pairs if set(pair) & set(self.bridges)]
         return bridged if set(self.slices_of(modality)) & set(self.bridges) else pairs
 
+    def imputed_from(self, slice_name: str, modality: str, method: str) -> list[tuple[str, str]]:
+        """Slices and modalities with the counts that an imputation needs.
+
+        Parameters
+        ----------
+        slice_name, modality
+            What is imputed.
+        method
+            ``nearest`` takes the counts of the missing modality alone; ``matching`` also those of each modality of the
+            slice, there and in the slices with the missing modality.
+        """
+        donors = self.slices_of(modality)
+        rows = [(name, modality) for name in donors]
+        if method == "matching":
+            for source in self.modalities_of(slice_name):
+                rows += [(name, source) for name in self.slices_of(source) if name in {slice_name, *donors}]
+        return rows
+
     def drop(self, slice_name: str, modality: str) -> "SampleSheet":
         """The design without one modality of one slice."""
         return SampleSheet(row for row in self if row[:2] != (slice_name, modality))

@@ -220,3 +220,12 @@ def with_defaults(given: Mapping, schema: Mapping) -> dict:
             value = copy.deepcopy(given.get(key, rule.get("default")))
             filled[key] = with_defaults(value, rule) if "properties" in rule and isinstance(value, Mapping) else value
     return filled
+
+
+def with_changes(given: Mapping, changes: Mapping) -> dict:
+    """A copy of a config with some of its settings changed, key by key at every depth; an empty mapping empties."""
+    changed = dict(copy.deepcopy(given))
+    for key, value in changes.items():
+        deep = isinstance(value, Mapping) and value and isinstance(changed.get(key), Mapping)
+        changed[key] = with_changes(changed[key], value) if deep else copy.deepcopy(value)
+    return changed

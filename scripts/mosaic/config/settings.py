@@ -29,6 +29,9 @@ from mosaic.config.schema import (
 )
 from mosaic.errors import InputError
 
+# The folder of the JSON Schemas: a link in the repository, a copy in an installed package.
+SCHEMAS = Path(__file__).with_name("schemas")
+
 # Columns that the workflow itself has in `obs`, beside `result_columns`; anndata keeps an index as `_index`.
 OWN_COLUMNS = ("slice", "barcode", "in_tissue", "modalities", "mosaic_domain", "_index")
 
@@ -120,6 +123,7 @@ def load(
     *,
     made: Collection[str] = (),
     with_conda: bool = True,
+    sheet: SampleSheet | None = None,
 ) -> tuple[dict, SampleSheet]:
     """Check the configuration and the sheet it names, and complete them.
 
@@ -133,6 +137,8 @@ def load(
         Paths that the workflow makes itself, so that they need not exist.
     with_conda
         Whether conda makes the environments of the rules; if not, the config names an interpreter for a baseline.
+    sheet
+        The design of slices in memory, which takes the place of the file that the config names.
 
     Returns
     -------
@@ -148,8 +154,14 @@ def load(
     sheet_path = config.get("slices", config_schema["properties"]["slices"]["default"])
     declared = config.get("modalities")
     modalities: Mapping = declared if isinstance(declared, Mapping) else {}
-    sheet = SampleSheet()
-    if isinstance(sheet_path, str):
+    if sheet is not None:
+        sheet_path = "the slices"
+        for row in sheet:
+            values = {**row._asdict(), "path": "in memory"}
+            faults += _row_faults(values, sheet_schema, modalities, where=row.path)
+    elif not isinstance(sheet_path, str):
+        sheet = SampleSheet()
+    else:
         there = config.get("check_files", True)
         sheet, sheet_faults = _read_sheet(sheet_path, sheet_schema, modalities, made if there else None)
         faults += sheet_faults
@@ -213,16 +225,8 @@ def _read_sheet(
             faults.append(InputError(f"{count} instead of {len(columns)}", where=where, hint=hint))
             continue
         values = dict(zip(columns, cells, strict=True))
-        errors = list(_Validator(schema).iter_errors(values))
-        for wrong in errors:
-            column = wrong.path[0]
-            hint = schema["properties"].get(column, schema["additionalProperties"])["description"]
-            faults.append(InputError(f"{column} {shown(values[column])} is not valid", where=where, hint=hint))
+        faults += _row_faults(values, schema, modalities, where)
         row = SampleRow(*(values[name] for name in SampleRow._fields))
-        if not errors and modalities and row.modality not in modalities:
-            close = difflib.get_close_matches(row.modality, map(str, modalities), n=1)
-            hint = f"did you mean {close[0]}?" if close else "declare it, with its kind, under modalities in the config"
-            faults.append(InputError(f"modality {row.modality!r} is not in the config", where=where, hint=hint))
         if row[:2] in first_seen:
             problem = f"{row.modality} of slice {row.slice} is there already, in line {first_seen[row[:2]]}"
             faults.append(InputError(problem, where=where, hint="one row per slice and modality"))
@@ -250,6 +254,19 @@ def _read_sheet(
         rows.append(row)
     described = {name: {key: value for key, (_, value) in told.items()} for name, told in further.items()}
     return SampleSheet(rows, described), faults
+
+
+def _row_faults(values: Mapping[str, str], schema: Mapping, modalities: Mapping, where: str) -> Iterator[InputError]:
+    """Faults of a row by itself: values that the schema does not allow, and a modality that the config lacks."""
+    errors = list(_Validator(schema).iter_errors(values))
+    for wrong in errors:
+        column = wrong.path[0]
+        hint = schema["properties"].get(column, schema["additionalProperties"])["description"]
+        yield InputError(f"{column} {shown(values[column])} is not valid", where=where, hint=hint)
+    if not errors and modalities and values["modality"] not in modalities:
+        close = difflib.get_close_matches(values["modality"], map(str, modalities), n=1)
+        hint = f"did you mean {close[0]}?" if close else "declare it, with its kind, under modalities in the config"
+        yield InputError(f"modality {values['modality']!r} is not in the config", where=where, hint=hint)
 
 
 def _header_faults(columns: list[str], schema: Mapping, where: str) -> Iterator[InputError]:

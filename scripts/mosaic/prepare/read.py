@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import anndata as ad
 import numpy as np
@@ -18,6 +18,9 @@ from mosaic.spatial import astray
 from mosaic.spots import as_text, plain_values
 
 logger = logging.getLogger(__name__)
+
+# A user's file, or the same in memory.
+Source: TypeAlias = str | Path | ad.AnnData
 
 # By the names in READERS. `parts.whole` makes a reader of a function that reads all of a path.
 FUNCTIONS = {
@@ -38,15 +41,16 @@ _MISSING_WORDS = ("", "nan", "na", "n/a", "<na>", "none", "null")
 
 
 def read_slice(
-    path: str | Path, slice_name: str, kind: str, *, truth: str | None = None, keep_obs: Sequence[str] = ()
+    source: Source, slice_name: str, kind: str, *, truth: str | None = None, keep_obs: Sequence[str] = ()
 ) -> ad.AnnData:
     """Read one modality of one slice from a user's file, and check it.
 
     Parameters
     ----------
-    path
+    source
         A format of ``READERS``: an h5ad file with raw counts in ``layers["counts"]`` or, without that layer,
-        in ``X`` (for kind ``features``: any finite numbers in ``X``) and coordinates in ``obsm["spatial"]``.
+        in ``X`` (for kind ``features``: any finite numbers in ``X``) and coordinates in ``obsm["spatial"]``. Or an
+        AnnData in memory of this form, which is not changed.
     slice_name
         The slice's name in the sheet.
     kind
@@ -67,8 +71,12 @@ def read_slice(
     InputError
         If the file can't be read, or does not have this form.
     """
-    parts = _functions(path, kind).read(str(path), counted=kind != "features")
-    adata, faults = _checked(parts, str(path), slice_name, kind, truth, keep_obs)
+    where = _called(source, slice_name)
+    if isinstance(source, ad.AnnData):
+        parts = Parts(source, source)
+    else:
+        parts = _functions(source, kind).read(where, counted=kind != "features")
+    adata, faults = _checked(parts, where, slice_name, kind, truth, keep_obs)
     if faults:
         raise faults[0]
     return adata
@@ -81,7 +89,9 @@ def inspect_slice(
 
     Parameters
     ----------
-    path, slice_name, kind, truth, keep_obs
+    path
+        What one of ``READERS`` recognises.
+    slice_name, kind, truth, keep_obs
         See ``read_slice``.
 
     Returns
@@ -101,12 +111,12 @@ def inspect_slice(
     return adata, faults
 
 
-def read_columns(path: str | Path, slice_name: str, truth: str | None, keep_obs: Sequence[str]) -> pd.DataFrame:
+def read_columns(source: Source, slice_name: str, truth: str | None, keep_obs: Sequence[str]) -> pd.DataFrame:
     """Columns of a user's ``obs`` that the config names and the file has (see ``named_columns``).
 
     Parameters
     ----------
-    path, slice_name, truth, keep_obs
+    source, slice_name, truth, keep_obs
         See ``read_slice``.
 
     Returns
@@ -118,9 +128,15 @@ def read_columns(path: str | Path, slice_name: str, truth: str | None, keep_obs:
     InputError
         If the file can't be read.
     """
-    obs = _functions(path).read_obs(str(path))
-    columns = named_columns(obs, truth, keep_obs, str(path))
+    where = _called(source, slice_name)
+    obs = source.obs if isinstance(source, ad.AnnData) else _functions(source).read_obs(where)
+    columns = named_columns(obs, truth, keep_obs, where)
     return columns.set_axis(_spot_names(obs.index, slice_name))
+
+
+def _called(source: Source, slice_name: str) -> str:
+    """What messages call a user's file or AnnData."""
+    return f"the AnnData of slice {slice_name}" if isinstance(source, ad.AnnData) else str(source)
 
 
 def _functions(path: str | Path, kind: str | None = None) -> Functions:
@@ -394,6 +410,8 @@ def count_matrix(
     given = counts
     with np.errstate(over="ignore"):  # too large for float32: becomes infinite, reported below
         counts = sparse.csr_matrix(counts, dtype=np.float32)
+    if not counts.has_canonical_format or not counts.data.all():
+        counts = counts.copy()  # what follows would change the matrix of a user's AnnData
     counts.sum_duplicates()
     values = counts.data
     if not np.isfinite(values).all():

@@ -1,6 +1,6 @@
 """Score one run of the benchmark: the same clusterers and imputers for every method."""
 
-import library  # noqa: F401
+import paths  # noqa: F401
 
 from mosaic.logs import job_log
 

@@ -1,6 +1,6 @@
 """Put all scores of the benchmark into one table, with what they cost, sum them up, and draw the summary."""
 
-import library  # noqa: F401
+import paths  # noqa: F401
 
 from mosaic.logs import job_log
 
