@@ -18,7 +18,7 @@ class _Contrastive(torch.autograd.Function):
     """The loss in blocks of rows. Computes the gradient in the forward pass, so memory is linear in the rows."""
 
     @staticmethod
-    def forward(ctx, z, spot, T):
+    def forward(ctx, z, spot, T, kind):
         n_rows = len(z)
         count = torch.bincount(spot).to(z.dtype)
         sums = torch.zeros(len(count), z.shape[1], dtype=z.dtype, device=z.device).index_add_(0, spot, z)
@@ -41,6 +41,8 @@ class _Contrastive(torch.autograd.Function):
                 E.sub_(peaks[rows]).clamp_(min=_FLOOR)
             E.exp_()
             E[:, rows].fill_diagonal_(0)
+            if kind is not None:
+                E.masked_fill_(kind[rows, None] == kind, 0)
             total = totals[rows] = E.sum(dim=1, keepdim=True)
             # d loss / d s_ij = E_ij / total_i - Q_ij, and s_ij holds both z_i and z_j.
             gradient[rows] += (E @ z) / total
@@ -52,10 +54,10 @@ class _Contrastive(torch.autograd.Function):
     @staticmethod
     def backward(ctx, upstream):
         (gradient,) = ctx.saved_tensors
-        return upstream * gradient, None, None
+        return upstream * gradient, None, None, None
 
 
-def contrastive_loss(z: torch.Tensor, spot: torch.Tensor, T: float) -> torch.Tensor:
+def contrastive_loss(z: torch.Tensor, spot: torch.Tensor, T: float, kind: torch.Tensor | None = None) -> torch.Tensor:
     """Contrastive loss (InfoNCE) over all rows of a slice: attracts the modalities of a spot, repels all other rows.
 
     With s = z z' / T: mean over rows i of log sum_{j != i} exp(s_ij), minus the mean of s_ip over the other rows p of
@@ -69,12 +71,14 @@ def contrastive_loss(z: torch.Tensor, spot: torch.Tensor, T: float) -> torch.Ten
         Spot number of each row (rows, int64); each spot must have at least two rows.
     T
         Temperature.
+    kind
+        Modality of each row (rows, int64): only rows of other modalities are negatives then. None: all rows are.
 
     Returns
     -------
     Scalar.
     """
-    return _Contrastive.apply(z, spot, T)
+    return _Contrastive.apply(z, spot, T, kind)
 
 
 def reconstruction_loss(reconstruction: torch.Tensor, features: torch.Tensor) -> torch.Tensor:

@@ -17,7 +17,7 @@ from torch import nn
 
 from mosaic.errors import InputError
 from mosaic.imports import imported_modules, versions
-from mosaic.integrate.batches import Batch, Batches
+from mosaic.integrate.batches import Batch, Batches, Positions
 from mosaic.integrate.checkpoint import State, fingerprint
 from mosaic.integrate.encoders import ENCODERS, Encoder, EncoderSettings, encode
 from mosaic.integrate.losses import contrastive_loss, graph_loss, reconstruction_loss
@@ -32,6 +32,7 @@ _WHOLE_STEPS, _BATCH_STEPS = 100, 200
 
 # The terms of the loss.
 LOSSES = ("contrastive", "reconstruction")
+NEGATIVES = ("slice", "modality", "all")
 
 
 def losses_of(
@@ -41,6 +42,7 @@ def losses_of(
     T: float = 0.01,
     w_rec_g: float = 0.0,
     losses: Sequence[str] = LOSSES,
+    negatives: str = "slice",
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Contrastive and reconstruction loss of one step, whose sum is minimised; 0 where it has none.
 
@@ -57,13 +59,19 @@ def losses_of(
         returned.
     losses
         Which of the two to compute.
+    negatives
+        Rows that the contrastive loss repels: ``slice``, all others of the bridge slice, as published; ``modality``,
+        those of other modalities alone; ``all``, all others of all bridge slices, in one loss.
     """
     outputs = {name: encode(encoders[name], data) for name, data in batch.inputs.items()}
     zero = torch.zeros((), device=next(iter(batch.inputs.values())).x.device)
     contrastive, reconstruction = [], []
-    for positives in batch.contrasted if "contrastive" in losses else ():
-        z = torch.cat([outputs[name][0][places] for name, (places, _) in positives.items()])
-        contrastive.append(contrastive_loss(z, torch.cat([spot for _, spot in positives.values()]), T))
+    for parts in _contrasted(batch, negatives) if "contrastive" in losses else ():
+        z = torch.cat([outputs[name][0][places] for name, places, _ in parts])
+        kind = None
+        if negatives == "modality":
+            kind = torch.cat([torch.full_like(spot, number) for number, (_, _, spot) in enumerate(parts)])
+        contrastive.append(contrastive_loss(z, torch.cat([spot for _, _, spot in parts]), T, kind))
     for number, (name, places) in enumerate(batch.reconstructed if "reconstruction" in losses else ()):
         latent, decoded = outputs[name]
         data = batch.inputs[name]
@@ -74,6 +82,18 @@ def losses_of(
             term = term + w_rec_g * graph_loss(latent, batch.edges[number], batch.absent[number])
         reconstruction.append(term)
     return torch.stack(contrastive or [zero]).mean(), torch.stack(reconstruction or [zero]).mean()
+
+
+def _contrasted(batch: Batch, negatives: str) -> list[list[tuple[str, Positions, torch.Tensor]]]:
+    """Per contrastive loss its parts: modality, positions of the rows, and number of each row's spot."""
+    slices = [[(name, *rows) for name, rows in positives.items()] for positives in batch.contrasted]
+    if negatives != "all" or not slices:
+        return slices
+    parts, first = [], 0
+    for own in slices:
+        parts += [(name, places, spot + first) for name, places, spot in own]
+        first += 1 + max(int(spot.max()) for _, _, spot in own)
+    return [parts]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +109,7 @@ class TrainingSettings:
     n_epochs
         None: 100 if an epoch is one step, as published; in batches, enough for 200 steps. The number of steps decides
         the quality (table in docs/measurements.md).
-    T, w_rec_g, losses
+    T, w_rec_g, losses, negatives
         See ``losses_of``.
     reconstruct, full_batch_max, batch_size
         See ``batches.Batches``.
@@ -104,6 +124,7 @@ class TrainingSettings:
     T: float = 0.01
     w_rec_g: float = 0.0
     losses: Sequence[str] = LOSSES
+    negatives: str = "slice"
     reconstruct: str = "all"
     full_batch_max: int = 8000
     batch_size: int = 1024
@@ -201,7 +222,7 @@ def fit(
         sums = torch.zeros(3, device=place)
         for step, batch in enumerate(batches, start=1):
             contrastive, reconstruction = losses_of(
-                batch, encoders, T=asked.T, w_rec_g=asked.w_rec_g, losses=asked.losses
+                batch, encoders, T=asked.T, w_rec_g=asked.w_rec_g, losses=asked.losses, negatives=asked.negatives
             )
             loss = contrastive + reconstruction
             optimizer.zero_grad()
@@ -241,6 +262,8 @@ def _check_losses(settings: TrainingSettings, batches: Batches) -> None:
     """Raise InputError if nothing is minimised, or a setting belongs to a loss that is off."""
     if unknown := set(settings.losses) - set(LOSSES):
         raise InputError(f"{', '.join(sorted(unknown))} is not known", where="train.losses", hint=", ".join(LOSSES))
+    if settings.negatives not in NEGATIVES:
+        raise InputError(f"{settings.negatives!r} is not known", where="train.negatives", hint=", ".join(NEGATIVES))
     n_terms = {"contrastive": batches.n_bridges, "reconstruction": batches.n_reconstructed}
     if not any(n_terms[name] for name in settings.losses):
         raise InputError(

@@ -7,8 +7,10 @@ import torch
 from mosaic.integrate import losses
 
 
-def dense_loss(z, spot, T):
+def dense_loss(z, spot, T, kind=None):
     similarity = z @ z.T / T
+    if kind is not None:
+        similarity = similarity.masked_fill(kind[:, None] == kind, -torch.inf)
     similarity = similarity.masked_fill(torch.eye(len(z), dtype=torch.bool), -torch.inf)
     same = (spot[:, None] == spot[None, :]) & ~torch.eye(len(z), dtype=torch.bool)
     positive = torch.where(same, z @ z.T / T, 0).sum(dim=1) / same.sum(dim=1)
@@ -22,13 +24,15 @@ def unit_rows(n_rows, dtype=torch.float64, seed=0):
 
 @pytest.mark.parametrize("T", [0.01, 0.1, 1.0])
 @pytest.mark.parametrize("n_modalities", [2, 3])
-def test_value_and_gradient_are_the_dense_formulas(T, n_modalities, monkeypatch):
+@pytest.mark.parametrize("of_others", [False, True])
+def test_value_and_gradient_are_the_dense_formulas(T, n_modalities, of_others, monkeypatch):
     monkeypatch.setitem(losses.BLOCK_VALUES, "cpu", 7 * 20 * n_modalities)
     spot = torch.arange(20).repeat(n_modalities)
+    kind = torch.arange(n_modalities).repeat_interleave(20) if of_others else None
     values, gradients = [], []
     for loss in (dense_loss, losses.contrastive_loss):
         z = unit_rows(20 * n_modalities).requires_grad_()
-        value = loss(z, spot, T)
+        value = loss(z, spot, T, kind)
         value.backward()
         values.append(value.item())
         gradients.append(z.grad)

@@ -142,11 +142,26 @@ def test_a_loss_that_is_off_is_not_minimised(mosaic_graphs, caplog):
     assert contrast["contrastive"][0] == both["contrastive"][0]
 
 
+def test_negatives_are_those_asked_for(mosaic_graphs):
+    """Of one bridge slice, and of two, whose rows are in one loss or in one each."""
+
+    def value(graphs, negatives):
+        encoders = new_encoders(graphs, seed=0, n_hidden=16, n_latent=4, dropout=0)
+        (batch,) = batches.Batches(graphs, encoders)
+        return training.losses_of(batch, encoders, T=0.1, negatives=negatives)[0].item()
+
+    assert value(mosaic_graphs, "all") == value(mosaic_graphs, "slice")
+    assert value(mosaic_graphs, "modality") < value(mosaic_graphs, "slice")  # fewer rows to repel
+    two = {"rna": small_graph(["s1", "s2"]), "adt": small_graph(["s1", "s2"], seed=1)}
+    assert value(two, "all") > value(two, "slice")
+
+
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
         ({"losses": []}, "nothing is minimised: losses are none"),
         ({"losses": ["contrast"]}, "contrast is not known"),
+        ({"negatives": "every"}, "'every' is not known"),
         ({"losses": ["contrastive"], "w_rec_g": 0.5}, "w_rec_g is 0.5, and reconstruction is no loss"),
     ],
 )
@@ -315,6 +330,7 @@ def another(setting):
     known = {
         "net": "mlp",
         "losses": ["contrastive"],
+        "negatives": "all",
         "seed": 2,
         "n_epochs": 2,
         "w_rec_g": 0.5,
