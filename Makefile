@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 BASELINES := published mofa scvi scmomat
 
-.PHONY: demo test test-slow lint envs package baselines benchmark speed clean
+.PHONY: demo test test-slow lint envs package baselines benchmark study speed clean
 
 # Snakemake 9.27 warns of an internal coroutine when it reports on jobs whose memory depends on their input.
 demo: $(VENV)/.run-ready
@@ -57,6 +57,14 @@ benchmark: $(VENV)/.run-ready baselines
 	$(SNAKEMAKE) -s workflow/benchmark/Snakefile --configfile config/benchmark.yaml $(if $(DATA),--config data=$(DATA))
 	@echo
 	@echo "The tables: results/benchmark/scores.tsv, summary.tsv, summary.md; the figures: overview.svg, time.svg"
+
+# Why a graph, why contrast, how many anchors: docs/study.md. Hours; with QUICK=1 one small data set and one seed, in
+# under ten minutes. Resumes where it was stopped.
+study: $(VENV)/.run-ready
+	$(SNAKEMAKE) -s workflow/benchmark/study.smk --configfile config/benchmark.yaml config/study.yaml \
+	  $(if $(DATA)$(QUICK),--config $(if $(DATA),data=$(DATA)) $(if $(QUICK),quick=true 'seeds=[1234]'))
+	@echo
+	@echo "The tables: results/benchmark/study/scores.tsv, summary.md; the figure: anchors.svg"
 
 # Compare with the published package, in under an hour; with QUICK=1 small sizes, in under five minutes.
 speed: $(VENV)/.run-ready $(VENV)-published/.ready

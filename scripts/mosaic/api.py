@@ -1,7 +1,7 @@
 """SpaMosaic for notebooks, by the names that its users know (Yan et al., Nature Genetics 2026).
 
-A face over the functions that the workflow's rules call. What the names mean follows the package spamosaic 1.0.3; where
-that does something else, ``docs/method.md`` says so.
+A thin interface to the functions that the workflow's rules call. Names and meanings follow the package spamosaic 1.0.3;
+``docs/method.md`` lists the differences.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -48,20 +48,20 @@ def RNA_preprocess(
     key: str = "dimred_bc",
     return_hvf: bool = False,
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Reduce the RNA of all slices to features, which are put into each slice's ``obsm[key]``.
+    """Reduce the RNA of all slices to features, written to ``obsm[key]`` of each slice.
 
     Parameters
     ----------
     rna_ads
-        Slices with raw counts in X (spots x genes); None where a slice has no RNA.
+        Slices with raw counts in X (spots x genes); None for a slice without RNA.
     batch_corr
-        Correct for the slice: True with Harmony as published; or as the workflow does, by a value of its
-        ``batch_correction``, such as ``auto``, which looks at ``obsm["spatial"]``.
+        Correct batch effects of the slices: True for Harmony as published, or a value of the workflow's
+        ``batch_correction``, such as ``auto``, which needs ``obsm["spatial"]``.
     favor
         ``scanpy``: counts per 10,000, log1p, highly variable genes, PCA. ``adapted``: highly variable genes by
         ``seurat_v3``, counts per 10,000, log1p, truncated SVD, each spot z-scored.
     n_hvg
-        Number of highly variable genes; None takes all.
+        Number of highly variable genes; None for all.
     lognorm, scale
         For ``scanpy``: normalise; scale genes to unit variance.
     n_comps
@@ -69,14 +69,14 @@ def RNA_preprocess(
     batch_key
         Column of ``obs`` that names the slice.
     key
-        Where the features go.
+        Name in ``obsm`` for the features.
     return_hvf
-        Return names and numbers of the chosen genes.
+        Return names and positions of the selected genes.
 
     Raises
     ------
     InputError
-        If a list, an option or a matrix is not as said.
+        If a list, an option or a matrix is not as described.
     """
     if favor not in {"scanpy", "adapted"}:
         _unknown("favor", favor, ["scanpy", "adapted"])
@@ -103,15 +103,15 @@ def ADT_preprocess(
     batch_key: str = "src",
     key: str = "dimred_bc",
 ) -> None:
-    """Reduce the surface proteins of all slices to features, which are put into each slice's ``obsm[key]``.
+    """Reduce the surface proteins of all slices to features, written to ``obsm[key]`` of each slice.
 
     Parameters
     ----------
     adt_ads
-        Slices with raw counts in X (spots x proteins); None where a slice has none.
+        Slices with raw counts in X (spots x proteins); None for a slice without them.
     favor
-        ``clr``: centred log ratio over the proteins of a spot. Anything else as published: counts per 10,000 and log1p
-        where ``lognorm`` is set, scaled where ``scale`` is.
+        ``clr``: centred log ratio over the proteins of a spot. Any other value, as published: counts per 10,000 and
+        log1p if ``lognorm``, scaled if ``scale``.
     batch_corr, lognorm, scale, n_comps, batch_key, key
         See ``RNA_preprocess``.
 
@@ -136,14 +136,14 @@ def Epigenome_preprocess(
     key: str = "dimred_bc",
     return_hvf: bool = False,
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Reduce the chromatin of all slices to features, which are put into each slice's ``obsm[key]``.
+    """Reduce the chromatin of all slices to features, written to ``obsm[key]`` of each slice.
 
     Peaks selected by ``seurat_v3``, TF-IDF, log1p, truncated SVD without its first component, each spot z-scored.
 
     Parameters
     ----------
     epi_ads
-        Slices with raw counts in X (spots x peaks); None where a slice has none.
+        Slices with raw counts in X (spots x peaks); None for a slice without them.
     n_peak
         Number of highly variable peaks.
     batch_corr, n_comps, batch_key, key, return_hvf
@@ -165,17 +165,17 @@ class SpaMosaic:
     Parameters
     ----------
     modBatch_dict
-        Per modality the list of slices, None where a slice lacks it; as many entries for each modality. Each slice has
-        its features in ``obsm[input_key]``, coordinates in ``obsm["spatial"]``, and ``obs_names`` unique in it, by
-        which the modalities of a slice are paired.
+        Per modality the list of slices, with None for a slice without it; all lists have the same length. Each slice
+        has features in ``obsm[input_key]``, coordinates in ``obsm["spatial"]``, and unique ``obs_names``, by which the
+        modalities of a slice are paired.
     input_key
         ``obsm`` with the features (spots x d).
     mnn_rep_key
         ``obsm`` searched for mutual nearest neighbours; None: ``input_key``.
     batch_key
-        Column of ``obs`` with one value in a slice, its name.
+        Column of ``obs`` with the name of the slice.
     radius_cutoff
-        Largest distance of spatial neighbours, in the coordinates' unit; None for no limit.
+        Largest distance of spatial neighbours, in the unit of the coordinates; None for no limit.
     intra_knns
         Spatial neighbours per spot, one number or one per slice.
     inter_knn_base, inter_auto_knn, inter_auto_thr, smooth_input, smooth_L, rmv_outlier, contamination
@@ -183,7 +183,7 @@ class SpaMosaic:
     w_g
         Weight of expression edges.
     log_dir, num_workers
-        Taken for compatibility; without effect.
+        Without effect, for compatibility.
     seed
         Of weights, dropout and batches.
     device
@@ -242,7 +242,7 @@ class SpaMosaic:
         for row in sheet:
             _check_slice(measured[row.slice, row.modality], row.path, input_key, mnn_rep_key or input_key, "spatial")
         _check_copies(measured, input_key)
-        # The modalities of a slice are those at one place of the lists: their barcodes and places tell an error there.
+        # Entries at the same position of the lists are one slice: compare barcodes and coordinates to detect errors.
         places = {
             key: ad.AnnData(obs=_obs(a, key[0]), obsm={"spatial": a.obsm["spatial"]}) for key, a in measured.items()
         }
@@ -306,11 +306,11 @@ class SpaMosaic:
         net
             See ``encoders.ENCODERS``; ``wlgcn`` is the one of the publication.
         lr, T, n_epochs, w_rec_g
-            See ``training.fit``. Above ``use_mini_thr`` spots, an epoch is a step per batch, not one step as published.
+            See ``training.fit``. Above ``use_mini_thr`` spots an epoch has one step per batch, instead of one step.
         use_mini_thr, mini_batch_size
             ``full_batch_max`` and ``batch_size`` of ``batches.Batches``.
         loss_type, bias
-            ``adapted`` and 0 alone: the contrastive loss as published.
+            Only ``adapted`` and 0: the contrastive loss as published.
 
         Raises
         ------
@@ -350,11 +350,11 @@ class SpaMosaic:
         Parameters
         ----------
         modBatch_dict
-            The slices that the model was made with; their latent coordinates (spots x 32) go into ``obsm[emb_key]``.
+            The slices of the model; their latent coordinates (spots x 32) are written to ``obsm[emb_key]``.
         final_latent_key
             Name of the merged latent space.
         cat
-            Put the modalities' coordinates side by side, rather than take their mean.
+            Concatenate the coordinates of the modalities, instead of averaging them.
 
         Returns
         -------
@@ -449,7 +449,7 @@ class SpaMosaic:
         }
 
     def _check_same(self, modBatch_dict: Mapping[str, Slices]) -> None:
-        """The slices must be those of the graphs, spot by spot."""
+        """Check that the slices have the spots of the graphs, in the same order."""
         same = _slice_names(modBatch_dict, self.batch_key) == self.slices
         for modality, graph in self.graphs.items():
             adatas = zip(self.slices, modBatch_dict.get(modality, []), strict=False)
@@ -465,7 +465,7 @@ class SpaMosaic:
 def _preprocess(
     adatas: Slices, kind: str, chosen: Mapping, *, batch_corr: bool | str | Mapping, batch_key: str, key: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Features of all slices into ``obsm[key]``; names and numbers of the features that were used."""
+    """Write features of all slices to ``obsm[key]``; return names and positions of the selected features."""
     present = [adata for adata in adatas if adata is not None]
     if not present:
         raise InputError(
@@ -499,7 +499,7 @@ def _preprocess(
 
 
 def _slice_names(modBatch_dict: Mapping[str, Slices], batch_key: str) -> list[str]:
-    """The name of each slice, from the first modality that measured it."""
+    """Name of each slice, from the first modality that measured it."""
     if not isinstance(modBatch_dict, Mapping) or not modBatch_dict:
         raise InputError(
             f"is {type(modBatch_dict).__name__} instead of a dict of lists",
@@ -550,7 +550,7 @@ def _slice_names(modBatch_dict: Mapping[str, Slices], batch_key: str) -> list[st
 
 
 def _check_copies(measured: Mapping[tuple[str, str], ad.AnnData], key: str) -> None:
-    """No data may stand under two modalities: agreement with itself would be learnt, and be perfect."""
+    """Refuse the same data under two modalities: they would align perfectly, and mean nothing."""
     for (first, one), (second, other) in combinations(measured.items(), 2):
         if first[1] == second[1]:
             continue
@@ -591,7 +591,7 @@ def _check_slice(adata: ad.AnnData, where: str, *keys: str) -> None:
 
 
 def _obs(adata: ad.AnnData, slice_name: str) -> pd.DataFrame:
-    """Slice and barcode of each spot, named as everywhere in this library."""
+    """Slice and barcode of each spot, indexed by ``{slice}:{barcode}``."""
     barcodes = adata.obs_names.to_numpy(dtype=str)
     obs = pd.DataFrame({"slice": pd.Categorical([slice_name] * len(barcodes)), "barcode": barcodes})
     return obs.set_index(pd.Index([f"{slice_name}:{barcode}" for barcode in barcodes]))

@@ -1,4 +1,4 @@
-# What the benchmark's rules share: its config, checked, and helpers; workflow/benchmark/Snakefile includes it, and nothing else.
+# What the benchmark's rules share: its config, checked, and helpers; the Snakefile of the benchmark and the study include it.
 import sys
 from pathlib import Path
 
@@ -20,7 +20,7 @@ RESULTS = "results/benchmark"
 # The benchmark's own keys that a run has, too, such as seeds, are read from --config as there.
 SCHEMA = read_yaml(SCHEMAS / "config.schema.yaml")
 update_config(config, from_command_line(workflow.config_settings.config, SCHEMA))
-UNKNOWN = {"data", "seeds", "methods", "interpreters", "datasets"} ^ set(config)
+UNKNOWN = {"data", "seeds", "methods", "interpreters", "datasets"} ^ (set(config) - {"study", "quick"})
 
 if UNKNOWN:
     raise WorkflowError(

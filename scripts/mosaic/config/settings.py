@@ -1,4 +1,4 @@
-"""The configuration and the sheet of slices: checked as a whole, completed with defaults, asked about the design."""
+"""Check the configuration and the sample sheet as a whole, and fill in the defaults."""
 
 import copy
 import csv
@@ -32,11 +32,10 @@ from mosaic.errors import InputError
 # The folder of the JSON Schemas: a link in the repository, a copy in an installed package.
 SCHEMAS = Path(__file__).with_name("schemas")
 
-# Columns that the workflow itself has in `obs`, beside `result_columns`; anndata keeps an index as `_index`.
+# Columns of `obs` that the workflow writes, besides `result_columns`; anndata stores an index as `_index`.
 OWN_COLUMNS = ("slice", "barcode", "in_tissue", "modalities", "mosaic_domain", "_index")
 
-# Keys whose place or name has changed: the old one is taken for one release more, with a warning. Both in full, with a
-# dot between section and key.
+# Moved or renamed keys, as section.key. The old name keeps working for one release, with a warning.
 RENAMED = {
     "graph.K": "encoder.K",
     "train.n_hidden": "encoder.n_hidden",
@@ -48,12 +47,12 @@ RENAMED = {
 
 
 def renamed_keys(config: Mapping) -> dict[str, str]:
-    """Old names of keys that a config gives, with the new ones."""
+    """Old names of keys in a config, with the new ones."""
     return {old: new for old, new in RENAMED.items() if _has(config, old)}
 
 
 def with_new_names(config: Mapping) -> tuple[Mapping, list[InputError]]:
-    """A config with the values of old names under the new ones; and a fault for each key that is given by both."""
+    """The config with new names for old ones, and a fault for each key given under both names."""
     found = renamed_keys(config)
     faults = [
         InputError(f"is now {new}, and both are given", where=key_of(old), hint=f"keep {new} alone")
@@ -66,7 +65,7 @@ def with_new_names(config: Mapping) -> tuple[Mapping, list[InputError]]:
     for old, new in found.items():
         (section, key), (new_section, new_key) = old.split("."), new.split(".")
         value = changed[section].pop(key)
-        # A section that is no mapping is a fault of its own.
+        # A section that is no mapping is reported elsewhere.
         if isinstance(changed.setdefault(new_section, {}), dict):
             changed[new_section].setdefault(new_key, value)
     return changed, faults
@@ -78,7 +77,7 @@ def _has(config: Mapping, dotted: str) -> bool:
 
 
 def _with_old_names(schema: Mapping) -> Mapping:
-    """A schema that knows the old names, too."""
+    """The schema with the old names added."""
     schema = copy.deepcopy(schema)
     sections = schema["properties"]
     for old, new in RENAMED.items():
@@ -88,15 +87,15 @@ def _with_old_names(schema: Mapping) -> Mapping:
 
 
 def from_command_line(given: Mapping, schema: Mapping) -> dict:
-    """What ``--config key=value`` gives, as a config file would give it.
+    """Values of ``--config key=value``, typed as in a config file.
 
-    Snakemake leaves all that stands in lists and mappings text: ``seeds=[1,2]`` gives ``["1", "2"]``. Where the schema
-    wants a number, true or false there, it is read as YAML; null is null.
+    Snakemake leaves everything in lists and mappings as text: ``seeds=[1,2]`` becomes ``["1", "2"]``. If the schema
+    requires a number, true or false, the text is read as YAML; null becomes null.
 
     Parameters
     ----------
     given
-        What Snakemake made of the command line.
+        As Snakemake parsed the command line.
     schema
         JSON Schema of the config.
     """
@@ -130,15 +129,15 @@ def load(
     Parameters
     ----------
     config
-        As the user wrote it; old names of keys are taken, see ``RENAMED``.
+        As the user wrote it; old names of keys are accepted, see ``RENAMED``.
     config_schema, sheet_schema
         JSON Schemas (2020-12) of the config and of a row of the sheet.
     made
-        Paths that the workflow makes itself, so that they need not exist.
+        Paths that the workflow generates, which need not exist.
     with_conda
         Whether conda makes the environments of the rules; if not, the config names an interpreter for a baseline.
     sheet
-        The design of slices in memory, which takes the place of the file that the config names.
+        The design of slices in memory, instead of the file that the config names.
 
     Returns
     -------
@@ -147,7 +146,7 @@ def load(
     Raises
     ------
     InputError
-        That lists all faults of both, each with its file, key or line, and a hint.
+        With all faults of both, each with its file, key or line, and a hint.
     """
     config, faults = with_new_names(config)
     faults += schema_faults(config, config_schema)
@@ -194,7 +193,7 @@ def _read_sheet(
         if line.startswith("#"):
             continue
         try:
-            # Each line alone, so that a quote left open takes no further line.
+            # Line by line, so that an unclosed quote does not swallow further lines.
             cells = next(csv.reader([line], delimiter="\t", strict=True), [])
         except csv.Error as error:
             hint = "cells are separated by tabs alone; a quote that opens one must close it"
@@ -232,7 +231,7 @@ def _read_sheet(
             faults.append(InputError(problem, where=where, hint="one row per slice and modality"))
         first_seen.setdefault(row[:2], number)
         if row.path:
-            # However it is spelled, and through links.
+            # Whatever its spelling, and through links.
             first, spelled = first_path.setdefault(_file(row.path), (number, row.path))
             if first != number:
                 problem = f"{plain_name(row.path)} is the same file as in line {first}"
@@ -257,7 +256,7 @@ def _read_sheet(
 
 
 def _row_faults(values: Mapping[str, str], schema: Mapping, modalities: Mapping, where: str) -> Iterator[InputError]:
-    """Faults of a row by itself: values that the schema does not allow, and a modality that the config lacks."""
+    """Faults of a single row: values that the schema does not allow, or a modality that the config lacks."""
     errors = list(_Validator(schema).iter_errors(values))
     for wrong in errors:
         column = wrong.path[0]
@@ -270,7 +269,7 @@ def _row_faults(values: Mapping[str, str], schema: Mapping, modalities: Mapping,
 
 
 def _header_faults(columns: list[str], schema: Mapping, where: str) -> Iterator[InputError]:
-    """Faults of a sheet's first line; the first kind that there is."""
+    """Faults of a sheet's first line; only the first kind found."""
     if not set(schema["required"]) <= set(columns) or len(set(columns)) < len(columns):
         shown = ", ".join(plain_name(name) or "(no name)" for name in columns[:10]) + ", …" * (len(columns) > 10)
         hint = "they must be slice, modality and path, once each, separated by tabs; others may follow, once each"
