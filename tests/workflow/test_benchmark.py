@@ -133,3 +133,43 @@ def test_what_a_method_cannot_do_is_in_the_table(tmp_path):
     assert jobs["tiny_embed_baseline"] == 2
     assert jobs["no_shared_modality_embed_baseline"] == 0
     assert jobs["score"] == 6
+
+
+STUDY = REPOSITORY / "workflow" / "benchmark" / "study.smk"
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_jobs_of_the_study(tmp_path, quick):
+    config = yaml.safe_load(CONFIG.read_text()) | {"interpreters": {}}
+    config |= yaml.safe_load((REPOSITORY / "config" / "study.yaml").read_text()) | {"quick": quick}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(config))
+    jobs = jobs_per_rule(tmp_path, tmp_path / "study.yaml", snakefile=STUDY)
+    variants = config["study"]["variants"]
+    of_two_bridges = sum(own.get("bridges", 1) == 2 for own in variants.values())
+    # Without published data: demo, all_domains_seen and real_size, which alone has two bridge slices.
+    expected = len(variants) - of_two_bridges if quick else 3 * len(variants) - 2 * of_two_bridges
+    assert jobs["study_variant"] == expected
+    # From features on: no data set is trained by its own rules.
+    assert not any(rule.endswith(("_train", "_build_graph")) for rule in jobs)
+
+
+@pytest.mark.slow
+def test_the_study_runs(tmp_path):
+    config = TINY | {"methods": ["spamosaic"], "seeds": [0], "quick": False}
+    variants = {
+        "default": {"group": "default"},
+        "mlp": {"group": "graph", "config": {"encoder": {"net": "mlp"}}},
+        "piece_10": {"group": "anchors", "anchors": {"share": 0.1, "drawn": "piece"}},
+    }
+    config["datasets"] = {"tiny": TINY["datasets"]["tiny"]}
+    config["study"] = {"datasets": ["tiny"], "quick": [], "variants": variants}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(config))
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "-s", STUDY, "--configfile", "study.yaml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = pd.read_csv(tmp_path / "results/benchmark/study/scores.tsv", sep="\t")
+    found = table.pivot(index="variant", columns="metric", values="value")
+    assert set(found.index) == set(variants)
+    assert found[["ARI", "iLISI", "FOSCTTM", "imputed r", "CPU time (s)"]].notna().all(axis=None)
+    assert found.loc["piece_10", "anchors"] == round(0.1 * found.loc["default", "anchors"])
+    assert found.loc["mlp", "ARI"] != found.loc["default", "ARI"]
