@@ -170,6 +170,7 @@ def test_the_study_runs(tmp_path):
     table = pd.read_csv(tmp_path / "results/benchmark/study/scores.tsv", sep="\t")
     found = table.pivot(index="variant", columns="metric", values="value")
     assert set(found.index) == set(variants)
-    assert found[["ARI", "iLISI", "FOSCTTM", "imputed r", "CPU time (s)"]].notna().all(axis=None)
+    assert found[["ARI", "iLISI", "FOSCTTM (seen pairs)", "imputed r", "CPU time (s)"]].notna().all(axis=None)
+    assert found["FOSCTTM (unseen pairs)"].notna().tolist() == [name == "piece_10" for name in found.index]
     assert found.loc["piece_10", "anchors"] == round(0.1 * found.loc["default", "anchors"])
     assert found.loc["mlp", "ARI"] != found.loc["default", "ARI"]

@@ -70,19 +70,24 @@ with job_log(snakemake.log[0]):
         table = metrics.evaluate(mdata, labels, truth, seed=seed)
         table = table[(table["scope"] == "all") | table["metric"].eq(metrics.TRAINING_PAIRS)]
         found |= table.groupby("metric")["value"].mean()[["ARI", "NMI", "iLISI"]].to_dict()
-        # Over all true pairs of the bridge slices, whether training saw them or not.
+        # Of the true pairs of the bridge slices: those that training saw, and those that it did not.
         latent = {
             name: pd.DataFrame(mdata[name].obsm[LATENT], mdata[name].obs_names.str.split(study.MARK).str[0])
             for name in own
         }
-        alignment = []
+        alignment = {"seen": [], "unseen": []}
+        apart = {name.split(study.MARK)[0] for names in to_unpair.values() for name in names}
         for pairs in spots.paired({name: adata.obs for name, adata in graphs.items()}).values():
             first, *others = pairs
             for other in others:
                 both = ((pairs[first] >= 0) & (pairs[other] >= 0)).to_numpy()
                 names = graphs[first].obs_names[pairs[first].to_numpy()[both]]
-                alignment.append(metrics.foscttm(latent[first].loc[names], latent[other].loc[names]))
-        found["FOSCTTM"] = float(np.mean(alignment))
+                one, two = latent[first].loc[names], latent[other].loc[names]
+                unseen = names.isin(apart)
+                for part, chosen in (("seen", ~unseen), ("unseen", unseen)):
+                    if chosen.any():
+                        alignment[part].append(metrics.foscttm(one, two, np.flatnonzero(chosen)))
+        found |= {f"FOSCTTM ({part} pairs)": np.mean(values) for part, values in alignment.items() if values}
         for (name, modality), measured in hidden.items():
             imputed = impute.impute_modality(mdata, name, modality, own_counts, **config["impute"])
             both = imputed.obs_names[imputed.obs_names.isin(measured.obs_names)]
