@@ -13,8 +13,8 @@ from prove import pins
 import mosaic
 
 REPOSITORY = Path(__file__).parents[1]
-# Of the comparison alone, which has no schema.
-WITHOUT_SCHEMA = {"benchmark.yaml"}
+# Of the benchmark and the study alone, which have no schema.
+WITHOUT_SCHEMA = {"benchmark.yaml", "study.yaml"}
 CONFIGS = sorted(
     path
     for folder in ("config", "resources")

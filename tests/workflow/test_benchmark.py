@@ -153,6 +153,14 @@ def test_jobs_of_the_study(tmp_path, quick):
     assert not any(rule.endswith(("_train", "_build_graph")) for rule in jobs)
 
 
+def test_an_unknown_key_of_a_variant_is_told(tmp_path):
+    """It would do nothing, and the variant would be the default."""
+    study = {"datasets": ["tiny"], "quick": [], "variants": {"spatial": {"group": "graph", "edge": "spatial"}}}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(TINY | {"study": study, "quick": False}))
+    with pytest.raises(WorkflowError, match="variant spatial of the study has an unknown key: edge"):
+        jobs_per_rule(tmp_path, tmp_path / "study.yaml", snakefile=STUDY)
+
+
 @pytest.mark.slow
 def test_the_study_runs(tmp_path):
     config = TINY | {"methods": ["spamosaic"], "seeds": [0], "quick": False}

@@ -14,6 +14,13 @@ include: "datasets.smk"
 # Data sets that need published data are left out without it.
 STUDIED = [name for name in config["study"]["quick" if config["quick"] else "datasets"] if name in DATASETS]
 VARIANTS = config["study"]["variants"]
+KNOWN = {"group", "config", "edges", "anchors", "features", "bridges"}
+for name, variant in VARIANTS.items():
+    if unknown := set(variant) - KNOWN:
+        raise WorkflowError(
+            f"variant {name} of the study has an unknown key: {', '.join(sorted(unknown))}.\n"
+            f"Hint: the keys are {', '.join(sorted(KNOWN))}."
+        )
 
 
 def studied(dataset):
