@@ -13,7 +13,7 @@ import yaml
 from mosaic.config.clusterers import CLUSTERERS, NEEDS, going_by
 from mosaic.config.defaults import ALLOWED, KIND_DEFAULTS, PUBLISHED, PUBLISHED_KINDS
 from mosaic.config.design import SampleRow, SampleSheet, design_faults
-from mosaic.config.encoders import ENCODERS
+from mosaic.config.encoders import ENCODERS, impossible
 from mosaic.config.methods import BASELINES, unsupported_reason
 from mosaic.config.readers import READERS, known
 from mosaic.config.schema import (
@@ -385,12 +385,9 @@ def _training_faults(config: Mapping, encoder_defaults: Mapping, sheet: SampleSh
             nets = ", ".join(net for net, other in ENCODERS.items() if key in other.settings)
             problem = f"{encoder['net']} does not take it"
             yield InputError(problem, where=key_of("encoder", key), hint=f"leave it out; it is for {nets}")
-    if "K" in architecture.settings and encoder["K"] < architecture.min_steps:
-        yield InputError(
-            f"{encoder['net']} takes {architecture.min_steps} step(s) over the graph or more, not {encoder['K']}",
-            where=key_of("encoder", "K"),
-            hint="net: mlp is the encoder without a graph",
-        )
+    if fault := impossible(encoder["net"], K=encoder["K"], n_hidden=encoder["n_hidden"]):
+        key, problem, hint = fault
+        yield InputError(problem, where=key_of("encoder", key), hint=hint)
     if train["w_rec_g"] and "reconstruction" not in train["losses"]:
         yield InputError(
             f"{train['w_rec_g']:g} is a share of the reconstruction, which is no loss of this run",

@@ -26,11 +26,8 @@ from torch_geometric.utils import (
     to_torch_csr_tensor,
 )
 
-from mosaic.config.encoders import ENCODERS
+from mosaic.config.encoders import ENCODERS, impossible
 from mosaic.errors import InputError
-
-# Attention heads of the GAT, which share its hidden layer.
-_HEADS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -317,7 +314,7 @@ class Coupled(Encoder):
         super().__init__(input_size)
         own: dict[type[BasicGNN], dict[str, object]] = {
             GCN: {"normalize": False},
-            GAT: {"add_self_loops": False, "edge_dim": 1, "heads": _HEADS},
+            GAT: {"add_self_loops": False, "edge_dim": 1, "heads": ENCODERS["gat"].heads},
         }
         self.body = network(
             input_size,
@@ -370,17 +367,13 @@ def make_encoder(input_size: int, settings: EncoderSettings) -> Encoder:
     Raises
     ------
     InputError
-        If there is no such encoder, or it takes no such number of steps over the graph.
+        If there is no such encoder, or it can't be made with these settings.
     """
     if settings.net not in ENCODERS:
         raise InputError(f"{settings.net!r} is not known", where="encoder.net", hint=f"one of: {', '.join(ENCODERS)}")
-    chosen = ENCODERS[settings.net]
-    if "K" in chosen.settings and chosen.min_steps > settings.K:
-        raise InputError(
-            f"{settings.net} takes {chosen.min_steps} step(s) over the graph or more, not {settings.K}",
-            where="encoder.K",
-            hint="net mlp is the encoder without a graph",
-        )
+    if fault := impossible(settings.net, K=settings.K, n_hidden=settings.n_hidden):
+        key, problem, hint = fault
+        raise InputError(problem, where=f"encoder.{key}", hint=hint)
     encoder = _MAKERS[settings.net](input_size, settings)
     encoder.settings = settings
     return encoder

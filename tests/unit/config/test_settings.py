@@ -664,6 +664,8 @@ def test_a_setting_that_the_encoder_ignores_is_a_fault(load):
     assert "encoder.K: gat takes 1 step(s) over the graph or more, not 0" in faults(
         load, encoder={"net": "gat", "K": 0}
     )
+    found = faults(load, encoder={"net": "gat", "n_hidden": 30})
+    assert "encoder.n_hidden: gat has 4 attention heads, which can't share a hidden layer of 30 evenly" in found
     assert "'gcnn' is not known" in faults(load, encoder={"net": "gcnn"})
 
 

@@ -152,6 +152,8 @@ def test_an_unknown_encoder_is_an_error(graphs):
 def test_coupled_encoders_need_a_step_over_the_graph(graphs):
     with pytest.raises(InputError, match=r"encoder.K: gcn takes 1 step\(s\) over the graph or more, not 0"):
         training.fit(graphs, seed=0, device="cpu", encoder={"net": "gcn", "K": 0})
+    with pytest.raises(InputError, match=r"encoder.n_hidden: gat has 4 attention heads"):
+        training.fit(graphs, seed=0, device="cpu", encoder={"net": "gat", "n_hidden": 30})
     assert list(_MAKERS) == list(ENCODERS)
 
 
