@@ -36,6 +36,7 @@ TESTED_WITH = {
     "config/readers.py": "prepare/test_read.py",
     "config/defaults.py": "config/test_settings.py",
     "config/design.py": "config/test_settings.py",
+    "config/domain_names.py": "config/test_settings.py",
     "config/schema.py": "config/test_settings.py",
     "simulate/design.py": "simulate/test_counts.py",
     "simulate/tissue.py": "simulate/test_counts.py",

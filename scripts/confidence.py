@@ -12,5 +12,8 @@ with job_log(snakemake.log[0]):
     calls = confidence.together(confidence.hidden_calls(domains, modalities, fold) for fold in folds)
     table = confidence.calibrate(domains, modalities, calls)
     table.insert(1, "modalities", modalities.loc[table.index])
+    labels = store.read_labels(snakemake.input.names)
+    if labels.given:
+        table["name"] = labels.of(table["domain"])
     files.write_table(table, snakemake.output.spots, index_label="spot", float_format="%.6g")
     files.write_table(confidence.called_by(calls), snakemake.output.calls, index=False, float_format="%.6g")

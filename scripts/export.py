@@ -23,6 +23,7 @@ with job_log(snakemake.log[0]):
                 domains=store.read_table(folder / "domains.tsv", embedding.obs_names)["domain"],
                 umap=store.read_table(folder / "umap.tsv", embedding.obs_names),
                 imputed=store.read_slices(imputed),
+                labels=store.read_labels(folder / "domain_names.tsv"),
             )
         )
     consensus = {Path(path).parent.name: store.read_table(path) for path in snakemake.input.consensus}

@@ -3,11 +3,9 @@
 from mosaic.logs import job_log
 
 with job_log(snakemake.log[0]):
-    from mosaic import spots, store
+    from mosaic import store
     from mosaic.figures import charts, style
 
-    domains = store.read_table(snakemake.input.domains)["domain"]
-    truth = spots.truth(snakemake.input.annotations, domains.index, snakemake.params.truth)
     composition = store.read_table(snakemake.input.composition, index="domain")
-    figure = charts.domain_composition(composition, style.domain_colours(domains, truth))
+    figure = charts.domain_composition(composition, store.read_labels(snakemake.input.names).colours)
     style.save(figure, snakemake.output.svg, snakemake.output.png)

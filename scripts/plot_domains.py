@@ -7,13 +7,15 @@ with job_log(snakemake.log[0]):
     from mosaic.figures import maps, style
 
     embedding = store.read(snakemake.input.embedding)
-    domains = store.read_table(snakemake.input.domains, embedding.obs_names)["domain"]
+    labels = store.read_labels(snakemake.input.names)
+    domains = labels.of(store.read_table(snakemake.input.domains, embedding.obs_names)["domain"])
     truth = spots.truth(snakemake.input.annotations, embedding.obs_names, snakemake.params.truth)
     members = {name: (embedding.obs["slice"] == name).to_numpy() for name in snakemake.params.slices}
     figure = maps.domains_on_tissue(
         {name: embedding.obsm["spatial"][rows] for name, rows in members.items()},
         {name: domains[rows] for name, rows in members.items()},
         None if truth is None else {name: truth[rows] for name, rows in members.items()},
+        colours=labels.colours,
         um_per_unit=snakemake.params.um_per_unit,
     )
     style.save(figure, snakemake.output.svg, snakemake.output.png)

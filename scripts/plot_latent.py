@@ -3,18 +3,17 @@
 from mosaic.logs import job_log
 
 with job_log(snakemake.log[0]):
-    from mosaic import spots, store
+    from mosaic import store
     from mosaic.figures import maps, style
 
     embedding = store.read(snakemake.input.embedding)
-    domains = store.read_table(snakemake.input.domains, embedding.obs_names)["domain"]
-    truth = spots.truth(snakemake.input.annotations, embedding.obs_names, snakemake.params.truth)
+    labels = store.read_labels(snakemake.input.names)
     figure = maps.latent_umap(
         store.read_table(snakemake.input.umap, embedding.obs_names).to_numpy(),
         embedding.obs["slice"],
         embedding.obs["modalities"],
-        domains,
+        labels.of(store.read_table(snakemake.input.domains, embedding.obs_names)["domain"]),
         slice_colours=style.palette(snakemake.params.slices),
-        domain_colours=style.domain_colours(domains, truth),
+        domain_colours=labels.colours,
     )
     style.save(figure, snakemake.output.svg, snakemake.output.png)

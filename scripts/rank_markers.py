@@ -10,5 +10,9 @@ with job_log(snakemake.log[0]):
     domains = store.read_table(snakemake.input.domains)["domain"]
     slices = (store.read(path) for path in snakemake.input.slices)
     found = markers.rank_markers([normalize.normalize_slice(own, snakemake.params.scale) for own in slices], domains)
+    names = store.read_labels(snakemake.input.names).names
+    for table in found:
+        for column in table.columns.intersection(["domain", "marker_of"]):
+            table[column] = table[column].map(names)
     files.write_table(found.table, snakemake.output.table, index=False, float_format="%.6g")
     files.write_table(found.profile, snakemake.output.profile, index=False, float_format="%.6g")

@@ -19,6 +19,12 @@ with job_log(snakemake.log[0]):
     calls = pd.read_csv(snakemake.input.calls, sep="\t", keep_default_na=False)
     rows = json.loads(Path(snakemake.input.pairing).read_text(encoding="utf-8"))["agreement"]
     agreements = pd.DataFrame(rows, columns=agreement.COLUMNS)
+    labels = store.read_labels(snakemake.input.names)
+    composition = checks.composition(domains)
+    composition.index = labels.of(composition.index.to_series())
+    if labels.given:
+        domains["domain"] = labels.of(domains["domain"])
+        calls[["called", "domain"]] = calls[["called", "domain"]].apply(labels.of)
     results = checks.run_checks(metrics, domains, *found, calls=calls, agreements=agreements)
     files.write_table(results, snakemake.output.checks, index=False, na_rep="NA", float_format="%.6g")
-    files.write_table(checks.composition(domains), snakemake.output.composition, float_format="%.6g")
+    files.write_table(composition, snakemake.output.composition, index_label="domain", float_format="%.6g")

@@ -69,6 +69,9 @@ def test_design_end_to_end(tmp_path, slices):
                 domains=pd.Series(labels, index=mdata.obs_names),
                 umap=pd.DataFrame(mdata.obsm[embedding.LATENT][:, :2], index=mdata.obs_names),
                 imputed=imputed,
+                labels=store.DomainLabels(
+                    {"0": "0", "1": "cortex", "2": "2"}, {"0": "#0072B2", "cortex": "#E69F00", "2": "#009E73"}
+                ),
             )
         ],
         {"spamosaic": pd.DataFrame({"domain": labels, "confidence": 0.75}, index=mdata.obs_names)},
@@ -86,9 +89,10 @@ def test_design_end_to_end(tmp_path, slices):
     assert result.obs["donor"][~first].isna().all()
     assert result.obs["age"].isna().all()
     assert (result.obs["consensus_spamosaic"].astype(int) == labels).all()
+    assert list(result.uns["mosaic_domain_colors"]) == ["#0072B2", "#E69F00", "#009E73"]
     assert (result.obs["confidence_spamosaic"] == 0.75).all()
     assert set(result.mod) == set(names) | {f"{name}_imputed" for _, name in run.sheet.missing}
-    assert (result.obs["mosaic_domain"].astype(int) == labels).all()
+    assert (result.obs["mosaic_domain"].map({"0": 0, "cortex": 1, "2": 2}).astype(int) == labels).all()
     assert (result.obs["domain"] == truth).all()
 
 
@@ -102,10 +106,11 @@ def test_slices_of_one_domain_each_have_no_markers_and_a_figure_that_says_so(tmp
         store.write(counts[slices == name].copy(), paths[-1])
     domains = slices.map({"s1": 0, "s2": 1, "s3": 1}).rename("domain")
     domains.to_csv(tmp_path / "domains.tsv", sep="\t", index_label="spot")
+    (tmp_path / "names.tsv").write_text("domain\tname\tcolour\n0\t0\t#0072B2\n1\t1\t#E69F00\n")
 
     def script(name, given, made, **params):
         made = {key: tmp_path / path for key, path in made.items()}
-        given = {"domains": tmp_path / "domains.tsv", "annotations": [], **given}
+        given = {"domains": tmp_path / "domains.tsv", "names": tmp_path / "names.tsv", **given}
         job = {"input": given, "output": made, "params": params, "log": {"log": tmp_path / "job.log"}}
         job = {key: Namedlist(fromdict=own) for key, own in job.items()}
         runpy.run_path(str(REPOSITORY / f"scripts/{name}.py"), {"snakemake": SimpleNamespace(**job)})
@@ -114,7 +119,7 @@ def test_slices_of_one_domain_each_have_no_markers_and_a_figure_that_says_so(tmp
     tables = script("rank_markers", {"slices": paths}, {"table": "m.tsv", "profile": "p.tsv"}, scale="log")
     assert tables["table"].read_text().startswith("slice\tdomain\tfeature\tauroc\t")
     assert tables["profile"].read_text() == "domain\tfeature\tmean\tshare\tmarker_of\n"
-    drawn = script("plot_markers", tables, {"svg": "m.svg", "png": "m.png"}, truth=None)
+    drawn = script("plot_markers", tables, {"svg": "m.svg", "png": "m.png"})
     assert "No slice has two domains" in drawn["svg"].read_text()
 
 

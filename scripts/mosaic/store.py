@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import anndata as ad
 import h5py
@@ -82,6 +83,37 @@ def read_table(path: str | Path, spots: pd.Index | None = None, *, index: str = 
     if len(lacking):
         raise InputError(f"is damaged: it lacks {len(lacking)} of {len(spots)} spots", where=str(path), hint=hint)
     return table.loc[spots]
+
+
+class DomainLabels(NamedTuple):
+    """How a run's domains are called and coloured.
+
+    Attributes
+    ----------
+    names
+        Name of each domain by its number as text, in the order of the numbers.
+    colours
+        Colour of each domain by its name, in the same order.
+    """
+
+    names: dict[str, str]
+    colours: dict[str, str]
+
+    def of(self, domains: pd.Series) -> pd.Series:
+        """Names in place of numbers."""
+        return domains.astype(str).map(self.names)
+
+    @property
+    def given(self) -> bool:
+        """Whether any domain has a name other than its number."""
+        return any(number != name for number, name in self.names.items())
+
+
+def read_labels(path: str | Path) -> DomainLabels:
+    """Read the output of rule ``name_domains``."""
+    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    names = dict(zip(table["domain"], table["name"], strict=True))
+    return DomainLabels(names, dict(zip(table["name"], table["colour"], strict=True)))
 
 
 def write(data: ad.AnnData | md.MuData, path: str | Path) -> None:

@@ -93,6 +93,7 @@ def test_no_env_script_or_module_is_left_over():
         REPOSITORY / "scripts" / "mosaic" / f"{name}.py"
         for name in (
             "config/design",
+            "config/domain_names",
             "config/methods",
             "config/settings",
             "api",

@@ -56,3 +56,15 @@ def test_names_in_a_table_stay_names(tmp_path, names):
     table = pd.DataFrame({"pearson": [0.5, np.nan, *range(len(names) - 2)]}, index=pd.Index(names, name="feature"))
     files.write_table(table, tmp_path / "features.tsv", index_label="feature")
     pd.testing.assert_frame_equal(store.read_table(tmp_path / "features.tsv", index="feature"), table)
+
+
+def test_labels_of_domains_are_text_whatever_they_look_like(tmp_path):
+    path = tmp_path / "domain_names.tsv"
+    path.write_text("domain\tname\tcounterpart\tshared\tcolour\n0\t1e3\t0\t1\t#0072B2\n1\tNA\t\t0\t#E69F00\n")
+    labels = store.read_labels(path)
+    assert labels.names == {"0": "1e3", "1": "NA"}
+    assert labels.colours == {"1e3": "#0072B2", "NA": "#E69F00"}
+    assert labels.of(pd.Series([1, 0, 1])).tolist() == ["NA", "1e3", "NA"]
+    assert labels.given
+    path.write_text("domain\tname\tcolour\n0\t0\t#0072B2\n")
+    assert not store.read_labels(path).given

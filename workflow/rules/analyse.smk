@@ -30,10 +30,37 @@ rule cluster:
         "../../scripts/cluster.py"
 
 
+rule name_domains:
+    """Match the domains of a run with those of the first run; name and colour them."""
+    input:
+        domains="<results>/{method}/seed-{seed}/domains.tsv",
+        first_domains=f"{FIRST_RUN}/domains.tsv",
+        annotations=annotations(truth=True),
+        library=library("name_domains"),
+    output:
+        ensure("<results>/{method}/seed-{seed}/domain_names.tsv", non_empty=True),
+    log:
+        "<results>/logs/name_domains/{method}.seed-{seed}.log",
+    conda:
+        "../../envs/figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000, 20),
+        runtime=10,
+    params:
+        names=config["domains"]["names"],
+        truth=config["truth"],
+    message:
+        "Names of the domains of {wildcards.method}, seed {wildcards.seed}"
+    script:
+        "../../scripts/name_domains.py"
+
+
 rule consensus:
     """Find consensus domains: the majority vote of the seeds for each spot."""
     input:
         domains=collect("<results>/{method}/seed-{seed}/confidence.tsv", seed=config["seeds"], allow_missing=True),
+        first_domains=f"{FIRST_RUN}/domains.tsv",
         library=library("consensus"),
     output:
         spots=ensure("<results>/{method}/consensus.tsv", non_empty=True),
@@ -48,6 +75,7 @@ rule consensus:
         runtime=30,
     params:
         seeds=config["seeds"],
+        names=config["domains"]["names"],
     message:
         "Consensus of the seeds of {wildcards.method}"
     script:
@@ -116,6 +144,7 @@ rule rank_markers:
     input:
         slices=slices_with("<results>/qc/{slice}.{modality}.h5ad"),
         domains="<results>/{method}/seed-{seed}/domains.tsv",
+        names="<results>/{method}/seed-{seed}/domain_names.tsv",
         library=library("rank_markers"),
     output:
         table=ensure("<results>/{method}/seed-{seed}/markers/{modality}.tsv", non_empty=True),
@@ -173,7 +202,7 @@ rule export:
             "<results>/{method}/seed-{seed}/{file}",
             method=config["methods"],
             seed=config["seeds"],
-            file=["embedding.h5mu", "domains.tsv", "umap.tsv"],
+            file=["embedding.h5mu", "domains.tsv", "domain_names.tsv", "umap.tsv"],
         ),
         imputed=collect(
             missing("<results>/{method}/seed-{seed}/imputed/{slice}.{modality}.h5ad"),

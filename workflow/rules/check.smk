@@ -68,6 +68,7 @@ rule confidence:
     input:
         embedding="<results>/{method}/seed-{seed}/embedding.h5mu",
         domains="<results>/{method}/seed-{seed}/domains.tsv",
+        names="<results>/{method}/seed-{seed}/domain_names.tsv",
         folds=fold_embeddings,
         library=library("confidence"),
     output:
@@ -93,6 +94,7 @@ rule run_checks:
         metrics="<results>/{method}/seed-{seed}/metrics.tsv",
         domains="<results>/{method}/seed-{seed}/confidence.tsv",
         calls="<results>/{method}/seed-{seed}/calls.tsv",
+        names="<results>/{method}/seed-{seed}/domain_names.tsv",
         pairing="<results>/pairing.json",
         features=check_results("features"),
         foscttm=check_results("foscttm"),

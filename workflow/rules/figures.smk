@@ -78,7 +78,7 @@ rule plot_latent:
         embedding="<results>/{method}/seed-{seed}/embedding.h5mu",
         domains="<results>/{method}/seed-{seed}/domains.tsv",
         umap="<results>/{method}/seed-{seed}/umap.tsv",
-        annotations=annotations(truth=True),
+        names="<results>/{method}/seed-{seed}/domain_names.tsv",
         library=library("plot_latent"),
     output:
         **drawn("latent"),
@@ -92,7 +92,6 @@ rule plot_latent:
         runtime=30,
     params:
         slices=SHEET.slices,
-        truth=config["truth"],
     message:
         "Drawing the latent space of {wildcards.method}, seed {wildcards.seed}"
     script:
@@ -104,6 +103,7 @@ rule plot_domains:
     input:
         embedding="<results>/{method}/seed-{seed}/embedding.h5mu",
         domains="<results>/{method}/seed-{seed}/domains.tsv",
+        names="<results>/{method}/seed-{seed}/domain_names.tsv",
         annotations=annotations(truth=True),
         library=library("plot_domains"),
     output:
@@ -130,8 +130,7 @@ rule plot_composition:
     """Plot the proportion of each slice in each domain."""
     input:
         composition="<results>/{method}/seed-{seed}/composition.tsv",
-        domains="<results>/{method}/seed-{seed}/domains.tsv",
-        annotations=annotations(truth=True),
+        names="<results>/{method}/seed-{seed}/domain_names.tsv",
         library=library("plot_composition"),
     output:
         **drawn("composition"),
@@ -143,8 +142,6 @@ rule plot_composition:
     resources:
         mem_mb=memory(1000, 20),
         runtime=30,
-    params:
-        truth=config["truth"],
     message:
         "Drawing the composition of the slices by {wildcards.method}, seed {wildcards.seed}"
     script:
@@ -156,8 +153,7 @@ rule plot_markers:
     input:
         table="<results>/{method}/seed-{seed}/markers/{modality}.tsv",
         profile="<results>/{method}/seed-{seed}/markers/{modality}.profile.tsv",
-        domains="<results>/{method}/seed-{seed}/domains.tsv",
-        annotations=annotations(truth=True),
+        names="<results>/{method}/seed-{seed}/domain_names.tsv",
         library=library("plot_markers"),
     output:
         **drawn("markers"),
@@ -169,8 +165,6 @@ rule plot_markers:
     resources:
         mem_mb=memory(1000, 20),
         runtime=30,
-    params:
-        truth=config["truth"],
     message:
         "Drawing the {wildcards.modality} markers of {wildcards.method}, seed {wildcards.seed}"
     script:

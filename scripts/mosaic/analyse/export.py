@@ -11,10 +11,11 @@ import pandas as pd
 from mosaic import __version__
 from mosaic.embedding import LATENT
 from mosaic.spots import spread_column
+from mosaic.store import DomainLabels
 
 
 class Run(NamedTuple):
-    """Results of one method with one seed."""
+    """Results of one method with one seed; ``labels``: names and colours of its domains."""
 
     method: str
     seed: int
@@ -22,6 +23,7 @@ class Run(NamedTuple):
     domains: pd.Series
     umap: pd.DataFrame
     imputed: Mapping[str, Sequence[ad.AnnData]]
+    labels: DomainLabels
 
 
 def assemble_mudata(
@@ -44,7 +46,8 @@ def assemble_mudata(
     runs
         Results per method and seed; the first also fills the names without method and seed.
     consensus
-        Per method the consensus ``domain`` of each spot, and ``confidence`` if known (see ``consensus.consensus``).
+        Per method the consensus ``domain`` of each spot, its ``name`` if domains have names, and ``confidence`` if
+        known (see ``consensus.consensus``).
     config
         The configuration with all defaults.
     annotations
@@ -61,7 +64,8 @@ def assemble_mudata(
     run's as ``obsm["X_latent"]``, ``obsm["X_umap"]`` and ``obs["mosaic_domain"]``; of each method
     ``obs["consensus_{method}"]`` and ``obs["confidence_{method}"]``; the annotations in ``obs`` under their names,
     also in the measured modalities, and the sheet's further columns as text; coordinates in ``obsm["spatial"]``;
-    ``uns["mosaic"]`` with version and configuration (JSON).
+    ``uns["mosaic"]`` with version and configuration (JSON), and ``uns["mosaic_domain_colors"]`` and the like, by which
+    scanpy and muon colour the domains as the figures do. Domains have their names, or numbers as text.
     """
     first = runs[0]
     spots = first.embedding.obs_names
@@ -91,15 +95,18 @@ def assemble_mudata(
         mdata.obs[name] = pd.Categorical(values, categories=list(dict.fromkeys(told.values())))
     for run in reversed(runs):
         for key in (f"{run.method}_{run.seed}", None):
-            domains = pd.Categorical(run.domains.loc[spots], categories=sorted(run.domains.unique(), key=int))
-            mdata.obs[f"domain_{key}" if key else "mosaic_domain"] = domains
+            column = f"domain_{key}" if key else "mosaic_domain"
+            mdata.obs[column] = pd.Categorical(run.labels.of(run.domains.loc[spots]), list(run.labels.names.values()))
+            mdata.uns[f"{column}_colors"] = list(run.labels.colours.values())
             mdata.obsm[f"X_{key}" if key else LATENT] = run.embedding[spots].obsm[LATENT]
             mdata.obsm[f"X_umap_{key}" if key else "X_umap"] = run.umap.loc[spots].to_numpy()
     for method, table in consensus.items():
-        domains = table.loc[spots, "domain"].astype(str)
-        mdata.obs[f"consensus_{method}"] = pd.Categorical(domains, categories=sorted(domains.unique(), key=int))
+        table = table.loc[spots]
+        names = table["name" if "name" in table else "domain"].astype(str)
+        order = names[table["domain"].astype(int).sort_values(kind="stable").index].unique()
+        mdata.obs[f"consensus_{method}"] = pd.Categorical(names, order)
         if "confidence" in table:
-            mdata.obs[f"confidence_{method}"] = table.loc[spots, "confidence"]
+            mdata.obs[f"confidence_{method}"] = table["confidence"]
     mdata.uns["mosaic"] = {"version": __version__, "config": json.dumps(config)}
     return mdata
 

@@ -13,6 +13,7 @@ import yaml
 from mosaic.config.clusterers import CLUSTERERS, NEEDS, going_by
 from mosaic.config.defaults import ALLOWED, KIND_DEFAULTS, PUBLISHED, PUBLISHED_KINDS
 from mosaic.config.design import SampleRow, SampleSheet, design_faults
+from mosaic.config.domain_names import read_names
 from mosaic.config.encoders import ENCODERS, impossible
 from mosaic.config.methods import BASELINES, unsupported_reason
 from mosaic.config.readers import READERS, known
@@ -169,6 +170,10 @@ def load(
         faults.append(InputError("is no modality of the config", where=key_of("qc", name), hint=hint))
     if not faults:
         complete = _complete(config, config_schema, sheet)
+        naming = complete["domains"]
+        schema_of_names = config_schema["properties"]["domains"]["properties"]["names"]
+        naming["names"], name_faults = read_names(naming["names"], schema_of_names["anyOf"][1]["additionalProperties"])
+        faults += name_faults
         faults += _config_faults(complete, sheet)
         faults += _training_faults(complete, with_defaults({}, config_schema)["encoder"], sheet)
         faults += _column_faults(complete, sheet)

@@ -260,7 +260,7 @@ def marker_dots(profile: pd.DataFrame, colours: Mapping[str, str], *, ranked: bo
     profile = profile.assign(domain=profile["domain"].astype(str), marker_of=profile["marker_of"].astype(str))
     features = list(dict.fromkeys(profile["feature"]))
     means = profile.pivot(index="feature", columns="domain", values="mean").loc[features]
-    domains = sorted(means.columns, key=natural)
+    domains = [domain for domain in colours if domain in means.columns]
     means = means[domains].to_numpy()
     shares = profile.pivot(index="feature", columns="domain", values="share").loc[features, domains].to_numpy()
     spread = np.ptp(means, axis=1, keepdims=True)
@@ -268,7 +268,11 @@ def marker_dots(profile: pd.DataFrame, colours: Mapping[str, str], *, ranked: bo
     cell = 0.19
     names = [fit(name) for name in features]
     left = MARGIN + max(width_of(name, SMALL) for name in names) * 1.05 + 0.1
-    top, width, height = MARGIN + 2.6 * LINE, cell * len(domains), cell * len(features)
+    labels = [fit(domain, size=SMALL - 1) for domain in domains]
+    longest = max(width_of(label, SMALL - 1) for label in labels)
+    upright = longest > cell  # names of domains, unlike numbers, are wider than a column
+    top = MARGIN + (1.8 * LINE + longest * 1.05 if upright else 2.6 * LINE)
+    width, height = cell * len(domains), cell * len(features)
     key = left + width + GAP
     figure = Figure(figsize=(key + 1.2 + MARGIN, max(top + height + MARGIN, top + 2.6)))
     text_at(figure, left + width / 2, MARGIN + LINE / 2, "domain", ha="center", va="center")
@@ -291,7 +295,8 @@ def marker_dots(profile: pd.DataFrame, colours: Mapping[str, str], *, ranked: bo
     for place, domain in enumerate(domains):
         # The colour of the domain, to find it on the tissue.
         axes.add_patch(mpl.patches.Rectangle((place - 0.5, -0.5), 1, -0.45, color=colours[domain], lw=0, clip_on=False))
-        axes.text(place, -1.25, fit(domain, cell), ha="center", va="bottom", size=SMALL - 1)
+        rotation = 90 if upright else 0
+        axes.text(place, -1.25, labels[place], ha="center", va="bottom", size=SMALL - 1, rotation=rotation)
     marked = profile.drop_duplicates("feature")["marker_of"].to_numpy()
     for row in np.flatnonzero(marked[1:] != marked[:-1]):
         axes.axhline(row + 0.5, color=NO_LABEL, lw=0.5, zorder=0)

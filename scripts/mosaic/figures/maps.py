@@ -210,6 +210,7 @@ def domains_on_tissue(
     domains: Mapping[str, Iterable],
     truth: Mapping[str, Iterable] | None = None,
     *,
+    colours: Mapping[str, str] | None = None,
     um_per_unit: float | None = None,
 ) -> Figure:
     """Domains of all slices side by side on tissue, above the true domains if known.
@@ -221,8 +222,10 @@ def domains_on_tissue(
     domains
         Slice to domain of each spot.
     truth
-        Slice to true domain of each spot, missing where unknown; slices may be absent. Colours are those of
-        ``matched_palette``, without a truth those of ``palette``.
+        Slice to true domain of each spot, missing where unknown; slices may be absent. Its colours are those of
+        ``palette``.
+    colours
+        Colour of each domain. Default: those of ``matched_palette``, without a truth those of ``palette``.
     um_per_unit
         Micrometres in a unit of the coordinates, for scale bars; None: unknown, no bars.
 
@@ -239,9 +242,10 @@ def domains_on_tissue(
     pooled = np.concatenate([called[name] for name in names])
     if true:
         pooled_truth = np.concatenate([true.get(name, np.full(len(called[name]), None)) for name in names])
-        colours, true_colours = matched_palette(pooled, pooled_truth)
+        matched, true_colours = matched_palette(pooled, pooled_truth)
     else:
-        colours, true_colours = palette(pooled), {}
+        matched, true_colours = palette(pooled), {}
+    colours = colours or matched
 
     left, figure = MARGIN + (1.5 * LINE if true else 0), Figure()
     room = (max(grid.height, 2.5) - GAP) / grid.lanes

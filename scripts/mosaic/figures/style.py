@@ -117,15 +117,18 @@ def matched_palette(domains: Iterable, truth: Iterable) -> tuple[dict[str, str],
     return {name: colours[name] if name in colours else next(spare) for name in names}, true_colours
 
 
-def domain_colours(domains: Iterable, truth: Iterable | None) -> dict[str, str]:
-    """Colours of domains, the same in all figures of a run.
+def colours_of_counterparts(counterparts: pd.Series, first: Mapping[str, str]) -> dict[str, str]:
+    """Colours of a run's domains without a truth: those of their counterparts in the first run.
 
     Parameters
     ----------
-    domains, truth
-        As for ``matched_palette``; None without a truth.
+    counterparts
+        Per domain its counterpart, as ``domain_names.name_domains`` finds it; missing: a colour of its own.
+    first
+        Colours of the first run's domains.
     """
-    return palette(domains) if truth is None else matched_palette(domains, truth)[0]
+    spare = (colour for colour in _colours(len(first) + len(counterparts)) if colour not in first.values())
+    return {str(domain): next(spare) if pd.isna(other) else first[str(other)] for domain, other in counterparts.items()}
 
 
 def _colours(count: int) -> list[str]:

@@ -684,3 +684,37 @@ def test_a_loss_that_the_design_does_not_have_is_a_fault(load):
     only = {"losses": ["reconstruction"]}
     assert "nothing would be minimised" in faults(load, vertical, train=only | {"reconstruct": "queries"})
     assert load(vertical, train=only)[0]["train"]["losses"] == ["reconstruction"]
+
+
+def test_names_of_domains_come_from_the_config_or_from_a_table(load, tmp_path):
+    given = {0: "germinal centre", "3": "T zone (CD3+)"}
+    wanted = {"0": "germinal centre", "3": "T zone (CD3+)"}
+    assert load(domains={"names": given})[0]["domains"]["names"] == wanted
+    (tmp_path / "names.tsv").write_text("domain\tname\n# by Anna\n0\tgerminal centre\n\n3\tT zone (CD3+)\n")
+    assert load(domains={"names": "names.tsv"})[0]["domains"]["names"] == wanted
+    assert load()[0]["domains"]["names"] == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"follicle": "a"}, "names.follicle: 'follicle' is no number of a domain"),
+        ({-1: "a"}, "'-1' is no number of a domain"),
+        ({0: "a", 1: "a"}, "names.1: another domain is called 'a' already"),
+        ({0: "a", "0": "b"}, "domain 0 has a name already"),
+        ({0: "7"}, "{0: '7'} is not valid"),
+        ({0: " "}, "{0: ' '} is not valid"),
+        ({0: "<b>x</b>"}, "{0: '<b>x</b>'} is not valid"),
+        ({0: "x" * 101}, "is not valid"),
+        ({0: "a\nb"}, "is not valid"),
+        (["a"], "config key domains.names: ['a'] is not valid"),
+        ("gone.tsv", "'gone.tsv' can't be read (No such file or directory)"),
+        ("bad.tsv", "bad.tsv: the columns are not domain and name"),
+        ("lines.tsv", "lines.tsv, line 3: 'a\\tb' is not valid"),
+        ("lines.tsv", "lines.tsv, line 4: '03' is no number of a domain"),
+    ],
+)
+def test_a_fault_in_a_name_of_a_domain_is_told(load, tmp_path, given, problem):
+    (tmp_path / "bad.tsv").write_text("number\tname\n0\ta\n")
+    (tmp_path / "lines.tsv").write_text("domain\tname\n0\tx\n1\ta\tb\n03\tc\n")
+    assert problem in faults(load, domains={"names": given})

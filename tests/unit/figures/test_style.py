@@ -72,6 +72,7 @@ class Run:
 
         self.composition = pd.crosstab(pd.Series(self.domain, name="domain"), self.slice, normalize="columns")
         self.domain_colours = style.palette(self.domain)
+        self.long_names = {name: f"domain $x$ with a long name {name}" for name in self.domain_colours}
         features = [f"{'A_GENE_WITH_A_LONG_NAME-' if i % 2 else '$x$'}{i}" for i in range(40)]
         self.profile = pd.DataFrame(
             [
@@ -127,6 +128,9 @@ FIGURES = {
     ),
     "composition": lambda run: charts.domain_composition(run.composition, run.domain_colours),
     "markers": lambda run: charts.marker_dots(run.profile, run.domain_colours),
+    "markers of named domains": lambda run: charts.marker_dots(
+        run.profile.replace(run.long_names), {run.long_names[key]: own for key, own in run.domain_colours.items()}
+    ),
     "no markers": lambda run: charts.marker_dots(run.profile.iloc[:0], run.domain_colours),
     "one domain per slice": lambda run: charts.marker_dots(run.profile.iloc[:0], run.domain_colours, ranked=False),
     "number of domains": lambda run: charts.n_domains_curve(run.curve),
@@ -519,6 +523,23 @@ def test_features_on_hidden_spots_are_told_apart_and_coverage_is_the_mean_of_the
     np.testing.assert_allclose(mean.get_xydata(), [[0.5, 0.5], [0.9, 0.875]])
     (note,) = texts(charts.holdout(HIDDEN.iloc[:0], COVERAGE.iloc[:0]))
     assert note == "Nothing could be hidden: checks.tsv says why."
+
+
+def test_domains_of_further_runs_have_the_colours_of_their_counterparts():
+    first = style.palette(["0", "1", "2"])
+    counterparts = pd.Series([2, None, 0, None], [0, 1, 2, 3], dtype="Int64")
+    colours = style.colours_of_counterparts(counterparts, first)
+    assert list(colours) == ["0", "1", "2", "3"]
+    assert (colours["0"], colours["2"]) == (first["2"], first["0"])
+    assert len({*colours.values(), *first.values()}) == 5
+
+
+def test_domains_on_tissue_take_the_colours_given():
+    run = Run(2, 2)
+    figure = maps.domains_on_tissue(run.coords, run.domains, run.truth, colours={"1": "#123456", "2": "#654321"})
+    drawn = {to_hex(colour) for panel in points(figure) for colour in panel.get_facecolors()}
+    true = {colour.lower() for colour in style.palette(run.truth[run.slices[0]]).values()}
+    assert drawn == {"#123456", "#654321", *true}
 
 
 def test_without_markers_the_figure_says_why():
