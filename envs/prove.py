@@ -55,6 +55,8 @@ TESTED_WITH = {
     "analyse/export.py": None,  # tests/test_designs.py
     "check/folds.py": None,  # tests/test_holdout.py
     "figures/charts.py": "figures/test_style.py",
+    "figures/comparisons.py": "figures/test_style.py",
+    "figures/spatial_features.py": "figures/test_style.py",
     "figures/pages.py": "figures/test_overview.py",
     "figures/tables.py": "figures/test_style.py",
     "baselines/published.py": None,  # tests/workflow/test_baseline_runs.py, where the published package is installed

@@ -85,6 +85,19 @@ def read_table(path: str | Path, spots: pd.Index | None = None, *, index: str = 
     return table.loc[spots]
 
 
+# Columns of names, which may look like numbers, in tables whose rows are no spots.
+_NAMES = {"slice", "domain", "neighbour", "level", "reference", "replicate", "feature", "note"}
+_NAMES |= {"first", "first_modality", "second", "second_modality"}
+
+
+def read_rows(path: str | Path) -> pd.DataFrame:
+    """Read a TSV that a rule wrote whose rows are no spots, with names as text and numbers, or NA, as numbers."""
+    columns = pd.read_csv(path, sep="\t", nrows=0).columns
+    dtype = {name: str for name in columns if name in _NAMES}
+    missing = {name: ["", "NA"] for name in columns if name not in _NAMES}
+    return pd.read_csv(path, sep="\t", dtype=dtype, keep_default_na=False, na_values=missing)
+
+
 class DomainLabels(NamedTuple):
     """How a run's domains are called and coloured.
 
@@ -102,6 +115,10 @@ class DomainLabels(NamedTuple):
     def of(self, domains: pd.Series) -> pd.Series:
         """Names in place of numbers."""
         return domains.astype(str).map(self.names)
+
+    def ordered(self, domains: pd.Series) -> pd.Series:
+        """Names in place of numbers, as categories in the order of the numbers."""
+        return self.of(domains).astype(pd.CategoricalDtype(list(self.names.values())))
 
     @property
     def given(self) -> bool:

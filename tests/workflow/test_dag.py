@@ -199,7 +199,10 @@ def test_demo_makes_its_slices(tmp_path):
     assert jobs["rank_markers"] == jobs["plot_markers"] == 2
     assert jobs["pair"] == 1
     assert jobs["enforce_checks"] == 0
-    assert sum(jobs.values()) == 56
+    assert jobs["rank_spatial"] == jobs["plot_spatial"] == 2
+    assert jobs["colocalise"] == 1
+    assert not [rule for rule in jobs if "compare" in rule]
+    assert sum(jobs.values()) == 62
 
 
 def test_seeds_multiply_what_hangs_on_them(tmp_path):
@@ -229,6 +232,26 @@ def test_seeds_multiply_what_hangs_on_them(tmp_path):
     }
     assert jobs["holdout_fold"] == 6
     assert jobs["reduce"] == 2
+
+
+def test_conditions_are_compared_where_a_column_has_two_levels(tmp_path, caplog):
+    shutil.copytree(REPOSITORY / "config", tmp_path / "config")
+    path, sheet = tmp_path / "config/config.yaml", tmp_path / "config/slices.tsv"
+    path.write_text(path.read_text() + "\nconditions: {column: age}\n")
+    rows = sheet.read_text().splitlines()
+
+    def compared(ages):
+        told = [rows[0] + "\tage", *(f"{row}\t{ages[row.split()[0]]}" for row in rows[1:])]
+        sheet.write_text("\n".join(told) + "\n")
+        return {rule: count for rule, count in jobs_per_rule(tmp_path, path).items() if "compare" in rule}
+
+    expected = {f"{prefix}compare{suffix}": 1 for prefix, suffix in (("", "_composition"), ("", "_neighbours"))}
+    expected |= {f"plot_compared_{name}": 1 for name in ("composition", "neighbours")}
+    expected |= {"compare_features": 2, "plot_compared_features": 2}
+    assert compared({"s1": "old", "s2": "young", "s3": ""}) == expected
+    caplog.clear()
+    assert compared({"s1": "old", "s2": "old", "s3": ""}) == {}
+    assert "column age of the sheet has one level alone" in caplog.text
 
 
 def test_a_number_of_domains_to_be_chosen_is_drawn(tmp_path):

@@ -160,12 +160,67 @@ rule rank_markers:
         mem_mb=memory(1500, 40),
         runtime=60,
     params:
-        # Ranking needs one scale for all spots, even if the run integrates raw counts.
-        scale=lambda wildcards: "clr" if config["modalities"][wildcards.modality]["kind"] == "protein" else "log",
+        scale=lambda wildcards: scale(wildcards.modality),
     message:
         "Markers of the domains of {wildcards.method}, seed {wildcards.seed}, in {wildcards.modality}"
     script:
         "../../scripts/rank_markers.py"
+
+
+rule rank_spatial:
+    """Rank the features of a modality by how strongly they follow the tissue."""
+    input:
+        slices=slices_with("<results>/qc/{slice}.{modality}.h5ad"),
+        library=library("rank_spatial"),
+    output:
+        ensure("<results>/spatial/{modality}.tsv", non_empty=True),
+    log:
+        "<results>/logs/rank_spatial/{modality}.log",
+    benchmark:
+        "<results>/benchmarks/rank_spatial/{modality}.tsv"
+    conda:
+        "../../envs/analyse.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1500, 40),
+        runtime=60,
+    params:
+        scale=lambda wildcards: scale(wildcards.modality),
+        n_neighbors=spatial_neighbours(),
+        radius=config["graph"]["radius"],
+        n_features=config["spatial"]["n_features"],
+    message:
+        "Spatially variable features of {wildcards.modality}"
+    script:
+        "../../scripts/rank_spatial.py"
+
+
+rule colocalise:
+    """Compare pairs of features of two modalities on the tissue of the slices that have both."""
+    input:
+        slices=[f"<results>/qc/{slice}.{modality}.h5ad" for slice, modality in COUNTED_TWICE if modality in COUNTED],
+        library=library("colocalise"),
+    output:
+        ensure("<results>/spatial/pairs.tsv", non_empty=True),
+    log:
+        "<results>/logs/colocalise.log",
+    benchmark:
+        "<results>/benchmarks/colocalise.tsv"
+    conda:
+        "../../envs/analyse.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1500, 40),
+        runtime=60,
+    params:
+        scales={modality: scale(modality) for modality in COUNTED},
+        pairs=config["spatial"]["pairs"],
+        n_neighbors=spatial_neighbours(),
+        radius=config["graph"]["radius"],
+    message:
+        "Features of two modalities in the same places"
+    script:
+        "../../scripts/colocalise.py"
 
 
 rule project_latent:

@@ -72,18 +72,32 @@ wildcard_constraints:
     part=r"\d+",
 
 
+# Slices that are compared, by their level of a condition; empty without two levels.
+LEVELS = SHEET.columns.get(config["conditions"]["column"], {})
+if config["conditions"]["column"] and len(set(LEVELS.values())) < 2:
+    logger.warning(f"Comparing nothing: column {config['conditions']['column']} of the sheet has one level alone.")
+    LEVELS = {}
+# Modalities with counts, and slices that have two of them.
+COUNTED = [name for name, own in config["modalities"].items() if own["kind"] != "features"]
+COUNTED_TWICE = [
+    (row.slice, row.modality) for row in SHEET if len(set(SHEET.modalities_of(row.slice)) & set(COUNTED)) > 1
+]
+
 # The run on the first page of the report.
 FIRST_RUN = f"<results>/{config['methods'][0]}/seed-{config['seeds'][0]}"
 # What figures need (config/figures.py): the wildcards of each case in this run.
 HAS = {
     "modality": [{"modality": name} for name in SHEET.modalities],
-    "counts": [{"modality": name} for name, own in config["modalities"].items() if own["kind"] != "features"],
+    "counts": [{"modality": name} for name in COUNTED],
     "hidden modality": [{"modality": name} for name in CHECKED],
     "missing modality": [{"slice": name, "modality": modality} for name, modality in SHEET.missing],
     "training": [{}] if "spamosaic" in config["methods"] else [],
     # From the vote of several seeds, or from the posterior of the clustering.
     "confidence": [{}] if len(config["seeds"]) > 1 or CLUSTERERS[config["cluster"]["method"]].probability else [],
     "chosen number": [{}] if config["cluster"]["n_domains"] == "auto" else [],
+    "counts of two": [{}] if COUNTED_TWICE else [],
+    "conditions": [{}] if LEVELS else [],
+    "conditions and counts": [{"modality": name} for name in COUNTED if LEVELS],
 }
 # Figures of this run, and of these those on the first page of its report.
 FIGURES, MAIN_FIGURES = (
@@ -100,6 +114,23 @@ def library(script):
 def slices_with(pattern):
     """An input function: the pattern for each slice that has the wildcard's modality."""
     return lambda wildcards: collect(pattern, slice=SHEET.slices_of(wildcards.modality), allow_missing=True)
+
+
+def scale(modality):
+    """Normalization that puts the counts of all spots on one scale, even if the run integrates raw counts."""
+    return "clr" if config["modalities"][modality]["kind"] == "protein" else "log"
+
+
+def spatial_neighbours():
+    """Spatial neighbours per spot, by slice."""
+    knns = config["graph"]["intra_knns"]
+    return {name: knns if isinstance(knns, int) else knns[name] for name in SHEET.slices}
+
+
+def compared():
+    """What rules compare slices by: level and donor of each, and the reference."""
+    own = config["conditions"]
+    return {"levels": LEVELS, "donors": SHEET.columns.get(own["donor"], {}), "reference": own["reference"]}
 
 
 def reduction(wildcards):

@@ -308,6 +308,120 @@ rule plot_holdout:
         "../../scripts/plot_holdout.py"
 
 
+rule plot_spatial:
+    """Plot the features of a modality that follow the tissue most."""
+    input:
+        ranked="<results>/spatial/{modality}.tsv",
+        library=library("plot_spatial"),
+    output:
+        **drawn("spatial"),
+    log:
+        "<results>/logs/plot_spatial/{modality}.log",
+    conda:
+        "../../envs/figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000, 20),
+        runtime=30,
+    params:
+        slices=SHEET.slices,
+    message:
+        "Drawing the spatially variable features of {wildcards.modality}"
+    script:
+        "../../scripts/plot_spatial.py"
+
+
+rule plot_colocalisation:
+    """Plot pairs of features of two modalities in the same places."""
+    input:
+        pairs="<results>/spatial/pairs.tsv",
+        library=library("plot_colocalisation"),
+    output:
+        **drawn("colocalisation"),
+    log:
+        "<results>/logs/plot_colocalisation.log",
+    conda:
+        "../../envs/figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000, 20),
+        runtime=30,
+    message:
+        "Drawing the features of two modalities in the same places"
+    script:
+        "../../scripts/plot_colocalisation.py"
+
+
+rule plot_compared_composition:
+    """Plot the composition of the slices by condition."""
+    input:
+        tests="<results>/{method}/seed-{seed}/conditions/composition.tsv",
+        shares="<results>/{method}/seed-{seed}/conditions/shares.tsv",
+        contrasts="<results>/{method}/seed-{seed}/conditions/contrasts.tsv",
+        names="<results>/{method}/seed-{seed}/domain_names.tsv",
+        library=library("plot_compared_composition"),
+    output:
+        **drawn("compared_composition"),
+    log:
+        "<results>/logs/plot_compared_composition/{method}.seed-{seed}.log",
+    conda:
+        "../../envs/figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000, 20),
+        runtime=30,
+    message:
+        "Drawing the composition by condition of {wildcards.method}, seed {wildcards.seed}"
+    script:
+        "../../scripts/plot_compared_composition.py"
+
+
+rule plot_compared_features:
+    """Plot the features of a modality that differ between conditions."""
+    input:
+        features="<results>/{method}/seed-{seed}/conditions/features.{modality}.tsv",
+        tests="<results>/{method}/seed-{seed}/conditions/tests.{modality}.tsv",
+        names="<results>/{method}/seed-{seed}/domain_names.tsv",
+        library=library("plot_compared_features"),
+    output:
+        **drawn("compared_features"),
+    log:
+        "<results>/logs/plot_compared_features/{method}.seed-{seed}.{modality}.log",
+    conda:
+        "../../envs/figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000, 20),
+        runtime=30,
+    message:
+        "Drawing the differential {wildcards.modality} of {wildcards.method}, seed {wildcards.seed}"
+    script:
+        "../../scripts/plot_compared_features.py"
+
+
+rule plot_compared_neighbours:
+    """Plot which domains border on which, by condition."""
+    input:
+        tests="<results>/{method}/seed-{seed}/conditions/neighbours.tsv",
+        contrasts="<results>/{method}/seed-{seed}/conditions/contrasts.tsv",
+        names="<results>/{method}/seed-{seed}/domain_names.tsv",
+        library=library("plot_compared_neighbours"),
+    output:
+        **drawn("compared_neighbours"),
+    log:
+        "<results>/logs/plot_compared_neighbours/{method}.seed-{seed}.log",
+    conda:
+        "../../envs/figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000, 20),
+        runtime=30,
+    message:
+        "Drawing the neighbouring domains by condition of {wildcards.method}, seed {wildcards.seed}"
+    script:
+        "../../scripts/plot_compared_neighbours.py"
+
+
 rule overview:
     """Write the first page of the report: input, checks, main figures, settings and versions."""
     input:

@@ -17,6 +17,9 @@ Need = Literal[
     "training",  # the model of this workflow, beside or without baselines
     "confidence",  # a confidence of domains: from several seeds, or from the clustering
     "chosen number",  # a number of domains that the run chose
+    "counts of two",  # a slice with two modalities with counts
+    "conditions",  # a column of the sheet with two levels, which the config names
+    "conditions and counts",  # the same, and each modality with counts
 ]
 
 
@@ -96,6 +99,20 @@ FIGURES = {
         subcategory="Features by slice",
         needs="modality",
     ),
+    "spatial": ReportFigure(
+        "figures/spatial.{modality}",
+        "1 Input",
+        "spatially variable, {modality}",
+        subcategory="Spatial structure",
+        needs="counts",
+    ),
+    "colocalisation": ReportFigure(
+        "figures/colocalisation",
+        "1 Input",
+        "co-localised features",
+        subcategory="Spatial structure",
+        needs="counts of two",
+    ),
     "training": ReportFigure(
         "figures/training", "2 Integration", "losses over epochs", subcategory="Training", needs="training"
     ),
@@ -159,6 +176,18 @@ FIGURES = {
             "pairs that training saw it is near 0 either way.",
         ),
         endings=("html",),
+    ),
+    "compared_composition": ReportFigure(
+        f"{_RUN}compared_composition", "6 Conditions", "composition by condition", needs="conditions"
+    ),
+    "compared_features": ReportFigure(
+        f"{_RUN}compared_features.{{modality}}",
+        "6 Conditions",
+        "differential features, {modality}",
+        needs="conditions and counts",
+    ),
+    "compared_neighbours": ReportFigure(
+        f"{_RUN}compared_neighbours", "6 Conditions", "neighbouring domains by condition", needs="conditions"
     ),
 }
 

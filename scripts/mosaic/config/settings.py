@@ -177,6 +177,12 @@ def load(
         faults += _config_faults(complete, sheet)
         faults += _training_faults(complete, with_defaults({}, config_schema)["encoder"], sheet)
         faults += _column_faults(complete, sheet)
+        faults += _condition_faults(complete, sheet)
+        # As of modalities: what the sheet does not use is no fault.
+        unused = set(modalities) - set(sheet.modalities)
+        pairs = complete["spatial"]["pairs"]
+        complete["spatial"]["pairs"] = [pair for pair in pairs if not unused & {text.split(":")[0] for text in pair}]
+        faults += _pair_faults(complete, sheet)
         faults += _method_faults(complete, sheet, with_conda=with_conda)
         faults += design_faults(sheet, sheet_path)
     if faults:
@@ -445,6 +451,63 @@ def _column_faults(config: Mapping, sheet: SampleSheet) -> Iterator[InputError]:
             problem = "is a column of the workflow's own" if name in own else f"is named by {' and '.join(others)}, too"
             hint = "give this column another name"
             yield InputError(problem, where=f"{config['slices']}, column {name}", hint=hint)
+
+
+def _condition_faults(config: Mapping, sheet: SampleSheet) -> Iterator[InputError]:
+    """Columns and levels that the sheet lacks, and covariates that a replicate has several of."""
+    own = config["conditions"]
+    column = own["column"]
+    if column is None:
+        for name in ("reference", "donor", "covariates"):
+            if own[name]:
+                hint = "set conditions.column, the column of the sheet whose levels are compared, or leave this out"
+                yield InputError("nothing is compared", where=key_of("conditions", name), hint=hint)
+        return
+    named = [
+        ("column", column),
+        ("donor", own["donor"]),
+        *((f"covariates.{i}", c) for i, c in enumerate(own["covariates"])),
+    ]
+    known = f"its further columns are: {', '.join(sheet.columns) or 'none'}"
+    unknown = [(key, name) for key, name in named if name is not None and name not in sheet.columns]
+    for key, name in unknown:
+        yield InputError(f"{config['slices']} has no column {shown(name)}", where=key_of("conditions", key), hint=known)
+    if unknown:
+        return
+    levels = sheet.columns[column]
+    if own["reference"] is not None and own["reference"] not in levels.values():
+        hint = f"the levels are {', '.join(dict.fromkeys(levels.values()))}"
+        problem = f"{shown(own['reference'])} is no level of {column}"
+        yield InputError(problem, where=key_of("conditions", "reference"), hint=hint)
+    donors = sheet.columns[own["donor"]] if own["donor"] else {}
+    for number, name in enumerate(own["covariates"]):
+        values: dict[tuple[str, str], set[str]] = {}
+        for slice_name, level in levels.items():
+            told = sheet.columns[name].get(slice_name, "")
+            values.setdefault((donors.get(slice_name, slice_name), level), set()).add(told)
+        for (donor, level), several in values.items():
+            if len(several) > 1:
+                yield InputError(
+                    f"{name} differs between the slices of {donor} that are {level}, whose counts are summed",
+                    where=key_of("conditions", "covariates", number),
+                    hint="leave the column out, or leave conditions.donor out so that each slice is a replicate",
+                )
+
+
+def _pair_faults(config: Mapping, sheet: SampleSheet) -> Iterator[InputError]:
+    """Pairs of features of which no slice has both modalities."""
+    for number, pair in enumerate(config["spatial"]["pairs"]):
+        where, ends = key_of("spatial", "pairs", number), [feature.split(":", 1)[0] for feature in pair]
+        counted = [name for name in sheet.modalities if config["modalities"][name]["kind"] != "features"]
+        unknown = [name for name in ends if name not in counted]
+        if unknown:
+            hint = f"modalities with counts are {', '.join(counted) or 'none'}"
+            yield InputError(f"{unknown[0]} is no modality with counts", where=where, hint=hint)
+        elif ends[0] == ends[1]:
+            yield InputError("both features are of one modality", where=where, hint="name features of two modalities")
+        elif not set(sheet.slices_of(ends[0])) & set(sheet.slices_of(ends[1])):
+            hint = "name modalities that a bridge slice measured both"
+            yield InputError(f"no slice has both {ends[0]} and {ends[1]}", where=where, hint=hint)
 
 
 def _method_faults(config: Mapping, sheet: SampleSheet, *, with_conda: bool) -> Iterator[InputError]:

@@ -24,6 +24,7 @@ from mosaic.figures.style import (
     NO_LABEL,
     SMALL,
     STYLE,
+    ColumnHeads,
     axes_at,
     bare,
     colour_each,
@@ -31,6 +32,7 @@ from mosaic.figures.style import (
     labels_of,
     legend_of,
     natural,
+    note,
     palette,
     place_legend,
     text_at,
@@ -252,7 +254,7 @@ def marker_dots(profile: pd.DataFrame, colours: Mapping[str, str], *, ranked: bo
         Whether any slice has two domains to rank features for.
     """
     if profile.empty:
-        return _note(
+        return note(
             "No feature marks a domain in every slice."
             if ranked
             else "No slice has two domains that are large enough: nothing can mark one."
@@ -268,10 +270,8 @@ def marker_dots(profile: pd.DataFrame, colours: Mapping[str, str], *, ranked: bo
     cell = 0.19
     names = [fit(name) for name in features]
     left = MARGIN + max(width_of(name, SMALL) for name in names) * 1.05 + 0.1
-    labels = [fit(domain, size=SMALL - 1) for domain in domains]
-    longest = max(width_of(label, SMALL - 1) for label in labels)
-    upright = longest > cell  # names of domains, unlike numbers, are wider than a column
-    top = MARGIN + (1.8 * LINE + longest * 1.05 if upright else 2.6 * LINE)
+    heads = ColumnHeads({domain: colours[domain] for domain in domains}, cell)
+    top = MARGIN + LINE + heads.height
     width, height = cell * len(domains), cell * len(features)
     key = left + width + GAP
     figure = Figure(figsize=(key + 1.2 + MARGIN, max(top + height + MARGIN, top + 2.6)))
@@ -292,11 +292,7 @@ def marker_dots(profile: pd.DataFrame, colours: Mapping[str, str], *, ranked: bo
     axes.set(xlim=(-0.5, len(domains) - 0.5), ylim=(len(features) - 0.5, -0.5), yticks=range(len(features)))
     axes.set(yticklabels=names, xticks=[])
     axes.tick_params(axis="y", length=0)
-    for place, domain in enumerate(domains):
-        # The colour of the domain, to find it on the tissue.
-        axes.add_patch(mpl.patches.Rectangle((place - 0.5, -0.5), 1, -0.45, color=colours[domain], lw=0, clip_on=False))
-        rotation = 90 if upright else 0
-        axes.text(place, -1.25, labels[place], ha="center", va="bottom", size=SMALL - 1, rotation=rotation)
+    heads.draw(axes)
     marked = profile.drop_duplicates("feature")["marker_of"].to_numpy()
     for row in np.flatnonzero(marked[1:] != marked[:-1]):
         axes.axhline(row + 0.5, color=NO_LABEL, lw=0.5, zorder=0)
@@ -396,7 +392,7 @@ def holdout(features: pd.DataFrame, coverage: pd.DataFrame) -> Figure:
         As ``folds.summarise`` returns them; if every fold was skipped, the figure says so.
     """
     if features.empty:
-        return _note("Nothing could be hidden: checks.tsv says why.")
+        return note("Nothing could be hidden: checks.tsv says why.")
     side, axis, gap = 2.4, 0.55, 0.9
     top, both = MARGIN + 1.5 * LINE, not coverage.empty
     figure = Figure(figsize=(2 * MARGIN + axis + side + both * (gap + side), top + side + 2.6 * LINE + MARGIN))
@@ -427,11 +423,4 @@ def holdout(features: pd.DataFrame, coverage: pd.DataFrame) -> Figure:
         axes.set(xlim=(low, 1), ylim=(low, 1), title="intervals", xlabel="nominal coverage")
         axes.set_ylabel("observed coverage, other folds")
         axes.legend(loc="upper left", borderaxespad=0)
-    return figure
-
-
-def _note(text: str) -> Figure:
-    """A line of text in the place of a figure that has nothing to show."""
-    figure = Figure(figsize=(4.2, 2 * MARGIN + 2 * LINE))
-    figure.text(0.5, 0.5, text, ha="center", va="center")
     return figure

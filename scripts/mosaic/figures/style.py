@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from matplotlib.textpath import text_to_path
 from matplotlib.typing import RcKeyType
 from natsort import natsort_keygen, ns
@@ -180,6 +181,33 @@ def fit(text: str, width: float = NAME, size: float = SMALL) -> str:
     return short.replace("$", r"\$")
 
 
+class ColumnHeads:
+    """Domains as the heads of a table's columns: their colours, to find them on the tissue, and their names.
+
+    Parameters
+    ----------
+    colours
+        Colour of each domain, in the order of the columns.
+    cell
+        Width of a column and height of a row, in inches.
+    """
+
+    def __init__(self, colours: Mapping[str, str], cell: float):
+        self.colours, self.cell = colours, cell
+        self.labels = [fit(name, size=SMALL - 1) for name in colours]
+        longest = max((width_of(label, SMALL - 1) for label in self.labels), default=0)
+        self.upright = longest > cell  # names, unlike numbers, are wider than a column
+        # Above the first row.
+        self.height = 0.75 * cell + (longest * 1.05 + 0.02 if self.upright else LINE)
+
+    def draw(self, axes: Axes) -> None:
+        """Draw them above axes whose first row is centred at 0 and whose columns are centred at 0, 1, ..."""
+        rotation = 90 if self.upright else 0
+        for place, (label, colour) in enumerate(zip(self.labels, self.colours.values(), strict=True)):
+            axes.add_patch(Rectangle((place - 0.5, -0.5), 1, -0.45, color=colour, lw=0, clip_on=False))
+            axes.text(place, -1.25, label, ha="center", va="bottom", size=SMALL - 1, rotation=rotation)
+
+
 def axes_at(figure: Figure, left: float, top: float, width: float, height: float, **kwargs) -> Axes:
     """Axes at a position in inches from the figure's upper left corner."""
     page_width, page_height = figure.get_size_inches()
@@ -228,6 +256,13 @@ def bare(colour_bar: Colorbar) -> None:
     colour_bar.outline.set_visible(False)
     if colour_bar.solids is not None:  # contours have none
         colour_bar.solids.set_rasterized(True)
+
+
+def note(text: str) -> Figure:
+    """A line of text in the place of a figure that has nothing to show."""
+    figure = Figure(figsize=(4.2, 2 * MARGIN + 2 * LINE))
+    figure.text(0.5, 0.5, text, ha="center", va="center")
+    return figure
 
 
 class Tissue:

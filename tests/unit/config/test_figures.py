@@ -19,6 +19,9 @@ HAS = {
     "training": [{}],
     "confidence": [],
     "chosen number": [],
+    "counts of two": [{}],
+    "conditions": [],
+    "conditions and counts": [],
 }
 
 
@@ -35,6 +38,9 @@ def test_a_run_draws_what_it_has():
         "figures/qc.adt.png",
         "figures/features.rna.png",
         "figures/features.adt.png",
+        "figures/spatial.rna.png",
+        "figures/spatial.adt.png",
+        "figures/colocalisation.png",
         "figures/training.png",
         *(f"{run}/{name}.png" for name in ("checks", "domains", "latent", "composition")),
         f"{run}/metrics.html",
@@ -42,7 +48,7 @@ def test_a_run_draws_what_it_has():
         f"{run}/markers.adt.png",
         f"{run}/imputed.s2.adt.png",
     }
-    assert not [path for path in files if re.search("check\\.|confidence|n_domains", path)]
+    assert not [path for path in files if re.search("check\\.|confidence|n_domains|compared", path)]
 
 
 @pytest.mark.parametrize("need", HAS)

@@ -718,3 +718,70 @@ def test_a_fault_in_a_name_of_a_domain_is_told(load, tmp_path, given, problem):
     (tmp_path / "bad.tsv").write_text("number\tname\n0\ta\n")
     (tmp_path / "lines.tsv").write_text("domain\tname\n0\tx\n1\ta\tb\n03\tc\n")
     assert problem in faults(load, domains={"names": given})
+
+
+CONDITIONS = "slice\tmodality\tpath\tcondition\tdonor\tday\n" + "".join(
+    f"s{number}\trna\ts{number}.rna.h5ad\t{'old' if number < 3 else 'young'}\td{number // 2}\t{number % 2}\n"
+    for number in range(1, 5)
+)
+
+
+@pytest.fixture
+def load_conditions(load, tmp_path):
+    """Load a config beside a sheet of four slices with condition, donor and day."""
+    for number in range(1, 5):
+        (tmp_path / f"s{number}.rna.h5ad").touch()
+    return lambda **conditions: load(text=CONDITIONS, modalities={"rna": {"kind": "rna"}}, conditions=conditions)
+
+
+def test_conditions_name_columns_of_the_sheet(load, load_conditions):
+    empty = {"column": None, "reference": None, "donor": None, "covariates": []}
+    assert load()[0]["conditions"] == empty
+    given = {"column": "condition", "reference": "young", "donor": None, "covariates": ["day"]}
+    config, sheet = load_conditions(**given)
+    assert config["conditions"] == given
+    assert sheet.columns["condition"]["s4"] == "young"
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"column": "conditoin"}, "conditions.column: slices.tsv has no column 'conditoin'"),
+        ({"column": "condition", "donor": "patient"}, "further columns are: condition, donor, day"),
+        ({"column": "condition", "covariates": ["run"]}, "conditions.covariates.0: slices.tsv has no column 'run'"),
+        ({"column": "condition", "reference": "olde"}, "'olde' is no level of condition"),
+        ({"reference": "old"}, "conditions.reference: nothing is compared"),
+        ({"covariates": ["day"]}, "conditions.covariates: nothing is compared"),
+        (
+            {"column": "condition", "donor": "condition", "covariates": ["day"]},
+            "day differs between the slices of old that are old, whose counts are summed",
+        ),
+    ],
+)
+def test_a_fault_in_the_conditions_is_told(load_conditions, given, problem):
+    assert problem in faults(load_conditions, **given)
+
+
+@pytest.mark.parametrize(
+    ("pair", "problem"),
+    [
+        (["rna:CD4", "adt:CD4:"], None),
+        (["rna:CD4", "rna:CD8"], "both features are of one modality"),
+        (["rna:CD4", "prot:CD4"], "prot is no modality with counts"),
+        (["rna:CD4", "ready:x"], "ready is no modality with counts"),
+        (["rna:CD4", "atac:chr1"], "no slice has both rna and atac"),
+        (["rna", "adt:CD4"], "'rna' is not valid"),
+        (["rna:CD4"], "spatial.pairs.0"),
+        (["rna:<b>", "adt:CD4"], "'rna:<b>' is not valid"),
+    ],
+)
+def test_pairs_of_features_are_of_modalities_that_a_slice_shares(load, pair, problem):
+    rows = [*MOSAIC, ("s3", "atac"), ("s1", "ready")]
+    kinds = {"rna": "rna", "adt": "protein", "atac": "epigenome", "ready": "features"}
+    given = {"modalities": {name: {"kind": kind} for name, kind in kinds.items()}, "spatial": {"pairs": [pair]}}
+    if problem is None:
+        assert load(rows, **given)[0]["spatial"] == {"n_features": 3000, "pairs": [pair]}
+        # As the modality itself, of which the workflow warns.
+        assert load([("s1", "rna")], **given)[0]["spatial"]["pairs"] == []
+    else:
+        assert problem in faults(load, rows, **given)

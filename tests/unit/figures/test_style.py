@@ -17,7 +17,7 @@ from matplotlib.text import Text
 
 from mosaic.check.checks import CHECKS
 from mosaic.errors import InputError
-from mosaic.figures import charts, maps, style, tables
+from mosaic.figures import charts, comparisons, maps, spatial_features, style, tables
 
 NASTY = ["s1", "_a_slice_with_a_very_long_name", "$E_{1}$ <b>&amp;</b> ΩЖ\x07 µm", "cost $5 or $6", "W" * 30]
 EXTREMES = [(1, 30), (5, 2), (12, 30)]
@@ -83,6 +83,43 @@ class Run:
             columns=["domain", "feature", "mean", "share", "marker_of"],
         )
 
+    def compared(self):
+        """Slices of three levels with hostile names: per slice, and per contrast and domain."""
+        random = np.random.default_rng(2)
+        levels = [self.slices[0], NASTY[2], "W" * 30]
+        names = list(self.long_names.values())
+        shares = pd.DataFrame(itertools.product(levels * 3, names), columns=["level", "domain"])
+        shares["share"] = random.random(len(shares))
+        tests = pd.DataFrame(itertools.product(levels[1:], names), columns=["level", "domain"])
+        tests = tests.assign(
+            reference=levels[0], difference=-1.234, p_adj=0.0123, n_features=20_000, n_different=12_345
+        )
+        tests = tests.assign(note=np.where(np.arange(len(tests)) % 3, "", "not tested: 1 and 2 replicates are needed"))
+        tests.loc[tests["note"] != "", ["p_adj", "n_features"]] = [np.nan, 0]
+        return shares, tests, {self.long_names[key]: colour for key, colour in self.domain_colours.items()}
+
+    def differential(self, p_adj=0.001):
+        _, tests, colours = self.compared()
+        rows = itertools.product(tests["level"].unique(), colours, range(8))
+        table = pd.DataFrame(rows, columns=["level", "domain", "feature"])
+        table["feature"] = [f"$x$ A_FEATURE-{feature}" for feature in table["feature"]]
+        table = table.assign(reference=tests["reference"][0], p_adj=p_adj, log2_fold_change=np.arange(len(table)) - 9.0)
+        return comparisons.differential_features(table, tests, colours)
+
+    def neighbours(self):
+        _, tests, colours = self.compared()
+        pairs = pd.DataFrame(itertools.combinations_with_replacement(colours, 2), columns=["domain", "neighbour"])
+        table = tests[["level", "reference"]].drop_duplicates().merge(pairs, how="cross")
+        table = table.assign(mean_level=1.0, mean_reference=-2.0, difference=3.0, p_adj=0.01)
+        return comparisons.neighbourhoods(table, colours, NOTES)
+
+    def spatial(self):
+        random = np.random.default_rng(3)
+        each = pd.DataFrame(random.random((300, len(self.slices))), columns=self.slices)
+        each.index = [f"{'A_GENE_WITH_A_LONG_NAME-' if i % 2 else '$x$'}{i}" for i in range(300)]
+        ranked = pd.concat([each.mean(axis=1).rename("morans_i"), each], axis=1).assign(p_adj=0.01)
+        return spatial_features.spatial_ranking(ranked, style.palette(self.slices))
+
     def imputed(self, **more):
         first, second = self.coords[self.slices[0]], self.coords[self.slices[-1]]
         features = ["CD3", "chr1:1000000-$1000500_a_long_name", "B", "C", "D", "E"][: len(self.slices)]
@@ -94,6 +131,18 @@ class Run:
         )
 
 
+NOTES = ["4 of $x$, 4 of old: no p-value of a permutation can be below 0.029. " + "W" * 200]
+PAIRS = pd.DataFrame(
+    {
+        "first_modality": "rna",
+        "first": [f"A_GENE_WITH_A_VERY_LONG_NAME_{i}" for i in range(50)],
+        "second_modality": "a_modality_with_a_long_name",
+        "second": [f"$x$ protein {i}" for i in range(50)],
+        "bivariate_morans_i": np.linspace(0.9, -0.4, 50),
+        "correlation": np.linspace(0.7, -0.6, 50),
+        "p_adj": np.linspace(0.002, 1, 50),
+    }
+)
 CORRECTED = {"method": "pair_shift", "ilisi_before": 0.17, "ilisi_after": 0.83}
 SCORES = pd.DataFrame({"metric": ["ARI"], "scope": ["all"], "value": [0.5], "direction": ["up"]})
 UNCORRECTED = {"method": "none"}
@@ -134,6 +183,13 @@ FIGURES = {
     "no markers": lambda run: charts.marker_dots(run.profile.iloc[:0], run.domain_colours),
     "one domain per slice": lambda run: charts.marker_dots(run.profile.iloc[:0], run.domain_colours, ranked=False),
     "number of domains": lambda run: charts.n_domains_curve(run.curve),
+    "composition by level": lambda run: comparisons.composition_by_level(*run.compared(), NOTES),
+    "differential features": Run.differential,
+    "no differential features": lambda run: run.differential(p_adj=0.5),
+    "neighbourhoods": Run.neighbours,
+    "spatial features": Run.spatial,
+    "co-localised": lambda run: spatial_features.colocalisation(PAIRS),
+    "nothing co-localised": lambda run: spatial_features.colocalisation(PAIRS.iloc[:0]),
     "training": lambda run: charts.training_curves(run.history),
     "checks": lambda run: tables.checks(CHECKED),
     "hidden, imputed": lambda run: charts.holdout(HIDDEN, COVERAGE),

@@ -1,0 +1,15 @@
+"""Plot which domains border on which, by condition."""
+
+from mosaic.logs import job_log
+
+with job_log(snakemake.log[0]):
+    from mosaic import store
+    from mosaic.figures import comparisons, style
+
+    given = snakemake.input
+    figure = comparisons.neighbourhoods(
+        store.read_rows(given.tests),
+        store.read_labels(given.names).colours,
+        store.read_rows(given.contrasts)["note"].tolist(),
+    )
+    style.save(figure, snakemake.output.svg, snakemake.output.png)
