@@ -127,6 +127,8 @@ FIGURES = {
     ),
     "composition": lambda run: charts.domain_composition(run.composition, run.domain_colours),
     "markers": lambda run: charts.marker_dots(run.profile, run.domain_colours),
+    "no markers": lambda run: charts.marker_dots(run.profile.iloc[:0], run.domain_colours),
+    "one domain per slice": lambda run: charts.marker_dots(run.profile.iloc[:0], run.domain_colours, ranked=False),
     "number of domains": lambda run: charts.n_domains_curve(run.curve),
     "training": lambda run: charts.training_curves(run.history),
     "checks": lambda run: tables.checks(CHECKED),
@@ -517,6 +519,14 @@ def test_features_on_hidden_spots_are_told_apart_and_coverage_is_the_mean_of_the
     np.testing.assert_allclose(mean.get_xydata(), [[0.5, 0.5], [0.9, 0.875]])
     (note,) = texts(charts.holdout(HIDDEN.iloc[:0], COVERAGE.iloc[:0]))
     assert note == "Nothing could be hidden: checks.tsv says why."
+
+
+def test_without_markers_the_figure_says_why():
+    nothing = Run(1, 2).profile.iloc[:0]
+    (none,) = texts(charts.marker_dots(nothing, {}))
+    (alone,) = texts(charts.marker_dots(nothing, {}, ranked=False))
+    assert none == "No feature marks a domain in every slice."
+    assert alone.startswith("No slice has two domains")
 
 
 def test_held_out_pairs_stand_beside_those_that_training_saw():
