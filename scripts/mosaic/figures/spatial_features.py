@@ -97,7 +97,9 @@ def colocalisation(pairs: pd.DataFrame) -> Figure:
     axes.axvline(0, color=NO_LABEL, lw=0.8, zorder=0)
     within = axes.scatter(shown["correlation"], rows, s=14, facecolors="none", edgecolors="#4D4D4D", lw=0.8)
     near = axes.scatter(shown["bivariate_morans_i"], rows, s=14, color=COLOURS[0], lw=0, zorder=3)
-    axes.set(ylim=(len(shown) - 0.5, -0.5), yticks=rows)
+    both = shown[["bivariate_morans_i", "correlation"]].to_numpy()
+    low, high = min(both.min(), 0) - 0.05, max(both.max(), 0.5) + 0.05
+    axes.set(ylim=(len(shown) - 0.5, -0.5), yticks=rows, xlim=(low, high))
     axes.set_yticklabels(names)
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
