@@ -50,6 +50,8 @@ CONFIG = {
     "truth": "a/b `$x$' \" &amp;",
     "keep_obs": ["a/b", "../../up", "$x", "x" * 300, "; touch owned #"],
     "qc": {"rna": {"mito_prefix": SCRIPT}},
+    "domains": {"names": {"0": "O'Hara \\ \" &amp; $x$ `é`", "1": "; touch owned #"}},
+    "conditions": {"column": "donor"},
 }
 # What the sheet may say of a slice: anything without < > { and }.
 DONOR = "O'Hara \\ \" &amp; $x$ `é`"
@@ -62,6 +64,13 @@ TARGETS = (
     "results/spamosaic/seed-1234/metrics.tsv",
     "results/spamosaic/seed-1234/figures/domains.png",
     "results/spamosaic/seed-1234/figures/imputed.NA.adt.png",
+    "results/spamosaic/seed-1234/figures/markers.rna.png",
+    *(
+        f"results/spamosaic/seed-1234/figures/compared_{name}.png"
+        for name in ("composition", "features.rna", "neighbours")
+    ),
+    "results/figures/spatial.rna.png",
+    "results/figures/colocalisation.png",
 )
 
 
@@ -116,6 +125,7 @@ def test_every_name_reaches_the_result_as_it_was(hostile):
     assert set(result.obs[CONFIG["truth"]]) == set(NAMES[:4])
     for obs in (result.obs, result["rna"].obs):
         assert set(NAMES) & set(obs) == set(CONFIG["keep_obs"])
+    assert set(result.obs["mosaic_domain"]) == set(CONFIG["domains"]["names"].values())
     donors = result.obs[["slice", "donor"]].astype(str).drop_duplicates().to_numpy().tolist()
     assert donors == [["001", DONOR], ["NA", "007"]]
 
@@ -183,7 +193,7 @@ def test_names_in_a_data_fault_leave_the_terminal_alone(checkout):
     raw.var_names = ["\x1b[2Jgone\n"] * 40
     raw.write_h5ad(checkout.folder / "bad.h5ad")
     (checkout.folder / "config/slices.tsv").write_text("slice\tmodality\tpath\ns1\trna\tbad.h5ad\n")
-    (checkout.folder / "config/config.yaml").write_text(json.dumps(CONFIG))
+    (checkout.folder / "config/config.yaml").write_text(json.dumps(CONFIG | {"conditions": {}}))
     done = checkout.snakemake()
     text = done.stdout + done.stderr
     assert r"InputError: bad.h5ad: 1 duplicate feature name: \x1b[2Jgone\n" in text

@@ -606,6 +606,72 @@ def test_without_markers_the_figure_says_why():
     assert alone.startswith("No slice has two domains")
 
 
+def test_composition_by_level_shows_each_slice_and_each_test():
+    shares = pd.DataFrame(
+        [("old", "a", 0.25), ("old", "b", 0.75), ("young", "a", 0.5), ("young", "b", 0.5)],
+        columns=["level", "domain", "share"],
+    )
+    tests = pd.DataFrame({"level": "young", "reference": "old", "domain": ["a", "b"], "difference": [0.52, -0.52]})
+    figure = comparisons.composition_by_level(
+        shares, tests.assign(p_adj=[0.031, np.nan]), {"b": "#0072B2", "a": "#E69F00"}, ["a note"]
+    )
+    assert {"young", "against old", "+0.52, adj. p 0.031", "-0.52, not tested", "a note"} <= set(texts(figure))
+    # Rows in the order of the colours, levels above each other.
+    drawn = np.concatenate([panel.get_offsets() for panel in points(figure)])
+    np.testing.assert_allclose(drawn[:, 0], [75, 50, 25, 50])
+    assert (drawn[:2, 1] < 0.5).all()
+    assert (drawn[2:, 1] > 0.5).all()
+
+
+def test_differential_features_are_those_at_five_percent_and_what_was_not_tested_is_told():
+    features = pd.DataFrame(
+        {
+            "level": "young",
+            "reference": "old",
+            "domain": ["a"] * 7 + ["b"],
+            "feature": [f"g{number}" for number in range(7)] + ["g0"],
+            "p_adj": [0.001] * 6 + [0.2, np.nan],
+            "log2_fold_change": [2.0, -4, 1, 1, 1, 1, 1, 3],
+        }
+    )
+    tests = pd.DataFrame({"level": "young", "reference": "old", "domain": ["a", "b"], "n_features": [7, 0]})
+    tests = tests.assign(n_different=[6, 0], note=["", "not tested: too few"])
+    figure = comparisons.differential_features(features, tests, {"a": "#0072B2", "b": "#E69F00"})
+    shown = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert shown == ["g0", "g1", "g2", "g3", "g4"]
+    assert {"young against old", "6", "–", "b: not tested: too few."} <= set(texts(figure))
+    (dots,) = points(figure)
+    np.testing.assert_array_equal(np.ma.filled(dots.get_array(), np.nan)[:4], [2, 3, -4, np.nan])
+    assert dots.get_clim() == (-4, 4)
+
+
+def test_neighbourhoods_are_symmetric_and_marked_where_they_differ():
+    table = pd.DataFrame({"level": "young", "reference": "old", "domain": ["a", "a"], "neighbour": ["a", "b"]})
+    table = table.assign(mean_reference=[1, -1], mean_level=[1, 0.5], difference=[0, 1.5], p_adj=[0.9, 0.01])
+    figure = comparisons.neighbourhoods(table, {"b": "#0072B2", "a": "#E69F00", "c": "#009E73"}, [])
+    images = [axes.images[0].get_array() for axes in figure.axes if axes.images]
+    np.testing.assert_array_equal(images[0], [[np.nan, -1], [-1, 1]])
+    np.testing.assert_array_equal(images[2], [[np.nan, 1.5], [1.5, 0]])
+    assert {"old", "young", "young minus old"} <= set(texts(figure))
+    (marks,) = points(figure)
+    assert sorted(marks.get_offsets().tolist()) == [[0, 1], [1, 0]]
+
+
+def test_spatial_features_show_each_slice_and_how_many_are_spatial():
+    ranked = pd.DataFrame({"morans_i": np.linspace(0.9, 0, 50), "lowest": 0.0, "p_adj": [0.01] * 20 + [0.5] * 30})
+    ranked = ranked.assign(s1=ranked["morans_i"], s2=0.1).set_axis([f"g{number}" for number in range(50)])
+    figure = spatial_features.spatial_ranking(ranked, style.palette(["s1", "s2"]))
+    assert "20 of 50 at 5 %" in texts(figure)
+    first = points(figure)[0]
+    np.testing.assert_allclose(first.get_offsets()[:, 0], ranked["s1"][:40])
+    assert {"g0", "g39"} <= set(texts(figure))
+    assert "g40" not in texts(figure)
+    figure = spatial_features.colocalisation(PAIRS)
+    within, near = points(figure)
+    np.testing.assert_allclose(near.get_offsets()[:, 0], PAIRS["bivariate_morans_i"][:40])
+    np.testing.assert_allclose(within.get_offsets()[:, 0], PAIRS["correlation"][:40])
+
+
 def test_held_out_pairs_stand_beside_those_that_training_saw():
     """Each pair of modalities in one row, whichever was hidden; the mean over the folds."""
     metrics = pd.DataFrame(
