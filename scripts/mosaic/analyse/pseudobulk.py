@@ -11,11 +11,13 @@ import pandas as pd
 from pydeseq2.dds import DeseqDataSet
 from pydeseq2.default_inference import DefaultInference
 from pydeseq2.ds import DeseqStats
+from scipy import stats
 
 from mosaic.analyse.conditions import LEAST_REPLICATES, Contrast
 
 logger = logging.getLogger(__name__)
 
+_SIGNIFICANT = 0.05
 _FEWEST_SPOTS = 10  # of a domain in a slice
 _FEWEST_COUNTS = 10  # of a feature in the samples that are compared
 _MOST_FEATURES = 20_000  # per test: those with most counts
@@ -46,8 +48,8 @@ class Differences(NamedTuple):
     ----------
     features
         Per ``level``, ``reference``, ``domain`` and ``feature``: ``mean_count`` (normalised), ``log2_fold_change``,
-        ``stat`` (Wald), ``p_value`` and ``p_adj`` (Benjamini and Hochberg, over the features of the domain), most
-        significant first.
+        ``stat`` (Wald), ``p_value`` and ``p_adj`` (Benjamini and Hochberg, over the features of all domains), most
+        significant of each domain first.
     tests
         Per ``level``, ``reference`` and ``domain``: the replicates, ``n_features`` tested, ``n_different`` at 5 %, and
         a ``note`` where nothing was tested.
@@ -114,14 +116,21 @@ def differences(
             if not len(found):
                 note, found = "not tested: no feature has enough counts", None
         tests.append(
-            (contrast.level, contrast.reference, domain, *n)
-            + ((0, 0, note) if found is None else (len(found), int((found["p_adj"] < 0.05).sum()), ""))
+            (contrast.level, contrast.reference, domain, *n, 0 if found is None else len(found), 0, note or "")
         )
         if found is not None:
-            found.insert(0, "domain", domain)
-            tables.append(found.assign(level=contrast.level, reference=contrast.reference)[FEATURE_COLUMNS])
-    features = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=FEATURE_COLUMNS)
-    return Differences(features, pd.DataFrame(tests, columns=TEST_COLUMNS))
+            tables.append(found.assign(level=contrast.level, reference=contrast.reference, domain=domain))
+    summary = pd.DataFrame(tests, columns=TEST_COLUMNS)
+    if not tables:
+        return Differences(pd.DataFrame(columns=FEATURE_COLUMNS), summary)
+    features = pd.concat(tables, ignore_index=True)[FEATURE_COLUMNS]
+    # Over all domains; DESeq2 leaves out features with too few counts to be found.
+    told = features["p_adj"].notna()
+    if told.any():
+        features.loc[told, "p_adj"] = stats.false_discovery_control(features.loc[told, "p_value"])
+    different = features["domain"][features["p_adj"] < _SIGNIFICANT].value_counts()
+    summary["n_different"] = summary["domain"].map(different).fillna(0).astype(int)
+    return Differences(features, summary)
 
 
 def _samples(
@@ -184,7 +193,6 @@ def _deseq(counts: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
         )
         data.deseq2()
         tested = DeseqStats(data, contrast=["level", "level", "reference"], inference=inference, quiet=True)
-        tested.run_wald_test()
         tested.summary()
     table = tested.results_df.rename_axis("feature").reset_index()
     table = table.rename(

@@ -68,7 +68,7 @@ def test_donors_with_both_levels_are_compared_with_themselves():
         (contrast,) = conditions.contrasts(LEVELS, told)
         table = pseudobulk.differences(bulk, contrast).features
         p_adj[contrast.paired] = table.set_index(["domain", "feature"]).loc[("b", "g0"), "p_adj"]
-    assert p_adj[True] < 0.01
+    assert p_adj[True] < 0.05
     assert not p_adj[False] < 0.05
 
 
