@@ -68,3 +68,17 @@ def test_labels_of_domains_are_text_whatever_they_look_like(tmp_path):
     assert labels.given
     path.write_text("domain\tname\tcolour\n0\t0\t#0072B2\n")
     assert not store.read_labels(path).given
+
+
+def test_labels_as_categories_have_the_order_of_the_numbers():
+    labels = store.DomainLabels({"0": "z", "2": "2", "10": "a"}, {})
+    ordered = labels.ordered(pd.Series([10, 0, 2]))
+    assert ordered.tolist() == ["a", "z", "2"]
+    assert ordered.cat.categories.tolist() == ["z", "2", "a"]
+
+
+def test_rows_of_a_table_have_names_as_text_and_numbers_or_nothing(tmp_path):
+    names = ["NA", "1e3", "", 'a "quoted"\tname\nof two lines', "007"]
+    table = pd.DataFrame({"feature": names, "level": "01", "p_adj": [0.5, np.nan, 1, 2, 3], "note": ""})
+    files.write_table(table, tmp_path / "rows.tsv", index=False, na_rep="NA")
+    pd.testing.assert_frame_equal(store.read_rows(tmp_path / "rows.tsv"), table)
