@@ -150,12 +150,12 @@ def differential_features(features: pd.DataFrame, tests: pd.DataFrame, colours: 
     left = MARGIN + max(width_of(text, SMALL) for text in [*names, counts]) * 1.05 + 0.1
     width = max(_CELL * len(own) for own, _, _ in blocks)
     page = max(left + width + GAP + 1.5, 5.0) + MARGIN
-    lines = [_wrapped(_untested(own), page - 2 * MARGIN) for own, _, _ in blocks]
+    lines = [_wrapped(_said(own), page - 2 * MARGIN) for own, _, _ in blocks]
     heights = [
         1.6 * LINE + head.height + _CELL * max(len(shown), 0.001) + 0.7 + LINE * (len(text) + 1)
         for head, (_, _, shown), text in zip(heads, blocks, lines, strict=True)
     ]
-    figure = Figure(figsize=(page, 2 * MARGIN + max(sum(heights), 2.4)))
+    figure = Figure(figsize=(page, 2 * MARGIN + max(sum(heights), 2.4 if names else 0)))
     shown_changes = [abs(_matrix(table, "log2_fold_change", shown, own.index)) for own, table, shown in blocks]
     largest = max((np.nanmax(values) for values in shown_changes if values.size), default=1.0)
     top, points = MARGIN, None
@@ -198,10 +198,12 @@ def _matrix(table: pd.DataFrame, key: str, features: Sequence[str], domains: Seq
     return own.pivot(index="feature", columns="domain", values=key).reindex(index=features, columns=domains).to_numpy()
 
 
-def _untested(tests: pd.DataFrame) -> list[str]:
-    """Why domains were not tested, each reason once."""
+def _said(tests: pd.DataFrame) -> list[str]:
+    """That no feature differs, and why domains were not tested, each reason once."""
     noted = tests[tests["note"].fillna("") != ""]
-    return [f"{', '.join(map(str, own.index))}: {note}." for note, own in noted.groupby("note", sort=False)]
+    lines = [f"{', '.join(map(str, own.index))}: {note}." for note, own in noted.groupby("note", sort=False)]
+    none = len(noted) < len(tests) and not tests["n_different"].any()
+    return ["No feature differs at 5 %.", *lines] if none else lines
 
 
 @mpl.rc_context(STYLE)
