@@ -11,7 +11,7 @@ import browser
 import matplotlib as mpl
 import numpy as np
 import pytest
-from explorer_sizes import made_explorer, made_run
+from explorer_sizes import PAGE, made_explorer, made_run
 from PIL import Image
 
 from mosaic.figures import explorer, style
@@ -389,6 +389,39 @@ def test_a_phone_shows_all_below_one_another(run, open_page):
     assert len(lefts) == 1
     rows = rows_of(run, SLICES[0])
     np.testing.assert_allclose(shown.colours(1, on_tissue(run, rows)), domain_rgb(run, rows), atol=1)
+
+
+def test_the_tissue_lies_behind_its_spots_and_can_be_taken_away(chromium, tmp_path):
+    """A picture whose left half is green: behind the spots of the left half, also after a zoom."""
+    made = made_run(100, ["s1", "s2"], ["0", "1"])
+    made.obsm["spatial"] = (np.column_stack(np.divmod(np.arange(100) % 50, 5)[::-1]) + 1) * PITCH
+    image = np.full((110, 60, 3), 200, dtype=np.uint8)
+    image[:, :25] = 0, 120, 0
+    slices = {"s1": explorer.Slice("", None, image, 600.0, 1100.0), "s2": explorer.Slice()}
+    columns = explorer.columns(made, ["spamosaic"], [1234], None, {})
+    explorer.write(tmp_path, [PAGE / "index.html", PAGE / "explorer.js"], made, columns, [], slices)
+    shown = Page(chromium, tmp_path)
+    shown.page.wait_for_function("+document.body.dataset.drawn > 1")
+    rows = rows_of(made, "s1")
+    places = on_tissue(made, rows)
+    between = places[:-5].copy()
+    between[:, 1] += PITCH / 2 / (np.ptp(made.obsm["spatial"][:, 1]) / 2 + PITCH)
+    left = made.obsm["spatial"][rows[:-5], 0] < 250
+    below = np.where(left[:, None], (0, 120, 0), (200, 200, 200))
+    np.testing.assert_allclose(shown.colours(1, between), below, atol=12)
+    np.testing.assert_allclose(shown.colours(1, places), domain_rgb(made, rows), atol=1)
+    assert (shown.colours(2, between) == 255).all()
+    canvas = shown.page.locator("canvas").nth(1)
+    canvas.focus()
+    shown.page.keyboard.press("+")
+    shown.page.wait_for_function("location.hash.includes('zoom')")
+    seen = np.abs(between * 1.5).max(axis=1) < 0.95
+    np.testing.assert_allclose(shown.colours(1, between[seen] * 1.5), below[seen], atol=12)
+    with shown.drawing():
+        shown.page.uncheck("#image input")
+    assert (shown.colours(1, between[seen] * 1.5) == 255).all()
+    assert "image=0" in shown.page.evaluate("location.hash")
+    assert shown.faults == []
 
 
 def test_what_is_missing_is_told(written, chromium, tmp_path):
