@@ -1,18 +1,15 @@
 """The explorer in a browser: what it draws is what the run found, and what a reader does shows in all panels."""
 
-import base64
 import csv
-import io
 import re
-from contextlib import contextmanager
 from urllib.parse import unquote
 
 import browser
 import matplotlib as mpl
 import numpy as np
 import pytest
+from explorer_page import ExplorerPage
 from explorer_sizes import PAGE, made_explorer, made_run
-from PIL import Image
 
 from mosaic.figures import explorer, style
 
@@ -54,87 +51,13 @@ def chromium():
         yield found
 
 
-class Page:
-    """The explorer on a page, and what went wrong on it."""
-
-    def __init__(self, chromium, folder, address="", width=1400):
-        self.page = chromium.new_page(viewport={"width": width, "height": 900})
-        self.faults = []
-        self.page.on("console", lambda message: message.type == "error" and self.faults.append(message.text))
-        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
-        self.page.on("request", lambda request: self._request(request.url, folder))
-        self.page.goto((folder / "index.html").as_uri() + address)
-        self.page.wait_for_selector("body[data-drawn]")
-
-    def _request(self, url, folder):
-        if not unquote(url).startswith((folder.as_uri(), "data:", "blob:")):
-            self.faults.append(f"asks for {url}")
-
-    @contextmanager
-    def drawing(self):
-        """What is done here draws anew; wait for that."""
-        before = self.drawn()
-        yield
-        self.page.wait_for_function("before => +document.body.dataset.drawn > before", arg=before)
-
-    def drawn(self):
-        return int(self.page.get_attribute("body", "data-drawn"))
-
-    def pixels(self, panel):
-        """Colours (height x width x 3) of a panel on white; 0: the UMAP, then the slices."""
-        packed = self.page.evaluate(
-            """panel => {
-              const canvas = document.querySelectorAll(".panel canvas")[panel];
-              const {width, height} = canvas;
-              const copy = Object.assign(document.createElement("canvas"), {width, height});
-              const pen = copy.getContext("2d");
-              pen.fillStyle = "white";
-              pen.fillRect(0, 0, width, height);
-              pen.drawImage(canvas, 0, 0);
-              return copy.toDataURL("image/png").split(",")[1];
-            }""",
-            panel,
-        )
-        return np.asarray(Image.open(io.BytesIO(base64.b64decode(packed))).convert("RGB")).astype(int)
-
-    def colours(self, panel, places):
-        """Colours at places of the panel, from -1 to 1 with y downwards."""
-        pixels = self.pixels(panel)
-        at = np.floor((np.asarray(places) + 1) / 2 * pixels.shape[0]).astype(int).clip(0, pixels.shape[0] - 1)
-        return pixels[at[:, 1], at[:, 0]]
-
-    def find(self, name):
-        """Colour by a feature that the search finds, by the keyboard alone."""
-        with self.drawing():
-            self.page.focus("#search input")
-            self.page.keyboard.insert_text(name)
-            self.page.keyboard.press("Enter")
-
-    def lasso(self, panel, low, high):
-        """Draw a rectangle in a panel, between places from -1 to 1."""
-        self.page.locator("canvas").nth(panel).scroll_into_view_if_needed()
-        box = self.page.locator("canvas").nth(panel).bounding_box()
-        corners = [low, (high[0], low[1]), high, (low[0], high[1])]
-        at = [(box["x"] + (x + 1) / 2 * box["width"], box["y"] + (y + 1) / 2 * box["height"]) for x, y in corners]
-        with self.drawing():
-            self.page.mouse.move(*at[0])
-            self.page.keyboard.down("Shift")
-            self.page.mouse.down()
-            # The lasso begins where the mouse has moved a little.
-            for corner in ((at[0][0] + 4, at[0][1]), *at[1:]):
-                self.page.mouse.move(*corner, steps=4)
-                self.page.wait_for_timeout(30)  # the lasso takes no corners faster than a hand moves
-            self.page.mouse.up()
-            self.page.keyboard.up("Shift")
-
-
 @pytest.fixture(scope="module")
 def open_page(chromium, written):
     """Opener of the explorer; nothing may have gone wrong on any page by the end."""
     pages = []
 
     def open_one(address="", width=1400):
-        pages.append(Page(chromium, written[0], address, width))
+        pages.append(ExplorerPage(chromium, written[0], address, width))
         return pages[-1]
 
     yield open_one
@@ -400,7 +323,7 @@ def test_the_tissue_lies_behind_its_spots_and_can_be_taken_away(chromium, tmp_pa
     slices = {"s1": explorer.Slice("", None, image, 600.0, 1100.0), "s2": explorer.Slice()}
     columns = explorer.columns(made, ["spamosaic"], [1234], None, {})
     explorer.write(tmp_path, [PAGE / "index.html", PAGE / "explorer.js"], made, columns, [], slices)
-    shown = Page(chromium, tmp_path)
+    shown = ExplorerPage(chromium, tmp_path)
     shown.page.wait_for_function("+document.body.dataset.drawn > 1")
     rows = rows_of(made, "s1")
     places = on_tissue(made, rows)

@@ -1,6 +1,6 @@
 // The panels: one canvas for the UMAP and one for each slice, drawn by regl-scatterplot with one renderer for all.
 import createScatterplot, { createRenderer } from "regl-scatterplot";
-import { OPACITIES } from "./colours.js";
+import { OPACITIES, WEAK } from "./colours.js";
 import { loadImage, shortNumber } from "./data.js";
 
 const KEY_STEP = 0.2; // of what a panel shows, per arrow key
@@ -67,7 +67,7 @@ export class Panel {
       backgroundColor: "#FFFFFF",
       colorBy: "valueA",
       opacityBy: "valueB",
-      opacity: OPACITIES,
+      opacity: this.#opacities(),
       pointColor: colours,
       pointSize: this.#pointSize(),
       pointScaleMode: "linear",
@@ -128,9 +128,17 @@ export class Panel {
     return Math.max(this.slice ? 1 : 1.5, Math.min(size, this.slice ? 24 : 5));
   }
 
+  /** Weak spots that cover each other are weaker still: together they would hide the selected ones. */
+  #opacities() {
+    const [width, height] = this.slice?.extent ?? [1, 1]; // in halves of the panel; a UMAP fills about a quarter
+    const area = (width * height * this.side ** 2) / 4;
+    const layers = ((this.end - this.start) * this.#pointSize() ** 2) / area;
+    return OPACITIES.map((opacity, level) => (level === WEAK ? opacity / Math.max(layers, 1) : opacity));
+  }
+
   resize(side) {
     this.side = side;
-    this.plot?.set({ width: side, height: side, pointSize: this.#pointSize() });
+    this.plot?.set({ width: side, height: side, pointSize: this.#pointSize(), opacity: this.#opacities() });
     this.#viewed();
   }
 
