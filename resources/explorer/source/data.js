@@ -102,7 +102,7 @@ export async function loadImage(slice) {
 }
 
 /** Whether a feature was measured or imputed in a slice; null if neither. */
-export const sourceIn = (feature, slice) => feature.panel.sources[slice.index];
+export const sourceIn = (feature, slice) => (feature.sources ?? feature.panel.sources)[slice.index];
 
 /** The values of code 0 and of the last code, and whether larger values have the last code, too. */
 export const spanOf = (column, slice) => column.span ?? column[sourceIn(column, slice)];

@@ -452,36 +452,42 @@ def _column(files: _Files, column: Column) -> dict[str, Any]:
 
 
 def _panel(files: _Files, panel: Panel, spots: Spots, names: Sequence[str]) -> dict[str, Any]:
-    sources = dict.fromkeys(names)
-    for part in panel.parts:
-        for name in pd.unique(spots.slices[part.rows]):
-            sources[name] = "imputed" if part.imputed else "measured"
-    parts = [(part, sparse.csc_matrix(part.values), part.features.get_indexer(panel.features)) for part in panel.parts]
+    # What was measured takes the place of what was imputed.
+    parts = [
+        (part, sparse.csc_matrix(part.values), part.features.get_indexer(panel.features), set(spots.slices[part.rows]))
+        for part in sorted(panel.parts, key=lambda part: not part.imputed)
+    ]
+
+    def sources(parts: Iterable[tuple[Part, Any, Any, set[str]]]) -> list[str | None]:
+        """Whether each slice was measured or imputed; None: neither."""
+        found: dict[str, str | None] = dict.fromkeys(names)
+        for part, _, _, own in parts:
+            found |= dict.fromkeys(own, "imputed" if part.imputed else "measured")
+        return list(found.values())
+
     features = []
     for number, name in enumerate(panel.features):
         codes = np.full(len(spots.slices), MISSING, dtype=np.uint8)
-        spans: dict[str, list] = {}
-        for source in (False, True):
+        told: dict[str, Any] = {"name": name}
+        there = [each for each in parts if each[2][number] >= 0]
+        for source in ("imputed", "measured"):
             own = [
                 (part.rows, values[:, [places[number]]].toarray().ravel())
-                for part, values, places in parts
-                if part.imputed == source and places[number] >= 0
+                for part, values, places, _ in there
+                if part.imputed == (source == "imputed")
             ]
             if own:
                 rows, values = (np.concatenate(arrays) for arrays in zip(*own, strict=True))
-                codes[rows], spans["imputed" if source else "measured"] = quantise(values)
-        told: dict[str, Any] = {"name": name, "at": files.add(codes), **spans}
+                codes[rows], told[source] = quantise(values)
+        if sources(there) != sources(parts):
+            told["sources"] = sources(there)
+        told["at"] = files.add(codes)
         if panel.scores is not None and name in panel.scores.index:
             pearson = float(panel.scores.at[name, "pearson"])
             told["pearson"] = None if np.isnan(pearson) else round(pearson, 3)
             told["trusted"] = bool(panel.scores.at[name, "better_than_mean"])
         features.append(told)
-    return {
-        "modality": panel.modality,
-        "scale": panel.scale,
-        "sources": list(sources.values()),
-        "features": features,
-    }
+    return {"modality": panel.modality, "scale": panel.scale, "sources": sources(parts), "features": features}
 
 
 def quantise(values: np.ndarray) -> tuple[np.ndarray, list]:

@@ -153,7 +153,27 @@ def test_a_feature_has_what_was_measured_and_what_was_imputed(made, values, writ
     assert (first["pearson"], first["trusted"]) == (0.5, True)
     assert (second["pearson"], second["trusted"]) == (None, False)
     assert "trusted" not in third
+    assert "sources" not in first
+    assert third["sources"] == [None, None, "imputed"]
     assert "measured" not in third
+
+
+def test_what_a_slice_measured_takes_the_place_of_what_was_imputed(made, tmp_path):
+    """Of a modality that a slice measured with a smaller panel, the rest may be imputed."""
+    rows = np.flatnonzero(made.obs["slice"] == "s10")
+    measured = explorer.Part(rows, np.full((50, 1), 3.0), pd.Index(["g1"]), False)
+    imputed = explorer.Part(rows, np.tile([7.0, 9.0], (50, 1)), pd.Index(["g1", "g2"]), True)
+    slices = {name: explorer.Slice() for name in ("s2", "s10", HOSTILE)}
+    columns = [explorer.Column("domain", "Domain", "Domains", made.obs["mosaic_domain"])]
+    panel = explorer.Panel("rna", "log", ["g1", "g2"], [measured, imputed])
+    explorer.write(tmp_path, [], made, columns, [panel], slices)
+    (told,) = content(tmp_path, "run")["panels"]
+    assert told["sources"] == [None, "measured", None]
+    first, second = told["features"]
+    assert "sources" not in first
+    assert first["measured"][0] == 3
+    assert second["sources"] == [None, "imputed", None]
+    assert second["imputed"][0] == 9
 
 
 def test_small_panels_are_shown_whole_and_of_large_ones_what_is_worth_a_look():
