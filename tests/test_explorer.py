@@ -56,8 +56,8 @@ def open_page(chromium, written):
     """Opener of the explorer; nothing may have gone wrong on any page by the end."""
     pages = []
 
-    def open_one(address="", width=1400):
-        pages.append(ExplorerPage(chromium, written[0], address, width))
+    def open_one(address="", width=1400, **options):
+        pages.append(ExplorerPage(chromium, written[0], address, width, **options))
         return pages[-1]
 
     yield open_one
@@ -305,13 +305,34 @@ def test_panels_zoom_and_point_by_mouse_and_keyboard_and_fade(run, open_page):
     assert np.corrcoef(confidence, darkness)[0, 1] > 0.95
 
 
-def test_a_phone_shows_all_below_one_another(run, open_page):
-    shown = open_page(width=380)
+def test_a_phone_shows_all_below_one_another_and_fingers_zoom_and_select(run, open_page):
+    shown = open_page(width=380, has_touch=True)
     assert shown.page.evaluate("document.documentElement.scrollWidth") <= 380
-    lefts = {box.bounding_box()["x"] for box in shown.page.locator("canvas").all()}
-    assert len(lefts) == 1
+    canvases = shown.page.locator("canvas")
+    assert len({box.bounding_box()["x"] for box in canvases.all()}) == 1
     rows = rows_of(run, SLICES[0])
-    np.testing.assert_allclose(shown.colours(1, on_tissue(run, rows)), domain_rgb(run, rows), atol=1)
+    places = on_tissue(run, rows)
+    np.testing.assert_allclose(shown.colours(1, places), domain_rgb(run, rows), atol=1)
+
+    canvases.nth(1).scroll_into_view_if_needed()
+    box = canvases.nth(1).bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    shown.touch(*([(x + side * way, y) for way in range(40, 110, 10)] for side in (-1, 1)))
+    shown.page.wait_for_function("+location.hash.split(',')[3] < 0.5")
+    _, *at, distance = map(float, re.search(r"zoom=([^&]+)", shown.page.evaluate("location.hash"))[1].split(","))
+    assert distance == pytest.approx(0.4, abs=0.05)
+    np.testing.assert_allclose(at, 0, atol=0.05)
+    shown.page.click("#whole")
+    shown.page.click("#lasso")
+    canvases.nth(1).scroll_into_view_if_needed()
+    box = canvases.nth(1).bounding_box()
+    corners = [(-0.6, -0.6), (-0.58, -0.6), (0.3, -0.6), (0.3, 0.1), (-0.6, 0.1)]
+    way = [tuple(box[axis] + (at + 1) / 2 * box["width"] for axis, at in zip("xy", at, strict=True)) for at in corners]
+    with shown.drawing():
+        shown.touch(way)
+    inside = ((places > (-0.6, -0.6)) & (places < (0.3, 0.1))).all(axis=1).sum()
+    found = int(shown.page.inner_text("#count").split(" ")[0])
+    assert abs(found - inside) <= 4  # the page draws what the finger drew
 
 
 def test_the_tissue_lies_behind_its_spots_and_can_be_taken_away(chromium, tmp_path):

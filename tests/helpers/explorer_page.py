@@ -11,12 +11,16 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import Browser
 
+THREE_FRAMES = """() => new Promise(
+  done => requestAnimationFrame(() => requestAnimationFrame(() => requestAnimationFrame(done)))
+)"""
+
 
 class ExplorerPage:
     """The explorer on a page, and what went wrong on it."""
 
-    def __init__(self, chromium: Browser, folder: Path, address: str = "", width: int = 1400):
-        self.page = chromium.new_page(viewport={"width": width, "height": 900})
+    def __init__(self, chromium: Browser, folder: Path, address: str = "", width: int = 1400, **options):
+        self.page = chromium.new_page(viewport={"width": width, "height": 900}, **options)
         self.faults: list[str] = []
         self.page.on("console", lambda message: message.type == "error" and self.faults.append(message.text))
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
@@ -84,3 +88,13 @@ class ExplorerPage:
                 self.page.wait_for_timeout(30)  # the lasso takes no corners faster than a hand moves
             self.page.mouse.up()
             self.page.keyboard.up("Shift")
+
+    def touch(self, *fingers: list[tuple[float, float]]) -> None:
+        """Put fingers, each with its way, on the screen, move them together, and lift them."""
+        session = self.page.context.new_cdp_session(self.page)
+        for step, places in enumerate(zip(*fingers, strict=True)):
+            points = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(places)]
+            kind = "touchMove" if step else "touchStart"
+            session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+            self.page.evaluate(THREE_FRAMES)
+        session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})

@@ -91,11 +91,12 @@ export function listenToSearch(run, choose) {
 /** The choice of columns; a feature, which the search finds, is a choice of its own while it is shown. */
 export function fillColumns(run, shown) {
   const select = $("#column");
-  const groups = Object.groupBy(run.columns, ({ group }) => group);
+  const groups = new Set(run.columns.map(({ group }) => group));
+  const of = (label) => run.columns.filter(({ group }) => group === label);
   const option = (column, text) => make("option", { value: column.key, textContent: text, selected: column === shown });
   select.replaceChildren(
     ...(shown.kind === "feature" ? [make("optgroup", { label: "Feature" }, option(shown, `${shown.label} (${shown.panel.modality})`))] : []),
-    ...Object.entries(groups).map(([label, own]) => make("optgroup", { label }, ...own.map((column) => option(column, column.label)))),
+    ...[...groups].map((label) => make("optgroup", { label }, ...of(label).map((column) => option(column, column.label)))),
   );
 }
 

@@ -227,6 +227,7 @@ export class Panel {
 /** Two fingers move and zoom, and one scrolls the page; while the lasso is on, one finger draws it. */
 function listenToTouch(canvas, isLasso) {
   let apart = 0;
+  let held = false;
   const send = (type, at, target, buttons) =>
     target.dispatchEvent(new MouseEvent(type, { bubbles: true, buttons, clientX: at.clientX, clientY: at.clientY }));
   const middle = ({ touches }) => {
@@ -240,8 +241,11 @@ function listenToTouch(canvas, isLasso) {
     event.preventDefault();
     apart = isLasso() ? 0 : spread(event);
     canvas.focus({ preventScroll: true });
-    send("mousemove", middle(event), window, 0);
-    send("mousedown", middle(event), canvas, 1);
+    held = true;
+    const at = middle(event);
+    send("mousemove", at, window, 0);
+    // A camera moves by the way since its last frame: it must have seen where the fingers are before they press.
+    requestAnimationFrame(() => requestAnimationFrame(() => held && send("mousedown", at, canvas, 1)));
   });
   canvas.addEventListener("touchmove", (event) => {
     if (!ours(event)) return;
@@ -253,6 +257,9 @@ function listenToTouch(canvas, isLasso) {
     apart = spread(event);
   });
   for (const type of ["touchend", "touchcancel"]) {
-    canvas.addEventListener(type, (event) => send("mouseup", event.changedTouches[0], window, 0));
+    canvas.addEventListener(type, (event) => {
+      held = false;
+      send("mouseup", event.changedTouches[0], window, 0);
+    });
   }
 }

@@ -25,7 +25,7 @@ export function toHash(view) {
   else if (selection?.column) parts.set("label", `${selection.code},${selection.column}`);
   else if (selection) parts.set("spot", selection.spot);
   for (const [panel, camera] of Object.entries(view.cameras)) parts.append("zoom", [panel, ...camera.map(rounded)].join(","));
-  return parts.toString();
+  return parts.toString().replaceAll("%2C", ",");
 }
 
 /** The view of an address; what the run does not have is left out. */
