@@ -10,14 +10,16 @@ with job_log(snakemake.log[0]):
     donor = max((store.read(path) for path in snakemake.input.donors), key=lambda adata: adata.n_obs)
     measured = donor[:, imputed.var_names]
     names = maps.most_variable(measured)
+    frames = style.frames(snakemake.input.tissue, **snakemake.params.figures)
+    pair = snakemake.wildcards.slice, str(donor.obs["slice"].iloc[0])
     figure = maps.imputed_on_tissue(
         imputed.obsm["spatial"],
         matrices.dense(imputed[:, names].layers["imputed"]),
         names,
         measured.obsm["spatial"],
         matrices.dense(measured[:, names].layers.get("counts", measured[:, names].X)),
-        (snakemake.wildcards.slice, str(donor.obs["slice"].iloc[0])),
+        pair,
         notes=maps.held_out_notes(imputed, names),
-        um_per_unit=snakemake.params.um_per_unit,
+        frames=(frames[pair[0]], frames[pair[1]]),
     )
     style.save(figure, snakemake.output.svg, snakemake.output.png)

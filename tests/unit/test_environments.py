@@ -119,7 +119,7 @@ def test_an_edit_of_the_reader_makes_stale_what_reads_users_files_alone():
     readers = {
         path.stem for path in scripts if any("prepare/read.py" in module for module in imported_modules(path)[0])
     }
-    assert readers == {"annotate", "check", "qc"}
+    assert readers == {"annotate", "check", "qc", "read_tissue"}
 
 
 def test_no_script_hides_an_installed_package():

@@ -113,6 +113,12 @@ def mnn_pairs(wildcards):
     return [list(pair) for pair in SHEET.mnn_pairs(wildcards.modality)]
 
 
+def um_per_unit():
+    """Micrometres per unit of the coordinates that the config gives, per slice."""
+    given = config["um_per_unit"]
+    return given if isinstance(given, dict) else dict.fromkeys(SHEET.slices, given)
+
+
 def annotations(truth=False):
     """The annotations file if the config names obs columns; with ``truth``, only if it names the true domains."""
     named = config["truth"] or (config["keep_obs"] and not truth)

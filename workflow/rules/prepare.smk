@@ -1,5 +1,5 @@
-# From the users' files to features. Reads the h5ad files of the sample sheet; writes <results>/qc, normalized and
-# reduced, <results>/annotations.h5ad and, only for `snakemake check`, <results>/inputs.tsv.
+# From the users' files to features. Reads the h5ad files of the sample sheet; writes <results>/qc, normalized,
+# reduced and tissue, <results>/annotations.h5ad and, only for `snakemake check`, <results>/inputs.tsv.
 
 
 rule simulate_demo:
@@ -107,6 +107,30 @@ rule qc:
         "Quality control of {wildcards.modality} in {wildcards.slice}"
     script:
         "../../scripts/qc.py"
+
+
+rule read_tissue:
+    """Read the tissue image of each slice and the unit of its coordinates, for the figures."""
+    input:
+        slices=[row.path for row in SHEET],
+        library=library("read_tissue"),
+    output:
+        ensure(collect("<results>/tissue/{slice}.json", slice=SHEET.slices), non_empty=True),
+    log:
+        "<results>/logs/read_tissue.log",
+    conda:
+        "../../envs/prepare.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1500, 2),
+        runtime=30,
+    params:
+        rows=[list(row) for row in SHEET],
+        um_per_unit=um_per_unit(),
+    message:
+        "Reading the tissue images"
+    script:
+        "../../scripts/read_tissue.py"
 
 
 rule pair:

@@ -355,6 +355,10 @@ def _config_faults(config: Mapping, sheet: SampleSheet) -> Iterator[InputError]:
             if str(name) in sheet.slices and name in knns:
                 problem, hint = "is no text, as names of slices are", f"write it in quotes: '{name}'"
             yield InputError(problem, where=key_of("graph", "intra_knns", name), hint=hint)
+    given = config["um_per_unit"]
+    for name in sorted(set(given) - set(sheet.slices), key=str) if isinstance(given, Mapping) else ():
+        hint = f"one number for all slices, or one for each of some, by its name in quotes: {', '.join(sheet.slices)}"
+        yield InputError("is no slice of the sheet", where=key_of("um_per_unit", name), hint=hint)
     cluster = config["cluster"]
     wanted = CLUSTERERS[cluster["method"]].needs
     for name, begin in NEEDS.items():

@@ -64,7 +64,8 @@ def survey(
     -------
     DataFrame with a row per slice and modality: ``slice``, ``modality``, ``path``, ``spots``, ``features``,
     ``values_in`` (where the file stores counts or features), ``in_tissue`` (spots), ``spatial`` (width and height of
-    the tissue in the unit of the file) and, if ``truth`` is set, ``truth`` (spots with a true domain).
+    the tissue in the unit of the file), ``um_per_unit`` (micrometres in that unit, if the file tells), ``image``
+    (pixels of the tissue image that figures show) and, if ``truth`` is set, ``truth`` (spots with a true domain).
 
     Raises
     ------
@@ -93,6 +94,8 @@ def survey(
                 "values_in": adata.uns["place"],
                 "in_tissue": int(adata.obs["in_tissue"].sum()),
                 "spatial": " x ".join(f"{length:.6g}" for length in extent),
+                "um_per_unit": adata.uns["microns_per_unit"],
+                "image": adata.uns["image"],
             }
             table.append(facts | ({} if truth is None else {"truth": labelled}))
     faults += [no_column(name, known) for name in _named(truth, keep_obs) if name not in known]

@@ -12,8 +12,10 @@ from scipy import sparse
 
 from mosaic.config.readers import READERS, known, reader_of
 from mosaic.errors import InputError, few, shortened
+from mosaic.frame import Frame
 from mosaic.prepare.readers import h5ad
 from mosaic.prepare.readers.parts import Functions, Parts
+from mosaic.prepare.tissue import frame_of
 from mosaic.spatial import astray
 from mosaic.spots import as_text, plain_values
 
@@ -24,7 +26,7 @@ Source: TypeAlias = str | Path | ad.AnnData
 
 # By the names in READERS. `parts.whole` makes a reader of a function that reads all of a path.
 FUNCTIONS = {
-    "h5ad": Functions(h5ad.read, h5ad.read_obs),
+    "h5ad": Functions(h5ad.read, h5ad.read_obs, h5ad.read_tissue),
 }
 
 # `inspect_slice` checks a sample of the rows of a matrix with more values than this, if the format allows.
@@ -97,8 +99,9 @@ def inspect_slice(
     Returns
     -------
     The AnnData of ``read_slice`` without counts, features and faulty parts (None if the file can't be read), with the
-    location of the matrix in ``uns["place"]`` and the columns of ``obs`` in ``uns["columns"]``; and all errors that
-    ``read_slice`` would raise.
+    location of the matrix in ``uns["place"]``, the columns of ``obs`` in ``uns["columns"]`` and the image's pixels and
+    the unit of the coordinates in ``uns["image"]`` and ``uns["microns_per_unit"]`` (empty and None if not there); and
+    all errors that ``read_slice`` and ``read_tissue`` would raise.
     """
     try:
         parts = _functions(path, kind).read(str(path), counted=kind != "features", most=_SAMPLE_ABOVE)
@@ -106,7 +109,14 @@ def inspect_slice(
         return None, [fault]
     adata, faults = _checked(parts, str(path), slice_name, kind, truth, keep_obs)
     if adata is not None:
-        facts = {"place": parts.place, "columns": sorted(map(str, parts.source.obs))}
+        facts: dict[str, Any] = {"place": parts.place, "columns": sorted(map(str, parts.source.obs))}
+        try:
+            frame = read_tissue(path, slice_name)
+        except InputError as fault:
+            faults.append(fault)
+            frame = Frame()
+        facts["image"] = "" if frame.image is None else f"{frame.image.shape[1]} x {frame.image.shape[0]}"
+        facts["microns_per_unit"] = frame.microns_per_unit
         adata = ad.AnnData(obs=adata.obs, var=adata.var, obsm=dict(adata.obsm), uns=facts)
     return adata, faults
 
@@ -132,6 +142,32 @@ def read_columns(source: Source, slice_name: str, truth: str | None, keep_obs: S
     obs = source.obs if isinstance(source, ad.AnnData) else _functions(source).read_obs(where)
     columns = named_columns(obs, truth, keep_obs, where)
     return columns.set_axis(_spot_names(obs.index, slice_name))
+
+
+def read_tissue(source: Source, slice_name: str) -> Frame:
+    """The tissue image of a user's file and the unit of its coordinates: see ``tissue.frame_of``.
+
+    Parameters
+    ----------
+    source, slice_name
+        See ``read_slice``.
+
+    Raises
+    ------
+    InputError
+        If the file or its image can't be read.
+    """
+    where = _called(source, slice_name)
+    if isinstance(source, ad.AnnData):
+        uns, coordinates = source.uns, source.obsm.get("spatial", np.empty((0, 2)))
+    else:
+        uns, coordinates = _functions(source).read_tissue(where)
+    places = np.asarray(coordinates)
+    if places.ndim != 2 or not len(places) or places.shape[1] < 2 or places.dtype.kind not in "iuf":
+        return Frame()  # `read_slice` has the message
+    places = places[:, :2].astype(np.float64)
+    there = np.isfinite(places).all(axis=1)
+    return frame_of(uns, places[there], slice_name, where) if there.any() else Frame()
 
 
 def _called(source: Source, slice_name: str) -> str:

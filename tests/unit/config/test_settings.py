@@ -210,6 +210,9 @@ def test_sheet_with_bom_crlf_and_blank_lines(load):
             "normalization is none",
             "set reduction to pca",
         ),
+        ({"um_per_unit": {"s1": 1, "s9": 2}}, "config key um_per_unit.s9", "is no slice of the sheet", "by its name"),
+        ({"um_per_unit": {"s1": 0}}, "config key um_per_unit", "is not valid", "one per slice by its name"),
+        ({"figures": {"image_opacity": 2}}, "config key figures.image_opacity", "2 is greater", "maximum"),
         ({"graph": {"intra_knns": 0}}, "config key graph.intra_knns", "0 is not valid", "one per slice by its name"),
         (
             {"graph": {"intra_knns": {"s1": 10, "s2": 6, "s3": 6, "s4": 2}}},
