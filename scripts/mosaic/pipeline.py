@@ -48,11 +48,12 @@ from mosaic.integrate.encoders import Encoder
 from mosaic.integrate.graph import build_graph
 from mosaic.integrate.model import embed
 from mosaic.integrate.training import fit
+from mosaic.prepare.feature_names import match_features, with_names
 from mosaic.prepare.inputs import annotate
 from mosaic.prepare.normalize import normalize_slice
 from mosaic.prepare.pairing import Comparison, compare, report
 from mosaic.prepare.qc import filter_slice
-from mosaic.prepare.read import Source, read_slice
+from mosaic.prepare.read import Source, read_features, read_slice
 from mosaic.prepare.reduce import reduce_modality
 from mosaic.spots import stack, union
 
@@ -343,9 +344,24 @@ class Pipeline:
 
         return self._once(f"read {name} {modality}", settings, read)
 
+    def _renamed(self, modality: str) -> pd.DataFrame | None:
+        """New names of a modality's features; None for one slice, and for ready features."""
+        names = self.sheet.slices_of(modality)
+        if len(names) == 1 or self._modality(modality)["kind"] == "features":
+            return None
+
+        def matched() -> pd.DataFrame:
+            tables = {name: read_features(self._sources[name, modality], name) for name in names}
+            return match_features(tables, modality).renamed
+
+        return self._once(f"match {modality}", [], matched)
+
     def _passed(self, name: str, modality: str) -> Passed:
         def check() -> Passed:
-            return Passed(*filter_slice(self._slice(name, modality), **self.config["qc"][modality]))
+            adata, renamed = self._slice(name, modality), self._renamed(modality)
+            if renamed is not None:
+                adata = with_names(adata, renamed)
+            return Passed(*filter_slice(adata, **self.config["qc"][modality]))
 
         return self._once(f"qc {name} {modality}", self._of_qc(modality), check)
 

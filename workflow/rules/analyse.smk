@@ -1,5 +1,5 @@
 # From the latent space to results. Reads <results>/{method}/seed-{seed}/embedding.h5mu of any method; writes domains,
-# imputed counts, metrics and UMAPs beside it, and <results>/integrated.h5mu with all results.
+# imputed counts, metrics and UMAPs beside it, <results>/integrated.h5mu with all results, and <results>/domains for vendors' browsers.
 
 
 rule cluster:
@@ -165,7 +165,7 @@ rule project_latent:
 
 
 rule export:
-    """Write counts, latent spaces, domains, UMAPs and imputed counts to one file."""
+    """Write counts, latent spaces, domains, UMAPs and imputed counts to one file, and domains for vendors' browsers."""
     input:
         qc=measured("<results>/qc/{slice}.{modality}.h5ad"),
         reduced=collect("<results>/reduced/{modality}.h5ad", modality=SHEET.modalities),
@@ -184,7 +184,9 @@ rule export:
         annotations=annotations(),
         library=library("export"),
     output:
-        ensure("<results>/integrated.h5mu", non_empty=True),
+        mudata=ensure("<results>/integrated.h5mu", non_empty=True),
+        loupe=ensure(collect("<results>/domains/{slice}.loupe.csv", slice=SHEET.slices), non_empty=True),
+        xenium=ensure(collect("<results>/domains/{slice}.xenium.csv", slice=SHEET.slices), non_empty=True),
     log:
         "<results>/logs/export.log",
     benchmark:

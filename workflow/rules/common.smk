@@ -102,6 +102,13 @@ def slices_with(pattern):
     return lambda wildcards: collect(pattern, slice=SHEET.slices_of(wildcards.modality), allow_missing=True)
 
 
+def renamed_features(wildcards):
+    """New names of a modality's features; empty for one slice, and for ready features."""
+    alone = len(SHEET.slices_of(wildcards.modality)) == 1
+    ready = config["modalities"][wildcards.modality]["kind"] == "features"
+    return [] if alone or ready else "<results>/features/{modality}.renamed.tsv"
+
+
 def reduction(wildcards):
     """Settings of `reduce` for a modality."""
     modality = config["modalities"][wildcards.modality]
@@ -214,8 +221,13 @@ def baseline_settings(wildcards):
 
 def baseline_python(wildcards):
     """The Python interpreter that runs a baseline method's script."""
-    ready = "python" if WITH_CONDA or methods.BASELINES[wildcards.method].separate else sys.executable
-    return config["interpreters"].get(wildcards.method, ready)
+    method = wildcards.method
+    return python_of(method) if methods.BASELINES[method].separate or WITH_CONDA else sys.executable
+
+
+def python_of(name):
+    """The Python interpreter of a separate environment: the config's, or conda's."""
+    return config["interpreters"].get(name, "python")
 
 
 def n_domains_curve():

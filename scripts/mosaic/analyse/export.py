@@ -104,6 +104,29 @@ def assemble_mudata(
     return mdata
 
 
+def browser_tables(obs: pd.DataFrame, slice_name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Domains of the spots of a slice, as browsers of vendors import them.
+
+    Parameters
+    ----------
+    obs
+        Of the MuData that ``assemble_mudata`` returns.
+    slice_name
+        The slice.
+
+    Returns
+    -------
+    For Loupe Browser ``Barcode`` and a column for the domains of the first run, of each run and of each consensus; for
+    Xenium Explorer ``cell_id`` and ``group``, the domain of the first run. Barcodes are those of the user's file.
+    """
+    own = obs[(obs["slice"].astype(str) == slice_name).to_numpy()]
+    domains = [name for name in own if name == "mosaic_domain" or str(name).startswith(("domain_", "consensus_"))]
+    barcodes = own["barcode"].to_numpy()
+    loupe = own[[*domains]].set_axis(pd.RangeIndex(len(own)), axis=0)
+    loupe.insert(0, "Barcode", barcodes)
+    return loupe, pd.DataFrame({"cell_id": barcodes, "group": own["mosaic_domain"].to_numpy()})
+
+
 def _annotate(obs: pd.DataFrame, annotations: pd.DataFrame | None) -> None:
     if annotations is None:
         return

@@ -5,6 +5,7 @@ import csv
 import difflib
 import os
 from collections.abc import Collection, Iterator, Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,7 @@ def load(
         faults += _training_faults(complete, with_defaults({}, config_schema)["encoder"], sheet)
         faults += _column_faults(complete, sheet)
         faults += _method_faults(complete, sheet, with_conda=with_conda)
+        faults += _export_faults(complete, sheet, with_conda=with_conda)
         faults += design_faults(sheet, sheet_path)
     if faults:
         raise InputError.of_all(faults, "the configuration")
@@ -453,9 +455,11 @@ def _method_faults(config: Mapping, sheet: SampleSheet, *, with_conda: bool) -> 
         if reason := unsupported_reason(method, sheet, kinds):
             hint = "leave it out, or change the sheet"
             yield InputError(f"{method} can't integrate these slices: {reason}", where=key_of("methods"), hint=hint)
+    exports = ["spatialdata"] if config["export"]["spatialdata"] else []
     for method, python in config["interpreters"].items():
-        if method in config["methods"] and not os.access(python, os.X_OK):
-            hint = f"make it with `make baselines`, or name another Python, relative to {Path.cwd()}"
+        if method in (*config["methods"], *exports) and not os.access(python, os.X_OK):
+            made = "make .venv-spatialdata" if method in exports else "make baselines"
+            hint = f"make it with `{made}`, or name another Python, relative to {Path.cwd()}"
             yield InputError(f"{shown(python)} is no program", where=key_of("interpreters", method), hint=hint)
     for method in config["methods"]:
         if (
@@ -471,6 +475,25 @@ def _method_faults(config: Mapping, sheet: SampleSheet, *, with_conda: bool) -> 
                 hint=f"make it with `make {folder}` (`make baselines` makes all) and set interpreters: "
                 f"{{{method}: {folder}/bin/python}}, or run with --sdm conda",
             )
+
+
+def _export_faults(config: Mapping, sheet: SampleSheet, *, with_conda: bool) -> Iterator[InputError]:
+    """Exports that nothing can run, or whose names would be one to a file system without upper and lower case."""
+    if not config["export"]["spatialdata"]:
+        return
+    where = key_of("export", "spatialdata")
+    if not with_conda and "spatialdata" not in config["interpreters"]:
+        yield InputError(
+            "needs an environment of its own, and neither conda nor an interpreter is given",
+            where=where,
+            hint="make it with `make .venv-spatialdata` and set interpreters: {spatialdata: "
+            ".venv-spatialdata/bin/python}, or run with --sdm conda",
+        )
+    for names in (sheet.slices, sheet.modalities):
+        for first, second in combinations(names, 2):
+            if first.lower() == second.lower():
+                problem = f"SpatialData can't hold {first} and {second}, which differ in upper and lower case alone"
+                yield InputError(problem, where=where, hint="rename one of them in the sheet")
 
 
 def unused_modalities(config: Mapping, sheet: SampleSheet) -> list[str]:

@@ -26,7 +26,7 @@ Source: TypeAlias = str | Path | ad.AnnData
 
 # By the names in READERS. `parts.whole` makes a reader of a function that reads all of a path.
 FUNCTIONS = {
-    "h5ad": Functions(h5ad.read, h5ad.read_obs, h5ad.read_tissue),
+    "h5ad": Functions(h5ad.read, h5ad.read_obs, h5ad.read_var, h5ad.read_tissue),
 }
 
 # `inspect_slice` checks a sample of the rows of a matrix with more values than this, if the format allows.
@@ -37,6 +37,9 @@ _MOST_COUNTS = 2**24
 
 # Names of the column of var with gene identifiers, in Space Ranger, scanpy, CELLxGENE and others.
 _GENE_IDS = ("gene_id", "gene_ids", "feature_id", "feature_ids", "ensembl_id")
+
+# Names of the column of var with gene symbols.
+_SYMBOLS = ("gene_name", "gene_names", "gene_symbol", "gene_symbols", "symbol", "symbols", "feature_name", "SYMBOL")
 
 # Text that means "no true domain", in lower case.
 _MISSING_WORDS = ("", "nan", "na", "n/a", "<na>", "none", "null")
@@ -142,6 +145,33 @@ def read_columns(source: Source, slice_name: str, truth: str | None, keep_obs: S
     obs = source.obs if isinstance(source, ad.AnnData) else _functions(source).read_obs(where)
     columns = named_columns(obs, truth, keep_obs, where)
     return columns.set_axis(_spot_names(obs.index, slice_name))
+
+
+def read_features(source: Source, slice_name: str) -> pd.DataFrame:
+    """The features of a user's file, with what else they are called.
+
+    Parameters
+    ----------
+    source, slice_name
+        See ``read_slice``.
+
+    Returns
+    -------
+    DataFrame indexed by name, with ``gene_id`` and ``symbol`` as text, empty where the file has none.
+
+    Raises
+    ------
+    InputError
+        If the file can't be read.
+    """
+    where = _called(source, slice_name)
+    var = source.var if isinstance(source, ad.AnnData) else _functions(source).read_var(where)
+    found = {}
+    for name, columns in (("gene_id", _GENE_IDS), ("symbol", _SYMBOLS)):
+        column = next((column for column in columns if column in var), None)
+        values = pd.Series("", index=var.index) if column is None else var[column].astype(object)
+        found[name] = values.where(values.notna(), "").astype(str).to_numpy(dtype=object)
+    return pd.DataFrame(found, index=var.index.astype(str).rename(None))
 
 
 def read_tissue(source: Source, slice_name: str) -> Frame:

@@ -212,6 +212,12 @@ def test_sheet_with_bom_crlf_and_blank_lines(load):
         ),
         ({"um_per_unit": {"s1": 1, "s9": 2}}, "config key um_per_unit.s9", "is no slice of the sheet", "by its name"),
         ({"um_per_unit": {"s1": 0}}, "config key um_per_unit", "is not valid", "one per slice by its name"),
+        (
+            {"export": {"spatialdata": True}, "interpreters": {"spatialdata": "nowhere/python"}},
+            "config key interpreters.spatialdata",
+            "is no program",
+            "make .venv-spatialdata",
+        ),
         ({"figures": {"image_opacity": 2}}, "config key figures.image_opacity", "2 is greater", "maximum"),
         ({"graph": {"intra_knns": 0}}, "config key graph.intra_knns", "0 is not valid", "one per slice by its name"),
         (
@@ -417,6 +423,19 @@ def test_yaml_that_is_sound(tmp_path, monkeypatch):
     assert read_yaml("config.yaml").keys() == {"b"}
     path.write_text("# nothing\n")
     assert read_yaml(path) is None
+
+
+def test_spatialdata_needs_an_environment_and_names_that_differ(load, tmp_path):
+    rows = [("s1", "rna"), ("S1", "rna"), ("s1", "adt")]
+    given = {"slices": "slices.tsv", "modalities": {"rna": {"kind": "rna"}, "adt": {"kind": "protein"}}}
+    given |= {"cluster": {"n_domains": 5}}
+    load(rows)  # writes the sheet
+    for with_conda, count in ((False, 2), (True, 1)):
+        with pytest.raises(InputError) as caught:
+            settings.load(given | {"export": {"spatialdata": True}}, CONFIG_SCHEMA, SHEET_SCHEMA, with_conda=with_conda)
+        assert str(caught.value).startswith(f"{count} fault")
+        assert "SpatialData can't hold s1 and S1" in str(caught.value)
+        assert ("make .venv-spatialdata" in str(caught.value)) != with_conda
 
 
 def test_command_line_gives_numbers_where_the_schema_wants_them():

@@ -62,6 +62,13 @@ def read_obs(path: str) -> pd.DataFrame:
         return ad.io.read_elem(file["obs"])
 
 
+def read_var(path: str) -> pd.DataFrame:
+    """Read ``var`` alone; InputError if the file can't be read."""
+    with _opened(path) as file:
+        _check_memory(_declared_bytes(_table(file, "var", path)), path)
+        return ad.io.read_elem(file["var"])
+
+
 def read_tissue(path: str) -> tuple[dict, np.ndarray]:
     """Read the parts of ``uns`` that ``tissue.frame_of`` takes, and the coordinates (spots x 2).
 

@@ -43,12 +43,15 @@ class Functions(NamedTuple):
         From a path, ``counted`` and ``most`` to Parts: see ``h5ad.read``.
     read_obs
         From a path to its table of spots.
+    read_var
+        From a path to its table of features.
     read_tissue
         From a path to the parts of ``uns`` that ``tissue.frame_of`` takes, and the coordinates (spots x 2).
     """
 
     read: Callable[..., Parts]
     read_obs: Callable[[str], pd.DataFrame]
+    read_var: Callable[[str], pd.DataFrame]
     read_tissue: Callable[[str], tuple[Mapping, np.ndarray]]
 
 
@@ -83,4 +86,4 @@ def whole(read: Callable[[str], ad.AnnData]) -> Functions:
         adata = told(path)
         return adata.uns, adata.obsm.get("spatial", np.empty((0, 2)))
 
-    return Functions(parts, lambda path: told(path).obs, tissue)
+    return Functions(parts, lambda path: told(path).obs, lambda path: told(path).var, tissue)
