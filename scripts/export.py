@@ -9,7 +9,7 @@ with job_log(snakemake.log[0]):
     from mosaic.analyse import export
 
     config = snakemake.params.config
-    counts = spots.read_stacked(snakemake.input.qc)
+    counts = spots.read_stacked(snakemake.input.qc, snakemake.params.union)
     reduced = {name: store.read(path) for name, path in zip(counts, snakemake.input.reduced, strict=True)}
     runs = []
     for folder in dict.fromkeys(Path(path).parent for path in snakemake.input.runs):

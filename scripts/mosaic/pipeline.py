@@ -268,10 +268,13 @@ class Pipeline:
         Raises
         ------
         InputError
-            If the slice has the modality, or the run has no such slice or modality.
+            If the slice has the modality, unless its ``features`` are ``union``, or the run has no such slice or
+            modality.
         """
         seed = self._seed(seed)
-        if (slice_name, modality) not in self.sheet.missing:
+        own = self.config["modalities"].get(modality, {})
+        panels = own.get("features") == "union" and slice_name in self.sheet.slices
+        if (slice_name, modality) not in self.sheet.missing and not panels:
             missing = ", ".join(f"{modality} in {name}" for name, modality in self.sheet.missing)
             problem = f"{modality} in slice {slice_name} is nothing to impute"
             raise InputError(problem, where="imputed", hint=f"what the slices lack: {missing or 'nothing'}")
@@ -280,9 +283,9 @@ class Pipeline:
             settings = self.config["impute"]
             rows = self.sheet.imputed_from(slice_name, modality, settings["method"])
             by_modality: dict[str, list[ad.AnnData]] = {}
-            for key in rows:
+            for key in dict.fromkeys(rows):
                 by_modality.setdefault(key[1], []).append(self._passed(*key).adata)
-            counts = {name: stack(own, name) for name, own in by_modality.items()}
+            counts = {name: stack(own, name, self._modality(name)["features"]) for name, own in by_modality.items()}
             return impute_modality(self.embedding(seed), slice_name, modality, counts, **settings)
 
         return self._once(
@@ -370,7 +373,9 @@ class Pipeline:
 
     def _stacked(self, modality: str) -> ad.AnnData:
         return self._once(
-            f"stack {modality}", self._of_qc(modality), lambda: stack(self._passed_of(modality), modality)
+            f"stack {modality}",
+            [self._of_qc(modality), self._modality(modality)["features"]],
+            lambda: stack(self._passed_of(modality), modality, self._modality(modality)["features"]),
         )
 
     def _reduced(self, modality: str) -> ad.AnnData:

@@ -55,7 +55,7 @@ rule consensus:
 
 
 rule impute:
-    """Impute a modality that a slice lacks."""
+    """Impute a modality that a slice lacks, or the features of it that other slices alone measured."""
     input:
         embedding="<results>/{method}/seed-{seed}/embedding.h5mu",
         counts=imputation_counts,
@@ -76,6 +76,7 @@ rule impute:
         runtime=60,
     params:
         settings=config["impute"],
+        union=UNION,
     message:
         "Imputing {wildcards.modality} in {wildcards.slice} with {wildcards.method}, seed {wildcards.seed}"
     script:
@@ -176,7 +177,7 @@ rule export:
             file=["embedding.h5mu", "domains.tsv", "umap.tsv"],
         ),
         imputed=collect(
-            missing("<results>/{method}/seed-{seed}/imputed/{slice}.{modality}.h5ad"),
+            imputed("<results>/{method}/seed-{seed}/imputed/{slice}.{modality}.h5ad"),
             method=config["methods"],
             seed=config["seeds"],
         ),
@@ -200,6 +201,7 @@ rule export:
     params:
         config=config,
         columns=SHEET.columns,
+        union=UNION,
     message:
         "Writing integrated.h5mu"
     script:

@@ -56,6 +56,10 @@ config.clear()
 config.update(complete)
 
 
+# Modalities integrated over the features of any of their slices; what is imputed, the features that a slice of these
+# did not measure included.
+UNION = [name for name, own in config["modalities"].items() if own["features"] == "union"]
+IMPUTED = SHEET.missing + [(name, modality) for modality in UNION for name in SHEET.slices_of(modality)]
 # Baseline methods that the config lists.
 BASELINES = [name for name in config["methods"] if name in methods.BASELINES]
 # Folds of held-out validation, which covers the method spamosaic alone.
@@ -134,14 +138,14 @@ def annotations(truth=False):
 
 def imputation_counts(wildcards):
     """Counts to impute from: the missing modality's and, for `matching`, those of each modality of the slice."""
-    if wildcards.modality in SHEET.modalities_of(wildcards.slice):
+    if (wildcards.slice, wildcards.modality) not in IMPUTED:
         raise InputError(
             f"slice {wildcards.slice} has {wildcards.modality}: nothing to impute",
             where=config["slices"],
             hint="its counts are in <results>/qc, the comparison of imputed with hidden counts in <results>/check",
         )
     rows = SHEET.imputed_from(wildcards.slice, wildcards.modality, config["impute"]["method"])
-    return [f"<results>/qc/{name}.{modality}.h5ad" for name, modality in rows]
+    return [f"<results>/qc/{name}.{modality}.h5ad" for name, modality in dict.fromkeys(rows)]
 
 
 def fold_counts(wildcards):
@@ -246,11 +250,9 @@ def measured(pattern):
     return [pattern.format(slice=row.slice, modality=row.modality) for row in SHEET]
 
 
-def missing(pattern):
-    """The pattern for each slice and modality that the sheet lacks."""
-    return collect(
-        pattern, zip, slice=[s for s, _ in SHEET.missing], modality=[m for _, m in SHEET.missing], allow_missing=True
-    )
+def imputed(pattern):
+    """The pattern for each slice and modality of which something is imputed."""
+    return collect(pattern, zip, slice=[s for s, _ in IMPUTED], modality=[m for _, m in IMPUTED], allow_missing=True)
 
 
 def enforced():
@@ -290,7 +292,7 @@ def recorded_versions():
         *collect(f"embed_baseline/{run}", method=BASELINES, seed=config["seeds"]),
         *(f"holdout_fold/{slice}.{modality}.{part}" for slice, modality, part in FOLDS),
         *collect(
-            [f"cluster/{run}", *missing(f"impute/{run}.{{slice}}.{{modality}}"), f"evaluate/{run}"],
+            [f"cluster/{run}", *imputed(f"impute/{run}.{{slice}}.{{modality}}"), f"evaluate/{run}"],
             method=config["methods"],
             seed=config["seeds"],
         ),

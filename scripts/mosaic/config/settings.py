@@ -336,6 +336,14 @@ def _config_faults(config: Mapping, sheet: SampleSheet) -> Iterator[InputError]:
                 where=key_of("modalities", name, "reduction"),
                 hint="leave normalization out, or set reduction to pca",
             )
+        wrong = modality["kind"] == "rna" and (modality["reduction"], modality["normalization"]) != ("pca", "log")
+        if modality["features"] == "union" and wrong:
+            found = f"here {modality['normalization']} and {modality['reduction']}"
+            yield InputError(
+                f"union goes with normalization log (of rna) and reduction pca, {found}",
+                where=key_of("modalities", name, "features"),
+                hint="leave it out, or leave out normalization and reduction",
+            )
         if "drop_first" in modality and modality["kind"] != "epigenome":
             yield InputError(
                 f"only chromatin's first component follows depth, and the kind is {modality['kind']}",

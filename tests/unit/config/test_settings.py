@@ -20,6 +20,7 @@ SCHEMAS = Path(__file__).parents[3] / "workflow" / "schemas"
 CONFIG_SCHEMA, SHEET_SCHEMA = (
     yaml.safe_load((SCHEMAS / f"{name}.schema.yaml").read_text()) for name in ("config", "slices")
 )
+ADT = {"kind": "protein"}
 MOSAIC = [("s1", "rna"), ("s1", "adt"), ("s2", "rna"), ("s3", "adt")]
 
 
@@ -217,6 +218,18 @@ def test_sheet_with_bom_crlf_and_blank_lines(load):
             "config key interpreters.spatialdata",
             "is no program",
             "make .venv-spatialdata",
+        ),
+        (
+            {"modalities": {"rna": {"kind": "rna", "features": "union", "reduction": "lsi"}, "adt": ADT}},
+            "config key modalities.rna.features",
+            "here log and lsi",
+            "leave it out",
+        ),
+        (
+            {"modalities": {"rna": {"kind": "epigenome", "features": "union"}, "adt": ADT}},
+            "config key modalities.rna.features",
+            "'union' does not go with kind epigenome",
+            "one of: shared",
         ),
         ({"figures": {"image_opacity": 2}}, "config key figures.image_opacity", "2 is greater", "maximum"),
         ({"graph": {"intra_knns": 0}}, "config key graph.intra_knns", "0 is not valid", "one per slice by its name"),
