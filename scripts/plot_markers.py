@@ -10,5 +10,6 @@ with job_log(snakemake.log[0]):
     truth = spots.truth(snakemake.input.annotations, domains.index, snakemake.params.truth)
     # A feature may have the name NA.
     profile = store.read_table(snakemake.input.profile, index="feature").reset_index()
-    figure = charts.marker_dots(profile, style.domain_colours(domains, truth))
+    ranked = not store.read_table(snakemake.input.table, index="feature").empty
+    figure = charts.marker_dots(profile, style.domain_colours(domains, truth), ranked=ranked)
     style.save(figure, snakemake.output.svg, snakemake.output.png)

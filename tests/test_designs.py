@@ -1,12 +1,18 @@
 """Designs and kinds that the demo has not, from simulated counts to domains and imputed counts."""
 
+import runpy
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-from chain import simulated
+from chain import THREE_SLICES, simulated
+from running import REPOSITORY
 from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
+from snakemake.iocontainers import Namedlist
 
 from mosaic import embedding, matrices, store
 from mosaic.analyse import export, metrics, umap
@@ -163,6 +169,32 @@ def test_imputed_features_of_different_panels_are_joined():
     joined = export._joined(parts)
     assert joined.layers["imputed"].toarray().tolist() == [[1, 1, 0]] * 2 + [[0, 0, 1]] * 2
     assert joined.varm["imputed"]["s2"].tolist() == [False, False, True]
+
+
+def test_slices_of_one_domain_each_have_no_markers_and_a_figure_that_says_so(tmp_path, monkeypatch):
+    """Such a run is red, which its checks say: no rule before them may fail."""
+    monkeypatch.setattr("mosaic.logs.job_log", lambda log: nullcontext())
+    counts = simulated(THREE_SLICES).counts()["rna"]
+    slices, paths = counts.obs["slice"].astype(str), []
+    for name in ("s1", "s2"):
+        paths.append(tmp_path / f"{name}.rna.h5ad")
+        store.write(counts[slices == name].copy(), paths[-1])
+    domains = slices.map({"s1": 0, "s2": 1, "s3": 1}).rename("domain")
+    domains.to_csv(tmp_path / "domains.tsv", sep="\t", index_label="spot")
+
+    def script(name, given, made, **params):
+        made = {key: tmp_path / path for key, path in made.items()}
+        given = {"domains": tmp_path / "domains.tsv", "annotations": [], **given}
+        job = {"input": given, "output": made, "params": params, "log": {"log": tmp_path / "job.log"}}
+        job = {key: Namedlist(fromdict=own) for key, own in job.items()}
+        runpy.run_path(str(REPOSITORY / f"scripts/{name}.py"), {"snakemake": SimpleNamespace(**job)})
+        return made
+
+    tables = script("rank_markers", {"slices": paths}, {"table": "m.tsv", "profile": "p.tsv"}, scale="log")
+    assert tables["table"].read_text().startswith("slice\tdomain\tfeature\tauroc\t")
+    assert tables["profile"].read_text() == "domain\tfeature\tmean\tshare\tmarker_of\n"
+    drawn = script("plot_markers", tables, {"svg": "m.svg", "png": "m.png"}, truth=None)
+    assert "No slice has two domains" in drawn["svg"].read_text()
 
 
 def test_layout_is_reproducible():

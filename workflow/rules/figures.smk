@@ -155,6 +155,7 @@ rule plot_composition:
 rule plot_markers:
     """Plot the marker features of the domains in a modality."""
     input:
+        table="<results>/{method}/seed-{seed}/markers/{modality}.tsv",
         profile="<results>/{method}/seed-{seed}/markers/{modality}.profile.tsv",
         domains="<results>/{method}/seed-{seed}/domains.tsv",
         annotations=annotations(truth=True),

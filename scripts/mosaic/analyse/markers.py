@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import scanpy as sc
 
-from mosaic.errors import InputError
-
 logger = logging.getLogger(__name__)
 
 _FEWEST_SPOTS = 10  # of a domain in a slice, to rank markers
 _LEAST_SCORE = 1.96  # in every slice
 _MOST_LISTED = 50  # features per domain and slice in the table
+_COLUMNS = ["slice", "domain", "feature", "auroc", "score", "difference", "pval_adj", "share_inside", "share_outside"]
+_PROFILE_COLUMNS = ["domain", "feature", "mean", "share", "marker_of"]
 
 
 class Markers(NamedTuple):
@@ -34,6 +34,8 @@ class Markers(NamedTuple):
         Per ``domain`` and ``feature``, for the best markers of all domains: ``mean`` normalised value and ``share`` of
         spots with a count, each the mean over the slices; ``marker_of`` is the domain that the feature marks: the one
         with its highest mean AUROC, and its score must be above 1.96 in every slice.
+
+    Both are empty, with their columns, if no slice has two domains of ten spots or more.
     """
 
     table: pd.DataFrame
@@ -54,11 +56,6 @@ def rank_markers(slices: Sequence[ad.AnnData], domains: pd.Series, *, most: int 
         Domain of each spot, by name; may include spots of other slices.
     most
         Maximum number of features in the profile, divided equally over the domains.
-
-    Raises
-    ------
-    InputError
-        If no slice has two domains of ten spots or more.
     """
     tables, means, shares = [], {}, {}
     for adata in slices:
@@ -76,10 +73,8 @@ def rank_markers(slices: Sequence[ad.AnnData], domains: pd.Series, *, most: int 
             continue
         tables += _ranked(adata, own, name, large)
     if not tables:
-        raise InputError(
-            f"no slice has two domains of {_FEWEST_SPOTS} spots or more, so nothing can mark one",
-            hint="set fewer n_domains",
-        )
+        logger.warning("no slice has two domains of %d spots or more, so nothing can mark one", _FEWEST_SPOTS)
+        return Markers(pd.DataFrame(columns=_COLUMNS), pd.DataFrame(columns=_PROFILE_COLUMNS))
     each = pd.concat(tables, ignore_index=True)
     profile = _profile(each, means, shares, most)
     each["place"] = each.groupby(["slice", "domain"]).cumcount()
@@ -106,7 +101,7 @@ def _ranked(adata: ad.AnnData, domains: np.ndarray, name: str, large: Sequence[s
         table.insert(3, "difference", pd.Series(difference, adata.var_names)[table["feature"]].to_numpy())
         table.insert(0, "domain", domain)
         table.insert(0, "slice", name)
-        tables.append(table)
+        tables.append(table[_COLUMNS])
     return tables
 
 
@@ -125,4 +120,4 @@ def _profile(each: pd.DataFrame, means: dict, shares: dict, most: int) -> pd.Dat
         for feature, marked in marker_of.items():
             values = [np.mean([series[feature] for series in table if feature in series]) for table in over]
             rows.append((domain, feature, *values, marked))
-    return pd.DataFrame(rows, columns=["domain", "feature", "mean", "share", "marker_of"])
+    return pd.DataFrame(rows, columns=_PROFILE_COLUMNS)

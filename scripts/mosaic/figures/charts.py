@@ -238,24 +238,25 @@ def domain_composition(composition: pd.DataFrame, colours: Mapping[str, str]) ->
 
 
 @mpl.rc_context(STYLE)
-def marker_dots(profile: pd.DataFrame, colours: Mapping[str, str]) -> Figure:
+def marker_dots(profile: pd.DataFrame, colours: Mapping[str, str], *, ranked: bool = True) -> Figure:
     """Marker features of the domains: a row per feature, a column per domain.
 
     Parameters
     ----------
     profile
-        As ``markers.rank_markers`` returns it. The area of a dot is the proportion of the domain's spots with a count,
-        its colour the mean, scaled from the feature's lowest domain to its highest.
+        As ``markers.rank_markers`` returns it; if it is empty, the figure says why. The area of a dot is the proportion
+        of the domain's spots with a count, its colour the mean, scaled from the feature's lowest domain to its highest.
     colours
         Colour of each domain.
-
-    Raises
-    ------
-    InputError
-        If the profile is empty.
+    ranked
+        Whether any slice has two domains to rank features for.
     """
     if profile.empty:
-        raise InputError("no feature marks a domain")
+        return _note(
+            "No feature marks a domain in every slice."
+            if ranked
+            else "No slice has two domains that are large enough: nothing can mark one."
+        )
     profile = profile.assign(domain=profile["domain"].astype(str), marker_of=profile["marker_of"].astype(str))
     features = list(dict.fromkeys(profile["feature"]))
     means = profile.pivot(index="feature", columns="domain", values="mean").loc[features]
@@ -390,10 +391,7 @@ def holdout(features: pd.DataFrame, coverage: pd.DataFrame) -> Figure:
         As ``folds.summarise`` returns them; if every fold was skipped, the figure says so.
     """
     if features.empty:
-        figure = Figure(figsize=(4.2, 2 * MARGIN + 2 * LINE))
-        note = "Nothing could be hidden: checks.tsv says why."
-        figure.text(0.5, 0.5, note, ha="center", va="center")
-        return figure
+        return _note("Nothing could be hidden: checks.tsv says why.")
     side, axis, gap = 2.4, 0.55, 0.9
     top, both = MARGIN + 1.5 * LINE, not coverage.empty
     figure = Figure(figsize=(2 * MARGIN + axis + side + both * (gap + side), top + side + 2.6 * LINE + MARGIN))
@@ -424,4 +422,11 @@ def holdout(features: pd.DataFrame, coverage: pd.DataFrame) -> Figure:
         axes.set(xlim=(low, 1), ylim=(low, 1), title="intervals", xlabel="nominal coverage")
         axes.set_ylabel("observed coverage, other folds")
         axes.legend(loc="upper left", borderaxespad=0)
+    return figure
+
+
+def _note(text: str) -> Figure:
+    """A line of text in the place of a figure that has nothing to show."""
+    figure = Figure(figsize=(4.2, 2 * MARGIN + 2 * LINE))
+    figure.text(0.5, 0.5, text, ha="center", va="center")
     return figure

@@ -8,7 +8,6 @@ from scipy import sparse
 from sklearn.metrics import roc_auc_score
 
 from mosaic.analyse import markers
-from mosaic.errors import InputError
 from mosaic.prepare import normalize
 
 FEATURES = [f"g{number}" for number in range(30)]
@@ -60,13 +59,21 @@ def test_numbers_are_those_of_independent_arithmetic(two_slices):
     assert row["auroc"] == pytest.approx(roc_auc_score(inside, x), abs=1e-6)
 
 
-def test_small_domains_are_left_out_and_one_domain_is_an_error(two_slices):
+def test_small_domains_are_left_out(two_slices):
     slices, domains = two_slices
     few = domains.copy()
     few.iloc[:5] = "9"
     assert "9" not in set(markers.rank_markers(slices, few).table["domain"])
-    with pytest.raises(InputError, match="nothing can mark one"):
-        markers.rank_markers(slices, domains.str.replace(r".", "0", regex=True))
+
+
+def test_slices_of_one_domain_each_have_empty_tables_with_the_same_columns(two_slices, caplog):
+    slices, domains = two_slices
+    some = markers.rank_markers(slices, domains)
+    none = markers.rank_markers(slices, pd.Series(np.repeat(["0", "1"], 120), domains.index))
+    assert none.table.empty
+    assert none.profile.empty
+    assert [list(table) for table in none] == [list(table) for table in some]
+    assert "no slice has two domains of 10 spots or more" in caplog.text
 
 
 def test_profile_has_room_for_every_domain(two_slices):

@@ -142,6 +142,8 @@ FIGURES = {
     ),
     "composition": lambda run: charts.domain_composition(run.composition, run.domain_colours),
     "markers": lambda run: charts.marker_dots(run.profile, run.domain_colours),
+    "no markers": lambda run: charts.marker_dots(run.profile.iloc[:0], run.domain_colours),
+    "one domain per slice": lambda run: charts.marker_dots(run.profile.iloc[:0], run.domain_colours, ranked=False),
     "number of domains": lambda run: charts.n_domains_curve(run.curve),
     "training": lambda run: charts.training_curves(run.history),
     "checks": lambda run: tables.checks(CHECKED),
@@ -582,6 +584,14 @@ def test_features_on_hidden_spots_are_told_apart_and_coverage_is_the_mean_of_the
     assert note == "Nothing could be hidden: checks.tsv says why."
 
 
+def test_without_markers_the_figure_says_why():
+    nothing = Run(1, 2).profile.iloc[:0]
+    (none,) = texts(charts.marker_dots(nothing, {}))
+    (alone,) = texts(charts.marker_dots(nothing, {}, ranked=False))
+    assert none == "No feature marks a domain in every slice."
+    assert alone.startswith("No slice has two domains")
+
+
 def test_held_out_pairs_stand_beside_those_that_training_saw():
     """Each pair of modalities in one row, whichever was hidden; the mean over the folds."""
     metrics = pd.DataFrame(
@@ -611,12 +621,17 @@ def test_held_out_pairs_stand_beside_those_that_training_saw():
 
 def test_metrics_table_has_a_row_for_each_scope():
     scores = pd.DataFrame(
-        [("ARI", "all", 0.12345, "up"), ("ARI", "s1", np.nan, "up"), ("PAS", "s1", 1234.5, "down")],
+        [
+            ("ARI", "all", 0.12345, "up"),
+            ("ARI", "s1", np.nan, "up"),
+            ("PAS", "s1", 1234.5, "down"),
+            ("NMI with slice", "all", 0.5, "neither"),
+        ],
         columns=["metric", "scope", "value", "direction"],
     )
     assert tables.metrics_table(scores) == {
-        "arrows": {"ARI": "↑", "PAS": "↓"},
-        "rows": {"all": ["0.123", ""], "s1": ["n/a", "1,234"]},
+        "arrows": {"ARI": "↑", "PAS": "↓", "NMI with slice": ""},
+        "rows": {"all": ["0.123", "", "0.500"], "s1": ["n/a", "1,234", ""]},
     }
 
 
