@@ -22,6 +22,7 @@ from scipy import sparse
 from scipy.spatial import KDTree
 
 from mosaic.figures import explorer
+from mosaic.frame import Frame
 
 PAGE = Path(__file__).parents[1] / "resources" / "explorer"
 SIZES = (100_000, 1_000_000)
@@ -67,7 +68,7 @@ def made_explorer(folder: Path, run: ad.AnnData, features: Sequence[str], impute
     scores.iloc[-1] = 0.01, False
     panels = [explorer.Panel("rna", "log of counts per 10,000", features, parts, scores if imputed else None)]
     columns = explorer.columns(run, ["spamosaic"], [1234], None, {})
-    slices = {name: explorer.Slice("", 1.0) for name in pd.unique(run.obs["slice"])}
+    slices = {name: explorer.Slice("", Frame(microns_per_unit=1.0)) for name in pd.unique(run.obs["slice"])}
     explorer.write(folder, [PAGE / "index.html", PAGE / "explorer.js"], run, columns, panels, slices)
     return panels
 

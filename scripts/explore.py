@@ -8,7 +8,7 @@ with job_log(snakemake.log[0]):
     import pandas as pd
 
     from mosaic import store
-    from mosaic.figures import explorer
+    from mosaic.figures import explorer, style
     from mosaic.prepare import normalize
 
     given, asked = snakemake.input, snakemake.params
@@ -40,5 +40,6 @@ with job_log(snakemake.log[0]):
 
     quality = {name: pd.concat(map(store.read_table, of(given.quality, name))) for name in asked.kinds}
     columns = explorer.columns(spots, asked.methods, asked.seeds, asked.truth, quality)
-    slices = {name: explorer.Slice(note, asked.um_per_unit) for name, note in asked.notes.items()}
+    frames = style.frames(given.tissue, **asked.figures)
+    slices = {name: explorer.Slice(note, frames[name]) for name, note in asked.notes.items()}
     explorer.write(snakemake.output[0], given.page, spots, columns, panels(), slices)

@@ -12,6 +12,7 @@ from explorer_page import ExplorerPage
 from explorer_sizes import PAGE, made_explorer, made_run
 
 from mosaic.figures import explorer, style
+from mosaic.frame import Frame
 
 pytestmark = pytest.mark.slow
 
@@ -341,7 +342,7 @@ def test_the_tissue_lies_behind_its_spots_and_can_be_taken_away(chromium, tmp_pa
     made.obsm["spatial"] = (np.column_stack(np.divmod(np.arange(100) % 50, 5)[::-1]) + 1) * PITCH
     image = np.full((110, 60, 3), 200, dtype=np.uint8)
     image[:, :25] = 0, 120, 0
-    slices = {"s1": explorer.Slice("", None, image, 600.0, 1100.0), "s2": explorer.Slice()}
+    slices = {"s1": explorer.Slice("", Frame(image, 600.0, 1100.0)), "s2": explorer.Slice()}
     columns = explorer.columns(made, ["spamosaic"], [1234], None, {})
     explorer.write(tmp_path, [PAGE / "index.html", PAGE / "explorer.js"], made, columns, [], slices)
     shown = ExplorerPage(chromium, tmp_path)

@@ -8,7 +8,8 @@ rule explore:
         integrated="<results>/integrated.h5mu",
         counts=measured("<results>/qc/{slice}.{modality}.h5ad"),
         quality=measured("<results>/qc/{slice}.{modality}.tsv"),
-        imputed=missing(f"{FIRST_RUN}/imputed/{{slice}}.{{modality}}.h5ad"),
+        imputed=imputed(f"{FIRST_RUN}/imputed/{{slice}}.{{modality}}.h5ad"),
+        tissue=collect("<results>/tissue/{slice}.json", slice=SHEET.slices),
         reduced=collect("<results>/reduced/{modality}.h5ad", modality=SHEET.modalities),
         markers=[f"{FIRST_RUN}/markers/{own['modality']}.tsv" for own in HAS["counts"]],
         page=[ROOT / "resources" / "explorer" / name for name in ("index.html", "explorer.js")],
@@ -31,7 +32,7 @@ rule explore:
         methods=config["methods"],
         seeds=config["seeds"],
         truth=config["truth"],
-        um_per_unit=config["um_per_unit"],
+        figures=config["figures"],
         notes={
             name: ", ".join(f"{key} {own[name]}" for key, own in SHEET.columns.items() if name in own)
             for name in SHEET.slices

@@ -23,6 +23,7 @@ from scipy import sparse
 from mosaic.errors import InputError, few
 from mosaic.figures.style import matched_palette, natural, palette
 from mosaic.files import atomic_write
+from mosaic.frame import Frame
 from mosaic.spatial import astray, median_spot_distance
 
 # Codes of a column: 0 to 254 are values, and 255 is a missing one.
@@ -91,19 +92,12 @@ class Slice(NamedTuple):
     ----------
     note
         A text below its name.
-    um_per_unit
-        Micrometres in a unit of its coordinates; None: unknown.
-    image
-        The tissue (height x width x 3, uint8); None: the slice has no image.
-    width, height
-        The image covers x from 0 to ``width`` and y from 0 to ``height``, in units of the coordinates; y points down.
+    frame
+        Its tissue image and the unit of its coordinates.
     """
 
     note: str = ""
-    um_per_unit: float | None = None
-    image: np.ndarray | None = None
-    width: float = 0.0
-    height: float = 0.0
+    frame: Frame = Frame()
 
 
 class Part(NamedTuple):
@@ -328,8 +322,8 @@ def write(
     barcodes = json.dumps(spots.barcodes[layout.order].tolist())
     _hand_over(data / "barcodes.js", "barcodes", _packed(barcodes.encode()))
     for number, (name, own) in enumerate(slices.items()):
-        if own.image is not None:
-            picture = _picture(own.image, (own.width, own.height), *layout.frames[name])
+        if own.frame.image is not None:
+            picture = _picture(own.frame.image, (own.frame.width, own.frame.height), *layout.squares[name])
             _hand_over(data / f"image.{number}.js", f"image.{number}", picture)
     files = _Files(data, layout)
     told = {
@@ -348,37 +342,37 @@ def write(
 class _Layout:
     """Order of the spots in the files: slice by slice, and near spots together, which packs well."""
 
-    def __init__(self, order: np.ndarray, frames: dict[str, tuple[np.ndarray, float]], placed: np.ndarray):
+    def __init__(self, order: np.ndarray, squares: dict[str, tuple[np.ndarray, float]], placed: np.ndarray):
         self.order = order
-        self.frames = frames
+        self.squares = squares
         self.placed = placed
         self.place_of = np.empty(len(order), dtype=np.int64)
         self.place_of[order] = np.arange(len(order))
 
     @classmethod
     def of(cls, spots: Spots, names: Sequence[str]) -> "_Layout":
-        order, frames, placed = [], {}, np.zeros(len(spots.slices), dtype=bool)
+        order, squares, placed = [], {}, np.zeros(len(spots.slices), dtype=bool)
         for name in names:
             rows = np.flatnonzero(spots.slices == name)
             own = spots.coordinates[rows]
             near = ~astray(own)
-            frames[name] = _frame(own[near], median_spot_distance(own[near]))
+            squares[name] = _square(own[near], median_spot_distance(own[near]))
             placed[rows] = near
-            order.append(rows[np.argsort(_z_order(_scaled(own, *frames[name], _TISSUE_BITS)), kind="stable")])
-        return cls(np.concatenate(order), frames, placed)
+            order.append(rows[np.argsort(_z_order(_scaled(own, *squares[name], _TISSUE_BITS)), kind="stable")])
+        return cls(np.concatenate(order), squares, placed)
 
     def positions(self, spots: Spots) -> bytes:
         """Steps from spot to spot on the tissue, and places in the UMAP: of each axis the high bytes, then the low."""
         tissue = np.empty((len(self.order), 2), dtype=np.uint16)
         names = spots.slices[self.order]
         coordinates = spots.coordinates[self.order]
-        for name, frame in self.frames.items():
+        for name, square in self.squares.items():
             rows = names == name
-            tissue[rows] = _scaled(coordinates[rows], *frame, _TISSUE_BITS)
+            tissue[rows] = _scaled(coordinates[rows], *square, _TISSUE_BITS)
         tissue[~self.placed[self.order]] = _UNPLACED
         steps = np.diff(tissue, axis=0, prepend=np.zeros((1, 2), dtype=np.uint16))
         umap = spots.umap[self.order]
-        projected = _scaled(umap, *_frame(umap, np.ptp(umap, axis=0).max() / 40), _UMAP_BITS)
+        projected = _scaled(umap, *_square(umap, np.ptp(umap, axis=0).max() / 40), _UMAP_BITS)
         # Small negative steps have high bytes of 255 and small positive ones of 0: zigzag makes both 0.
         zigzag = (steps << 1) ^ (steps.astype(np.int16) >> 15).astype(np.uint16)
         return b"".join(_bytes_of(axis) for axis in (*zigzag.T, *projected.T))
@@ -386,7 +380,7 @@ class _Layout:
     def told(self, spots: Spots, name: str, own: Slice) -> dict[str, Any]:
         """What the page needs to know of a slice."""
         rows = spots.slices == name
-        centre, half = self.frames[name]
+        centre, half = self.squares[name]
         placed = spots.coordinates[rows & self.placed]
         return {
             "name": name,
@@ -396,9 +390,9 @@ class _Layout:
             "pitch": median_spot_distance(placed) / half,
             "extent": ((placed.max(axis=0) - placed.min(axis=0)) / half).tolist(),
             "unplaced": int((rows & ~self.placed).sum()),
-            "umPerUnit": own.um_per_unit,
+            "umPerUnit": own.frame.microns_per_unit,
             "note": own.note,
-            "hasImage": own.image is not None,
+            "hasImage": own.frame.image is not None,
         }
 
 
@@ -528,7 +522,7 @@ def _picture(pixels: np.ndarray, size: tuple[float, float], centre: np.ndarray, 
     return base64.b64encode(packed.getvalue()).decode("ascii")
 
 
-def _frame(positions: np.ndarray, margin: float) -> tuple[np.ndarray, float]:
+def _square(positions: np.ndarray, margin: float) -> tuple[np.ndarray, float]:
     """Centre and half the side of the square around positions."""
     low, high = positions.min(axis=0) - margin, positions.max(axis=0) + margin
     return (low + high) / 2, float((high - low).max() / 2) or 1.0

@@ -14,6 +14,7 @@ from scipy import sparse
 
 from mosaic.errors import InputError
 from mosaic.figures import explorer
+from mosaic.frame import Frame
 
 HOSTILE = "</script><script>alert(1)</script>\u2028\"'"
 
@@ -292,7 +293,7 @@ def test_the_image_of_a_slice_lies_under_its_spots(tmp_path):
     image = np.zeros((100, 150, 3), dtype=np.uint8)
     image[:, :50, 0] = image[:, 50:, 2] = 255
     domain = explorer.Column("domain", "Domain", "Domains", obs["mosaic_domain"])
-    explorer.write(tmp_path, [], run, [domain], [], {"s1": explorer.Slice("", None, image, 300.0, 200.0)})
+    explorer.write(tmp_path, [], run, [domain], [], {"s1": explorer.Slice("", Frame(image, 300.0, 200.0))})
     (told,) = content(tmp_path, "run")["slices"]
     assert told["hasImage"]
     shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(content(tmp_path, "image.0"))))).astype(int)
