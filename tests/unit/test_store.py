@@ -82,3 +82,18 @@ def test_rows_of_a_table_have_names_as_text_and_numbers_or_nothing(tmp_path):
     table = pd.DataFrame({"feature": names, "level": "01", "p_adj": [0.5, np.nan, 1, 2, 3], "note": ""})
     files.write_table(table, tmp_path / "rows.tsv", index=False, na_rep="NA")
     pd.testing.assert_frame_equal(store.read_rows(tmp_path / "rows.tsv"), table)
+
+
+def test_spots_and_features_are_read_without_the_matrices(raw_slice, tmp_path):
+    first, second = raw_slice(), raw_slice(prefix="h")
+    second.var_names = [*first.var_names[:3], *second.var_names[3:]]
+    first.uns["mosaic_domain_colors"] = np.array(["#000000"], dtype=object)
+    paths = [tmp_path / "first.h5ad", tmp_path / "second.h5ad"]
+    for adata, path in zip((first, second), paths, strict=True):
+        adata.write_h5ad(path)
+    found = store.read_spots(paths[0])
+    pd.testing.assert_frame_equal(found.obs, first.obs)
+    np.testing.assert_array_equal(found.obsm["spatial"], first.obsm["spatial"])
+    assert list(found.uns["mosaic_domain_colors"]) == ["#000000"]
+    assert found.n_vars == 0
+    assert list(store.read_features(*paths)) == [*first.var_names, *second.var_names[3:]]
