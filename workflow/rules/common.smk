@@ -17,6 +17,8 @@ sys.path.insert(0, str(SCRIPTS))
 
 from mosaic.config import figures, methods, schema, settings
 from mosaic.config.clusterers import CLUSTERERS
+from mosaic.config.defaults import COUNTING
+from mosaic.config.readers import source_files
 from mosaic.errors import InputError
 from mosaic.imports import imported_modules
 
@@ -102,10 +104,16 @@ def slices_with(pattern):
     return lambda wildcards: collect(pattern, slice=SHEET.slices_of(wildcards.modality), allow_missing=True)
 
 
+def sources(wildcards):
+    """Files of the user's that hold one modality of one slice."""
+    row = SHEET.row(wildcards.slice, wildcards.modality)
+    return source_files(row.path, row.options)
+
+
 def reduction(wildcards):
     """Settings of `reduce` for a modality."""
     modality = config["modalities"][wildcards.modality]
-    return {key: value for key, value in modality.items() if key != "normalization"}
+    return {key: value for key, value in modality.items() if key not in ("normalization", *COUNTING)}
 
 
 def mnn_pairs(wildcards):
