@@ -142,3 +142,106 @@ def visium_hd(folder: Path, var: pd.DataFrame, sizes=(8, 16), n_spots=30, *, cel
         )
         spatial_folder(root / "spatial", pd.DataFrame(), positions="", microns_per_pixel=0.25)
     return folder
+
+
+XENIUM_CONTROLS = (("NegControlProbe_1", "Negative Control Probe"), ("UnassignedCodeword_1", "Unassigned Codeword"))
+
+
+def xenium(folder: Path, counts: ad.AnnData, *, parquet=True, h5=True) -> Path:
+    """A folder of Xenium; the cells lie on a diagonal."""
+    folder.mkdir(parents=True)
+    (folder / "experiment.xenium").write_text("{}")
+    write, name = (tenx_h5, "cell_feature_matrix.h5") if h5 else (tenx_mtx, "cell_feature_matrix")
+    write(folder / name, counts)
+    place = np.arange(counts.n_obs) * 10.5
+    table = pd.DataFrame({"cell_id": counts.obs_names, "x_centroid": place, "y_centroid": place + 1})
+    if parquet:
+        table.to_parquet(folder / "cells.parquet")
+    else:
+        table.to_csv(folder / "cells.csv.gz", index=False)
+    return folder
+
+
+def dense(counts: ad.AnnData) -> pd.DataFrame:
+    """Counts as a table, cells x features."""
+    return pd.DataFrame(counts.X.toarray(), index=counts.obs_names, columns=counts.var["name"])
+
+
+def merscope(folder: Path, counts: ad.AnnData) -> Path:
+    folder.mkdir(parents=True)
+    dense(counts).rename_axis("cell").to_csv(folder / "cell_by_gene.csv")
+    place = np.arange(counts.n_obs) * 10.5
+    table = pd.DataFrame({"fov": 0, "volume": 100.0, "center_x": place, "center_y": place + 1}, index=counts.obs_names)
+    table[::-1].to_csv(folder / "cell_metadata.csv")
+    return folder
+
+
+def cosmx(folder: Path, counts: ad.AnnData, *, areas=True) -> Path:
+    """Flat files of two fields of view; cell 0 of each is what lies outside cells."""
+    folder.mkdir(parents=True)
+    table = dense(counts).reset_index(drop=True)
+    cell = np.arange(counts.n_obs) // 2 + 1
+    names = pd.DataFrame({"fov": np.arange(counts.n_obs) % 2 + 1, "cell_ID": cell})
+    outside = pd.concat([pd.DataFrame({"fov": [1, 2], "cell_ID": 0}), table.iloc[:2] * 0 + 7], axis=1)
+    pd.concat([outside, pd.concat([names, table], axis=1)]).to_csv(folder / "Slide1_exprMat_file.csv", index=False)
+    place = np.arange(counts.n_obs) * 100
+    names = names.assign(CenterX_global_px=place, CenterY_global_px=place + 1, Area=1000)
+    names = names.assign(**{"Area.um2": 1000 * 0.12**2}) if areas else names
+    names.to_csv(folder / "Slide1_metadata_file.csv.gz", index=False)
+    return folder
+
+
+def fragments(folder: Path, rows: list[tuple], barcodes: list[str], *, header=False) -> Path:
+    """Fragments (chromosome, begin, end, barcode), and positions in the disguise of Space Ranger 1."""
+    folder.mkdir(parents=True)
+    with gzip.open(folder / "s1.fragments.tsv.gz", "wt") as file:
+        file.write("# id=s1\n# primary_contig=chr1\n")
+        file.writelines("\t".join(map(str, row)) + "\t1\n" for row in rows)
+    row, column = np.divmod(np.arange(len(barcodes)), 5)
+    table = pd.DataFrame(
+        {"barcode": barcodes, "in_tissue": 1, "row": row, "column": column, "y": row * 20, "x": column * 20}
+    )
+    (folder / "spatial").mkdir()
+    table.to_csv(folder / "spatial" / "tissue_positions_list.csv", header=header, index=False)
+    return folder
+
+
+def gem(path: Path, cells=True) -> Path:
+    """A gem of two genes on 200 x 200 nanoballs; cells are squares of 100."""
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"geneID": rng.choice(["A", "B"], 500), "x": rng.integers(0, 200, 500)})
+    table = table.assign(y=rng.integers(0, 200, 500), MIDCount=rng.integers(1, 4, 500))
+    if cells:
+        table["CellID"] = table["x"] // 100 + 2 * (table["y"] // 100)
+    with gzip.open(path, "wt") as file:
+        file.write("#FileFormat=GEMv0.1\n#OffsetX=0\n")
+        table.to_csv(file, sep="\t", index=False)
+    return path
+
+
+def gef(path: Path, table: pd.DataFrame, sizes=(1,), *, cells=False) -> Path:
+    """A gef of a gem's table, with bins of these sizes, or with its cells."""
+    genes = np.unique(table["geneID"])
+    with h5py.File(path, "w") as file:
+        for size in sizes:
+            own = table.assign(x=table["x"] // size * size, y=table["y"] // size * size)
+            own = own.groupby(["geneID", "x", "y"])["MIDCount"].sum().reset_index()
+            places = np.zeros(len(own), [("x", "<i4"), ("y", "<i4"), ("count", "u1")])
+            places["x"], places["y"], places["count"] = own["x"], own["y"], own["MIDCount"]
+            counted = own.groupby("geneID").size()
+            listed = np.zeros(len(genes), [("gene", "S32"), ("offset", "<u4"), ("count", "<u4")])
+            listed["gene"], listed["count"] = genes.astype("S"), counted.loc[genes]
+            group = file.create_group(f"geneExp/bin{size}")
+            group["expression"], group["gene"] = places, listed
+            group["expression"].attrs["resolution"] = np.uint32(500)
+        if cells:
+            own = table[table["CellID"] > 0].groupby(["CellID", "geneID"])["MIDCount"].sum().reset_index()
+            count = own.groupby("CellID").size()
+            listed = np.zeros(len(count), [("id", "<u4"), ("x", "<i4"), ("y", "<i4"), ("geneCount", "<u2")])
+            listed["id"], listed["x"], listed["geneCount"] = count.index, count.index * 100, count
+            found = np.zeros(len(own), [("geneID", "<u2"), ("count", "<u2")])
+            found["geneID"], found["count"] = np.searchsorted(genes, own["geneID"]), own["MIDCount"]
+            named = np.zeros(len(genes), [("geneName", "S32"), ("offset", "<u4")])
+            named["geneName"] = genes.astype("S")
+            file["cellBin/cell"], file["cellBin/cellExp"], file["cellBin/gene"] = listed, found, named
+    return path

@@ -66,7 +66,10 @@ def visium(path: str, name: str = "") -> Layout:
             filter(None, (_bc_matrix(root, state) for state in ([name] if name else ["filtered", "raw"]))), None
         )
         places = _tissue_positions(spatial) if os.path.isdir(spatial) else None
-        if os.path.isdir(spatial) and (places or matrix or _bc_matrix(root, "filtered") or _bc_matrix(root, "raw")):
+        there = matrix or _bc_matrix(root, "filtered") or _bc_matrix(root, "raw")
+        # Others disguise their positions as Space Ranger's: without its matrix, it is only what has no other.
+        unfinished = places and not fragments(root) and "matrix" not in _matrix_of(root)
+        if os.path.isdir(spatial) and (there or unfinished):
             return _roles(
                 matrix=matrix,
                 positions=places,
@@ -153,6 +156,12 @@ def matrix(path: str, name: str = "") -> Layout:
     """Any matrix (folder of mtx, 10x h5, table), and positions of its barcodes."""
     if os.path.isfile(path):
         return _roles(matrix=path)
+    found = _matrix_of(path)
+    # One table alone may be anything.
+    return found if "positions" in found or mtx(found.get("matrix", "")) else {}
+
+
+def _matrix_of(path: str) -> Layout:
     places = positions(path)
     if mtx(path):
         return _roles(matrix=path, positions=places, folder=path)

@@ -151,7 +151,7 @@ def _is_tenx(path: str) -> bool:
 
 
 def _is_fragments(path: str) -> bool:
-    """Whether a table's first line that is no comment is a fragment: chromosome, begin, end, barcode, count."""
+    """Whether a file's first line that is no comment is a fragment: chromosome, begin, end, barcode, count."""
     lines = [line for line in _begin(path, 65536).decode("utf-8", "replace").splitlines() if not line.startswith("#")]
     cells = lines[0].split("\t") if lines else []
     return len(cells) >= 4 and all(cell.isascii() and cell.isdigit() for cell in cells[1:3])
@@ -164,6 +164,19 @@ def _is_gem(path: str) -> bool:
     return {"x", "y"} <= set(cells) and bool({"MIDCount", "MIDCounts", "UMICount"} & set(cells))
 
 
+def _is_stereoseq(path: str) -> bool:
+    return _is_gem(path) or _holds(path, "geneExp", "cellBin")
+
+
+def _is_fragments_of(path: str) -> bool:
+    found = layouts.fragments(path).get("fragments")
+    return found is not None and _is_fragments(found)
+
+
+def _is_matrix(path: str) -> bool:
+    return bool(layouts.matrix(path)) if os.path.isdir(path) else _is_tenx(path) or _is_table(path)
+
+
 def _is_table(path: str) -> bool:
     """Whether a file is a table in text with three columns or more, or a matrix in mtx."""
     begin = _begin(path, 65536)
@@ -173,7 +186,8 @@ def _is_table(path: str) -> bool:
     return begin.startswith(b"%%MatrixMarket") or max(first.count(b"\t"), first.count(b",")) >= 2
 
 
-# The first that recognises a path reads it.
+# The first that recognises a path reads it: those of particular names before those of any matrix, and h5ad, which takes
+# any HDF5, at the end.
 READERS = {
     "visium_hd": Reader(
         "a Visium HD folder",
@@ -191,6 +205,17 @@ READERS = {
         named=True,
         several=True,
     ),
+    "xenium": Reader(
+        "a Xenium folder",
+        lambda path: bool(layouts.xenium(path)),
+        ("rna", "protein"),
+        layouts.xenium,
+        several=True,
+    ),
+    "merscope": Reader("a MERSCOPE folder", lambda path: bool(layouts.merscope(path)), ("rna",), layouts.merscope),
+    "cosmx": Reader("a folder of CosMx flat files", lambda path: bool(layouts.cosmx(path)), ("rna",), layouts.cosmx),
+    "stereoseq": Reader("a Stereo-seq file (gem or gef)", _is_stereoseq, ("rna",), named=True),
+    "fragments": Reader("fragments with positions", _is_fragments_of, ("epigenome",), layouts.fragments),
     "spatialdata": Reader(
         "a SpatialData (zarr)",
         lambda path: bool(layouts.tables(path)),
@@ -201,5 +226,6 @@ READERS = {
     ),
     "zarr": Reader("an AnnData as zarr", lambda path: bool(layouts.zarr(path)), layout=layouts.zarr, several=True),
     "h5mu": Reader("an h5mu file", _is_h5mu, named=True, several=True),
+    "matrix": Reader("a matrix (mtx, 10x h5, text) with positions", _is_matrix, _COUNTED, layouts.matrix, several=True),
     "h5ad": Reader("an h5ad file", _is_hdf5),
 }

@@ -14,7 +14,17 @@ from scipy import sparse
 from mosaic.config.layouts import listed
 from mosaic.config.readers import READERS, known, reader_of
 from mosaic.errors import InputError, few, shortened
-from mosaic.prepare.readers import h5ad, space_ranger, zarr_stores
+from mosaic.prepare.readers import (
+    cosmx,
+    fragments,
+    h5ad,
+    matrices,
+    merscope,
+    space_ranger,
+    stereoseq,
+    xenium,
+    zarr_stores,
+)
 from mosaic.prepare.readers.features import GENE_IDS
 from mosaic.prepare.readers.parts import Asked, Functions, Parts, whole
 from mosaic.spatial import astray
@@ -29,9 +39,15 @@ Source: TypeAlias = str | Path | ad.AnnData
 FUNCTIONS = {
     "visium_hd": whole(space_ranger.visium_hd, space_ranger.visium_hd_contents),
     "visium": whole(space_ranger.visium, space_ranger.visium_contents),
+    "xenium": whole(xenium.read, xenium.contents),
+    "merscope": whole(merscope.read, merscope.contents),
+    "cosmx": whole(cosmx.read, cosmx.contents),
+    "stereoseq": whole(stereoseq.read, stereoseq.contents),
+    "fragments": whole(fragments.read, fragments.contents),
     "spatialdata": whole(zarr_stores.read_spatialdata, zarr_stores.spatialdata_contents),
     "zarr": whole(zarr_stores.read, zarr_stores.contents),
     "h5mu": Functions(h5ad.read_h5mu, h5ad.read_h5mu_obs, h5ad.h5mu_contents),
+    "matrix": whole(matrices.read, matrices.contents),
     "h5ad": Functions(h5ad.read, h5ad.read_obs, h5ad.contents),
 }
 
@@ -214,8 +230,8 @@ def _unknown(path: str | Path) -> InputError:
         problem = f"can't be opened ({getattr(error, 'strerror', None) or error})"
         hint = "check that the path names a file, that a link leads somewhere, and that you may read it"
         return InputError(problem, where=str(path), hint=hint)
-    what = "is empty (0 bytes)" if not begin else "is a zip archive" if begin[:4] == b"PK\3\4" else "is no HDF5 file"
-    problem = f"{what}, so it can't be read as {' or '.join(READERS)}"
+    what = "empty (0 bytes)" if not begin else "a zip archive" if begin[:4] == b"PK\3\4" else "no file that is known"
+    problem = f"is {what}, so no reader takes it"
     return InputError(problem, where=str(path), hint=f"the path must lead to {known()}; {h5ad.WRITE_AGAIN}")
 
 

@@ -136,10 +136,26 @@ def contents_of(var: pd.DataFrame, n_spots: int, name: str = "") -> list[Found]:
     return found
 
 
-def guessed(names: pd.Index, n_spots: int, name: str = "") -> Found:
-    """A modality by the names and the number of its features: intervals of a genome, few (proteins), or genes."""
+# Kinds of what is named so.
+_CALLED = {
+    **dict.fromkeys(("rna", "gex", "gene_expression"), "rna"),
+    **dict.fromkeys(("adt", "prot", "protein", "proteins"), "protein"),
+    **dict.fromkeys(("atac", "peaks"), "epigenome"),
+}
+
+
+def guessed(names: pd.Index, n_spots: int, called: str = "") -> Found:
+    """A modality by its name or else by its features: intervals of a genome, few of them (proteins), or genes."""
     told = f"{n_spots:,} spots, {len(names):,} features"
+    if kind := _CALLED.get(called.lower()):
+        return Found(called, kind, "", told)
     intervals = sum(bool(re.fullmatch(r"\w+[:_-]\d+[_-]\d+", str(feature))) for feature in names[:100])
     kind = "epigenome" if intervals > 50 else "protein" if len(names) < 250 else "rna"
     modality = {"rna": "rna", "protein": "protein", "epigenome": "atac"}[kind]
-    return Found(name or modality, kind, name, f"{told}; the kind is guessed by them")
+    return Found(called or modality, kind, "", f"{told}; the kind is guessed by them")
+
+
+def of_genes(names: list[str]) -> pd.DataFrame:
+    """A table of features that are genes, by their number: names may be repeated."""
+    columns = {"name": names, "feature_types": "Gene Expression"}
+    return pd.DataFrame(columns, index=pd.RangeIndex(len(names)).astype(str))

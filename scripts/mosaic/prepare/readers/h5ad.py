@@ -1,8 +1,6 @@
 """h5ad and h5mu: an AnnData, whole or, of a large matrix, a sample; a modality of a MuData."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import anndata as ad
 import h5py
@@ -46,20 +44,20 @@ def read(asked: Asked) -> Parts:
     InputError
         If the file can't be read, or declares what can't be.
     """
-    with _opened(asked.path) as file:
+    with hdf5.opened(asked.path, "h5ad", WRITE_AGAIN) as file:
         return _needed_parts(file, asked.path, counted=asked.counted, most=asked.most)
 
 
 def read_obs(asked: Asked) -> pd.DataFrame:
     """Read ``obs`` alone; InputError if the file can't be read."""
-    with _opened(asked.path) as file:
+    with hdf5.opened(asked.path, "h5ad", WRITE_AGAIN) as file:
         hdf5.check_memory(hdf5.declared_bytes(_table(file, "obs", asked.path)), asked.path)
         return ad.io.read_elem(file["obs"])
 
 
 def contents(path: str) -> list[Found]:
     """What the file seems to hold, by its number of features and their names."""
-    with _opened(path) as file:
+    with hdf5.opened(path, "h5ad", WRITE_AGAIN) as file:
         var = ad.io.read_elem(_table(file, "var", path))
         n_spots = len(ad.io.read_elem(_table(file, "obs", path)))
     return [guessed(var.index, n_spots)]
@@ -100,12 +98,7 @@ def h5mu_contents(path: str) -> list[Found]:
         found = []
         for name, group in file["mod"].items():
             obs, var = (ad.io.read_elem(_table(group, table, path)) for table in ("obs", "var"))
-            kind = {"rna": "rna", "prot": "protein", "adt": "protein", "protein": "protein", "atac": "epigenome"}.get(
-                name
-            )
-            part = guessed(var.index, len(obs), name)
-            told = part.told if kind is None else f"{len(obs):,} spots, {len(var):,} features"
-            found.append(Found(name, kind or part.kind, "", told))
+            found.append(guessed(var.index, len(obs), name))
         return found
 
 
@@ -140,26 +133,6 @@ def _shared(file: h5py.File, source: ad.AnnData, asked: Asked) -> None:
         hdf5.check_memory(hdf5.declared_bytes(file["obsm/spatial"]), asked.path)
         if file["obsm/spatial"].shape[0] == len(obs):
             source.obsm["spatial"] = file["obsm/spatial"][:][order]
-
-
-@contextmanager
-def _opened(path: str) -> Iterator[h5py.File]:
-    with hdf5.opened(path, "h5ad", WRITE_AGAIN) as file:
-        _check_format(file, path)
-        yield file
-
-
-def _check_format(file: h5py.File, where: str) -> None:
-    """HDF5 files that others mean by a slice, and what to make of them."""
-    if "obs" not in file and "var" not in file:
-        groups = [file, *(group for group in file.values() if isinstance(group, h5py.Group))]
-        if any({"barcodes", "data", "indices", "indptr"} <= set(group) for group in groups):
-            raise InputError(
-                "is a 10x h5 file, not an h5ad",
-                where=where,
-                hint='read it with scanpy.read_10x_h5, put coordinates into obsm["spatial"] (scanpy.read_visium reads '
-                "both from Space Ranger's folder), and write it with write_h5ad",
-            )
 
 
 def _table(file: h5py.File, name: str, where: str) -> h5py.Group:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import anndata as ad
 import pandas as pd
 
-from mosaic.errors import InputError, shortened
+from mosaic.errors import InputError, few, shortened
 
 
 class Asked(NamedTuple):
@@ -148,9 +148,12 @@ def damaged(path: str, error: Exception) -> InputError:
     return InputError(problem, where=path, hint="check that it was copied whole, and that nothing in it was renamed")
 
 
-def lacking(role: str, path: str, expected: str, found: Mapping | list | str) -> InputError:
-    """The error for a file that a folder should hold."""
-    there = ", ".join(found) if not isinstance(found, str) else found
-    problem = f"holds no {role}: {expected} expected, and {there or 'nothing'} found"
-    hint = "check that the folder was downloaded or copied whole, and that nothing in it was renamed"
-    return InputError(problem, where=path, hint=hint)
+def lacking(role: str, path: str, expected: str, found: list[str], hint: str = "") -> InputError:
+    """The error for a file that a folder should hold: what is expected, and the names that are there."""
+    problem = f"holds no {role}: {expected} expected, and {few(found, 8) or 'nothing'} found"
+    whole = "check that the folder was downloaded or copied whole, and that nothing in it was renamed"
+    return InputError(problem, where=path, hint=hint or whole)
+
+
+# Where a matrix or fragments may have positions apart from them.
+NAME_POSITIONS = "put a table with barcode, x and y beside it, or name one in column positions of the sheet"

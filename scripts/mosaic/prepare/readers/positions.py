@@ -84,7 +84,7 @@ def read(path: str) -> pd.DataFrame:
     found = pd.DataFrame({"x": numbers[x].to_numpy(float), "y": numbers[y].to_numpy(float)}, index=names)
     for name in ("in_tissue", "array_row", "array_col"):
         if name in called:
-            found[name] = table[called[name]].to_numpy()
+            found[name] = pd.to_numeric(table[called[name]], errors="coerce").to_numpy()
     if not found.index.is_unique:
         repeated = found.index[found.index.duplicated()].unique()
         hint = "one line per barcode; a table of several slices must be split"
@@ -111,12 +111,14 @@ def _text(path: str) -> pd.DataFrame:
         problem = f"has {len(cells)} columns and no header; without one, 3 (barcode, x, y) or Space Ranger's 6 are read"
         raise InputError(problem, where=path, hint="name the columns barcode, x and y in the first line")
     with opened(path) as file:
-        table = pd.read_csv(file, sep=separator, header=0 if headed else None, names=names, encoding="utf-8-sig")
+        # As text: barcodes may look like numbers.
+        table = pd.read_csv(
+            file, sep=separator, header=0 if headed else None, names=names, encoding="utf-8-sig", dtype=str
+        )
     if isinstance(table.index, pd.RangeIndex):
-        first_column = table.columns[0]
-        return table.astype({first_column: str})
+        return table
     # One name less than columns: the first column is the barcodes', as R writes it.
-    return table.rename_axis("barcode").reset_index().astype({"barcode": str})
+    return table.rename_axis("barcode").reset_index()
 
 
 def _is_number(text: str) -> bool:
@@ -174,6 +176,8 @@ def pitch(table: pd.DataFrame) -> float | None:
     Neighbours in a row are two columns apart: an even and an odd row alternate.
     """
     if not {"array_row", "array_col"} <= set(table.columns):
+        return None
+    if table[["array_row", "array_col"]].isna().any(axis=None):
         return None
     table = table.astype({"array_row": int, "array_col": int})
     if ((table["array_row"] + table["array_col"]) % 2).any():

@@ -29,7 +29,7 @@ def read(asked: Asked) -> Parts:
 
 def contents(path: str) -> list[Found]:
     """Modalities of an AnnData."""
-    return _contents(path, "")
+    return _contents(path)
 
 
 def read_spatialdata(asked: Asked) -> Parts:
@@ -73,7 +73,9 @@ def spatialdata_contents(path: str) -> list[Found]:
         group = zarr.open_group(table, mode="r")
         uns = group.get("uns/spatialdata_attrs")
         regions: Any = [] if uns is None else np.atleast_1d(ad.io.read_elem(uns).get("region", []))
-        own = _contents(table, name if len(tables) > 1 else "")
+        own = _contents(table, name)
+        # A table's generic name is no modality's.
+        own = [part._replace(name=name) if len(tables) > 1 and part.modality != name else part for part in own]
         if len(regions) < 2:
             found += own
         else:
@@ -83,12 +85,12 @@ def spatialdata_contents(path: str) -> list[Found]:
     return found
 
 
-def _contents(path: str, name: str) -> list[Found]:
+def _contents(path: str, called: str = "") -> list[Found]:
     group = zarr.open_group(path, mode="r")
     obs, var = (ad.io.read_elem(group[table]) for table in ("obs", "var"))
-    if "feature_types" in var and (found := features.contents_of(var, len(obs), name)):
+    if "feature_types" in var and (found := features.contents_of(var, len(obs))):
         return found
-    return [features.guessed(var.index, len(obs), name)]
+    return [features.guessed(var.index, len(obs), "" if called == "table" else called)]
 
 
 def _parts(group: Any, asked: Asked, where: str) -> Parts:

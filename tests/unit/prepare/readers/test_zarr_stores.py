@@ -133,7 +133,8 @@ def test_several_tables_by_name_and_by_modality(raw_slice, tmp_path):
             counts = read.read_slice(path, "s1", "rna", **asked).layers["counts"]
             np.testing.assert_array_equal(counts.toarray(), raw.X.toarray())
     refused(path, "has the tables adt, rna, and none is named prot", "s.zarr#adt", modality="prot")
-    assert {part.name for part in read.FUNCTIONS["spatialdata"].contents(str(path))} == {"rna", "adt"}
+    found = read.FUNCTIONS["spatialdata"].contents(str(path))
+    assert {(part.modality, part.kind, part.name) for part in found} == {("rna", "rna", ""), ("adt", "protein", "")}
 
 
 def test_coordinates_of_circles(raw_slice, tmp_path):
