@@ -11,6 +11,8 @@ import pandas as pd
 from PIL import Image
 from scipy import io, sparse
 
+# Names of the two genes of `panel` that have one symbol, as they are read.
+REPEATED = ["GENE0_ENSG00000", "GENE0_ENSG00001"]
 ISOTYPES = ["mouse_IgG2a", "rat_IgG2a"]
 
 
@@ -32,7 +34,7 @@ def counted(var: pd.DataFrame, n_spots=30, *, seed=0, rate=3.0, barcodes=None) -
     """Poisson counts of a panel (spots x features), barcodes of 16 bases."""
     rng = np.random.default_rng(seed)
     made = ad.AnnData(sparse.csr_matrix(rng.poisson(rate, (n_spots, len(var))).astype(np.int32)))
-    letters = rng.choice(list("ACGT"), (n_spots, 16))
+    letters = np.random.default_rng(1).choice(list("ACGT"), (n_spots, 16))
     made.obs_names = barcodes or ["".join(row) + "-1" for row in letters]
     made.var = var.reset_index(drop=True).set_axis([str(number) for number in range(len(var))])
     return made

@@ -137,7 +137,7 @@ def contents_of(var: pd.DataFrame, n_spots: int, name: str = "") -> list[Found]:
 
 
 # Kinds of what is named so.
-_CALLED = {
+KINDS = {
     **dict.fromkeys(("rna", "gex", "gene_expression"), "rna"),
     **dict.fromkeys(("adt", "prot", "protein", "proteins"), "protein"),
     **dict.fromkeys(("atac", "peaks"), "epigenome"),
@@ -147,7 +147,7 @@ _CALLED = {
 def guessed(names: pd.Index, n_spots: int, called: str = "") -> Found:
     """A modality by its name or else by its features: intervals of a genome, few of them (proteins), or genes."""
     told = f"{n_spots:,} spots, {len(names):,} features"
-    if kind := _CALLED.get(called.lower()):
+    if kind := KINDS.get(called.lower()):
         return Found(called, kind, "", told)
     intervals = sum(bool(re.fullmatch(r"\w+[:_-]\d+[_-]\d+", str(feature))) for feature in names[:100])
     kind = "epigenome" if intervals > 50 else "protein" if len(names) < 250 else "rna"
