@@ -29,8 +29,17 @@ def chromium_or_skip() -> str:
     return next(filter(None, map(shutil.which, NAMES)))
 
 
+# Whether a scroll to the upper left corner of what is shown brings the corner of the picture onto the page.
+CORNER = """image => {
+  const room = image.closest(".overflow-auto")
+  room.scrollTo(0, 0)
+  const [inner, outer] = [image, room].map(element => element.getBoundingClientRect())
+  return inner.top >= outer.top && inner.left >= outer.left
+}"""
+
+
 class Reader:
-    """A page of the browser and what went wrong on it: errors, pictures that are blank, requests beyond the file."""
+    """A page of the browser and what went wrong on it: errors, blank or cut pictures, requests beyond the file."""
 
     def __init__(self, page: Page, report: Path):
         self.page = page
@@ -58,12 +67,17 @@ class Reader:
                 self.page.get_by_text("Description").wait_for()
                 if not self.page.inner_text("#app .prose-invert").strip():
                     self._fault("no caption")
+                if "JOB PARAMETERS" in self.text():
+                    self._fault("job parameters are shown")
                 self.page.evaluate("path => new ToggleViewManager(app).handleSelectedResult(path)", path)
                 # What is shown takes the place of what was: wait until the page has it.
                 self.page.wait_for_function(
                     "uri => [...document.querySelectorAll('#app img, #app iframe')].some(each => each.src === uri)",
                     arg=self.page.evaluate("path => results[path].data_uri", path),
                 )
+                for image in self.page.query_selector_all("#app > div > div > .p-3 > img"):
+                    if not image.evaluate(CORNER):
+                        self._fault("its upper left corner can't be reached")
                 self._look()
                 entries.append(path)
         return entries
