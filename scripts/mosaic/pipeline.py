@@ -187,7 +187,7 @@ class Pipeline:
         return {key: self._passed(*key) for key in self._sources}
 
     def counts(self) -> dict[str, ad.AnnData]:
-        """Per modality its slices after quality control, stacked (spots x shared features)."""
+        """Per modality its slices after quality control, stacked: see ``spots.stack`` for the features."""
         return {name: self._stacked(name) for name in self.sheet.modalities}
 
     def pairing(self) -> Comparison:

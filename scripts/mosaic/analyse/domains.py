@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from mosaic.analyse.leiden import leiden_domains
 from mosaic.analyse.mixture import mixture_domains
-from mosaic.config.clusterers import CLUSTERERS
+from mosaic.config.clusterers import CLUSTERERS, OPTIONS
 from mosaic.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -45,6 +45,7 @@ def cluster_domains(
     resolution: float | None = None,
     coordinates: np.ndarray | None = None,
     slices: np.ndarray | None = None,
+    spatial_weight: float = 0,
     seed: int = 0,
 ) -> DomainLabels:
     """Group spots into tissue domains.
@@ -62,6 +63,8 @@ def cluster_domains(
         Leiden's resolution, above 0; required by ``leiden``, which finds the number of domains itself.
     coordinates, slices
         Place (spots x 2) and slice of each spot; required by ways that look at the tissue, and unused by others.
+    spatial_weight
+        What the tissue weighs beside the latent space, for ``leiden`` (see :func:`leiden_domains`); 0: nothing.
     seed
         Seed of every random choice: one seed, one result.
 
@@ -103,7 +106,11 @@ def cluster_domains(
         if coordinates is None or slices is None:
             raise InputError(f"{way.label} needs the spots' coordinates and slices", where="cluster")
         tissue = (np.asarray(coordinates, dtype=np.float64), np.asarray(slices))
-    found = FUNCTIONS[method](embedding, *tissue, size, seed)
+    options = {"spatial_weight": spatial_weight}
+    for name in set(options) - set(way.options):
+        if options.pop(name) != OPTIONS[name]:
+            logger.warning("%s is not used: %s does not take it", name, way.label)
+    found = FUNCTIONS[method](embedding, *tissue, size, seed, **options)
     labels, probability = found if way.probability else (found, None)
     if way.needs == "resolution":
         _check_n_found(way.label, len(np.unique(labels)), len(labels), size)
@@ -187,7 +194,8 @@ def _by_decreasing_size(labels: np.ndarray) -> np.ndarray:
 
 
 # By the names in CLUSTERERS. Each takes the embedding, coordinates and slices where it looks at the tissue, then the
-# number of domains or the resolution, and the seed; and gives labels, and probabilities where CLUSTERERS says so.
+# number of domains or the resolution, and the seed, and by name its options; and gives labels, and probabilities where
+# CLUSTERERS says so.
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "mixture": mixture_domains,
     "kmeans": kmeans_domains,

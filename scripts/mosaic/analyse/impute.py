@@ -177,10 +177,11 @@ def plan_modality(
         measured = targets.varm[MEASURED]
     lacking = ~measured[slice_name] if slice_name in measured else pd.Series(True, index=measured.index)
     others = measured.loc[lacking].drop(columns=slice_name, errors="ignore")
+    # Features that the same slices measured have the same donors.
+    patterns, number = np.unique(others.to_numpy(dtype=bool), axis=0, return_inverse=True)
     plans = []
-    for names, features in others.groupby(list(others.columns), sort=False).groups.items() if len(others) else ():
-        flags = names if isinstance(names, tuple) else (names,)
-        having = [name for name, there in zip(others.columns, flags, strict=True) if there]
+    for i, pattern in enumerate(patterns):
+        having, features = others.columns[pattern], others.index[number.ravel() == i]
         donors = targets[targets.obs["slice"].isin(having).to_numpy(), targets.var_names.isin(features)].copy()
         plans.append(plan_imputation(embedding, slice_name, modality, counts, donors=donors, **settings))
     return JoinedPlan(_spots_of(embedding, _names_of(embedding, slice_name)), plans, "counts" in targets.layers)

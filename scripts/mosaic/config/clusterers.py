@@ -12,6 +12,10 @@ NEEDS = {
 }
 
 
+# Further settings, which only some ways take, and the value at which they do nothing.
+OPTIONS = {"spatial_weight": 0}
+
+
 class Clusterer(NamedTuple):
     """A way to find domains.
 
@@ -25,21 +29,29 @@ class Clusterer(NamedTuple):
         Whether it takes the spots' coordinates and slices, too, beside the embedding.
     probability
         Whether it gives the probability of each spot's domain, beside the domain.
+    options
+        The settings of ``OPTIONS`` that it takes.
     """
 
     label: str
     needs: Literal["n_domains", "resolution"]
     tissue: bool = False
     probability: bool = False
+    options: tuple[str, ...] = ()
 
 
 CLUSTERERS = {
     "mixture": Clusterer("the mixture", needs="n_domains", probability=True),
     "kmeans": Clusterer("k-means", needs="n_domains"),
-    "leiden": Clusterer("Leiden", needs="resolution"),
+    "leiden": Clusterer("Leiden", needs="resolution", tissue=True, options=("spatial_weight",)),
 }
 
 
 def going_by(setting: str) -> str:
     """Names of the ways that go by a setting, as a list in words."""
     return " and ".join(name for name, clusterer in CLUSTERERS.items() if clusterer.needs == setting)
+
+
+def taking(option: str) -> str:
+    """Names of the ways that take a further setting, as a list in words."""
+    return " and ".join(name for name, clusterer in CLUSTERERS.items() if option in clusterer.options)
