@@ -178,14 +178,19 @@ def merscope(folder: Path, counts: ad.AnnData) -> Path:
     return folder
 
 
-def cosmx(folder: Path, counts: ad.AnnData, *, areas=True) -> Path:
+def cosmx(folder: Path, counts: ad.AnnData, *, areas=True, named=False) -> Path:
     """Flat files of two fields of view; cell 0 of each is what lies outside cells."""
     folder.mkdir(parents=True)
     table = dense(counts).reset_index(drop=True)
     cell = np.arange(counts.n_obs) // 2 + 1
     names = pd.DataFrame({"fov": np.arange(counts.n_obs) % 2 + 1, "cell_ID": cell})
     outside = pd.concat([pd.DataFrame({"fov": [1, 2], "cell_ID": 0}), table.iloc[:2] * 0 + 7], axis=1)
-    pd.concat([outside, pd.concat([names, table], axis=1)]).to_csv(folder / "Slide1_exprMat_file.csv", index=False)
+    expression = pd.concat([outside, pd.concat([names, table], axis=1)])
+    if named:  # as newer exports
+        expression.insert(
+            0, "cell", [f"c_1_{fov}_{cell}" for fov, cell in expression[["fov", "cell_ID"]].itertuples(index=False)]
+        )
+    expression.to_csv(folder / "Slide1_exprMat_file.csv", index=False)
     place = np.arange(counts.n_obs) * 100
     names = names.assign(CenterX_global_px=place, CenterY_global_px=place + 1, Area=1000)
     names = names.assign(**{"Area.um2": 1000 * 0.12**2}) if areas else names

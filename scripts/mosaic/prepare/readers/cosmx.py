@@ -13,6 +13,9 @@ from mosaic.prepare.readers.parts import Asked, Found, Parts, lacking
 
 logger = logging.getLogger(__name__)
 
+# Columns before those of the genes, which versions write in part.
+_NAMING = ("fov", "cell_id", "cell", "slide_id", "")
+
 
 def read(asked: Asked) -> Parts:
     """Read the cells of all fields of view; coordinates are centres in pixels of the whole slide.
@@ -30,13 +33,12 @@ def read(asked: Asked) -> Parts:
     place = asked.positions or layout.get("positions")
     if place is None:
         raise lacking("positions", asked.path, "a file that ends in metadata_file.csv", layouts.listed(asked.path))
-    cells, columns, counts = tables.counts(layout["matrix"], names=2)
+    cells, columns, counts = tables.counts(layout["matrix"], names=_n_naming(layout["matrix"]))
     names = _names(cells, layout["matrix"])
     outside = (cells["cell_ID"] == "0").to_numpy()
     if outside.any():
         count = int(counts[outside].sum())
         logger.info("%s: %d counts lie outside cells and are left out", layout["matrix"], count)
-    # Newer files repeat the name of the cell as text, which `counts` refuses: it is no number.
     adata = ad.AnnData(counts[~outside], obs=pd.DataFrame(index=names[~outside]), var=features.of_genes(columns))
     found = features.of_kind(Parts(adata, adata, place=layout["matrix"]), asked)
     metadata, microns = _metadata(place)
@@ -48,8 +50,15 @@ def read(asked: Asked) -> Parts:
 
 def contents(path: str) -> list[Found]:
     """The genes of the panel."""
-    genes = tables.header(layouts.cosmx(path)["matrix"])[2:]
+    matrix = layouts.cosmx(path)["matrix"]
+    genes = tables.header(matrix)[_n_naming(matrix) :]
     return [Found("rna", "rna", "", f"{len(genes):,} features")]
+
+
+def _n_naming(path: str) -> int:
+    """Number of the columns before those of the genes."""
+    named = [name.lower() in _NAMING or name.startswith("Unnamed") for name in tables.header(path)]
+    return next((number for number, is_name in enumerate(named) if not is_name), len(named))
 
 
 def _names(table: pd.DataFrame, where: str) -> pd.Index:
@@ -65,7 +74,8 @@ def _names(table: pd.DataFrame, where: str) -> pd.Index:
 def _metadata(path: str) -> tuple[pd.DataFrame, float | None]:
     """Centres by the names of the cells, and micrometres per pixel if the table tells them."""
     with tables.opened(path) as file:
-        table = pd.read_csv(file, sep=tables.separator(path), encoding="utf-8-sig", low_memory=False)
+        types = {"fov": str, "cell_ID": str}
+        table = pd.read_csv(file, sep=tables.separator(path), encoding="utf-8-sig", low_memory=False, dtype=types)
     names = _names(table, path)
     wanted = ["CenterX_global_px", "CenterY_global_px"]
     if not set(wanted) <= set(table.columns):

@@ -118,6 +118,8 @@ def test_cosmx_without_what_lies_outside_cells(tmp_path, caplog):
     np.testing.assert_array_equal(adata.layers["counts"].toarray(), counts.X[:, :2].toarray())
     np.testing.assert_array_equal(adata.obsm["spatial"][3], [300, 301])
     assert "56 counts lie outside cells" in caplog.text
+    newer = read.read_slice(instruments.cosmx(tmp_path / "n", counts, named=True), "s1", "rna")
+    np.testing.assert_array_equal(newer.layers["counts"].toarray(), adata.layers["counts"].toarray())
     assert "microns_per_unit" not in parts(instruments.cosmx(tmp_path / "d", counts, areas=False)).source.uns
     assert read.FUNCTIONS["cosmx"].contents(str(folder))[0].told == "4 features"
 
