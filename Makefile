@@ -5,6 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 BASELINES := published mofa scvi scmomat
+SEPARATE := $(BASELINES) spatialdata
 
 .PHONY: demo test test-slow lint envs package baselines benchmark study speed clean
 
@@ -50,7 +51,7 @@ package:
 # The environments of the baseline methods: config/README.md, "Baseline methods".
 baselines: $(BASELINES:%=$(VENV)-%)
 
-$(BASELINES:%=$(VENV)-%): $(VENV)-%: $(VENV)-%/.ready
+$(SEPARATE:%=$(VENV)-%): $(VENV)-%: $(VENV)-%/.ready
 
 # Data sets x methods x seeds x metrics: docs/benchmark.md. With DATA=folder also the published data sets in that folder.
 benchmark: $(VENV)/.run-ready baselines
@@ -72,7 +73,7 @@ speed: $(VENV)/.run-ready $(VENV)-published/.ready
 	  --published $(VENV)-published/bin/python $(if $(QUICK),--quick)
 
 clean:
-	rm -rf $(VENV) $(VENV)-package $(BASELINES:%=$(VENV)-%) .snakemake results data
+	rm -rf $(VENV) $(VENV)-package $(SEPARATE:%=$(VENV)-%) .snakemake results data
 
 # Install torch first and alone: another package would otherwise pull a different build.
 $(VENV)/.run-ready: requirements.lock

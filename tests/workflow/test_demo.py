@@ -77,6 +77,30 @@ def test_result_holds_everything(demo, result):
     assert config["modalities"]["adt"]["normalization"] == "clr"
 
 
+def test_vendors_browsers_get_the_domains(demo, result):
+    for name in ("s1", "s2", "s3"):
+        own = result.obs[result.obs["slice"] == name]
+        loupe, xenium = (
+            pd.read_csv(demo.folder / f"results/domains/{name}.{browser}.csv", dtype=str)
+            for browser in ("loupe", "xenium")
+        )
+        assert loupe["Barcode"].tolist() == xenium["cell_id"].tolist() == own["barcode"].tolist()
+        assert loupe["mosaic_domain"].tolist() == xenium["group"].tolist() == own["mosaic_domain"].tolist()
+
+
+def test_result_becomes_spatial_data_where_its_environment_is(demo, result):
+    python = running.REPOSITORY / ".venv-spatialdata" / "bin" / "python"
+    if not python.exists():
+        pytest.skip("the environment of spatialdata is not there: make .venv-spatialdata")
+    given = ["export={spatialdata: true}", f"interpreters={{spatialdata: {python}}}"]
+    done = demo.snakemake("results/integrated.zarr", "--rerun-triggers", "mtime", "--config", *given)
+    assert done.returncode == 0, done.stdout + done.stderr
+    count = "import spatialdata, sys; print(spatialdata.read_zarr(sys.argv[1]).tables['integrated'].n_obs)"
+    path = demo.folder / "results/integrated.zarr"
+    opened = subprocess.run([python, "-c", count, path], capture_output=True, text=True, check=True)
+    assert int(opened.stdout) == result.n_obs
+
+
 def test_result_opens_in_scanpy(result):
     rna = result["rna"].copy()
     rna.obs["mosaic_domain"] = result.obs.loc[rna.obs_names, "mosaic_domain"]

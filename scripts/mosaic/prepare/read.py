@@ -14,6 +14,7 @@ from scipy import sparse
 from mosaic.config.layouts import listed
 from mosaic.config.readers import READERS, known, reader_of
 from mosaic.errors import InputError, few, shortened
+from mosaic.frame import Frame
 from mosaic.prepare.readers import (
     cosmx,
     fragments,
@@ -27,6 +28,7 @@ from mosaic.prepare.readers import (
 )
 from mosaic.prepare.readers.features import GENE_IDS
 from mosaic.prepare.readers.parts import Asked, Functions, Parts, whole
+from mosaic.prepare.tissue import frame_of
 from mosaic.spatial import astray
 from mosaic.spots import as_text, plain_values
 
@@ -46,9 +48,11 @@ FUNCTIONS = {
     "fragments": whole(fragments.read, fragments.contents),
     "spatialdata": whole(zarr_stores.read_spatialdata, zarr_stores.spatialdata_contents),
     "zarr": whole(zarr_stores.read, zarr_stores.contents),
-    "h5mu": Functions(h5ad.read_h5mu, h5ad.read_h5mu_obs, h5ad.h5mu_contents),
+    "h5mu": Functions(
+        h5ad.read_h5mu, h5ad.read_h5mu_obs, h5ad.read_h5mu_var, h5ad.read_h5mu_tissue, h5ad.h5mu_contents
+    ),
     "matrix": whole(matrices.read, matrices.contents),
-    "h5ad": Functions(h5ad.read, h5ad.read_obs, h5ad.contents),
+    "h5ad": Functions(h5ad.read, h5ad.read_obs, h5ad.read_var, h5ad.read_tissue, h5ad.contents),
 }
 
 # `inspect_slice` checks a sample of the rows of a matrix with more values than this, if the format allows.
@@ -56,6 +60,9 @@ _SAMPLE_ABOVE = 5_000_000
 
 # Largest count up to which float32 represents all whole numbers.
 _MOST_COUNTS = 2**24
+
+# Names of the column of var with gene symbols.
+_SYMBOLS = ("gene_name", "gene_names", "gene_symbol", "gene_symbols", "symbol", "symbols", "feature_name", "SYMBOL")
 
 # Text that means "no true domain", in lower case.
 _MISSING_WORDS = ("", "nan", "na", "n/a", "<na>", "none", "null")
@@ -138,8 +145,9 @@ def inspect_slice(
     Returns
     -------
     The AnnData of ``read_slice`` without counts, features and faulty parts (None if the file can't be read), with the
-    location of the matrix in ``uns["place"]`` and the columns of ``obs`` in ``uns["columns"]``; and all errors that
-    ``read_slice`` would raise.
+    location of the matrix in ``uns["place"]``, the columns of ``obs`` in ``uns["columns"]`` and the image's pixels and
+    the unit of the coordinates in ``uns["image"]`` and ``uns["microns_per_unit"]`` (empty and None if not there); and
+    all errors that ``read_slice`` and ``read_tissue`` would raise.
     """
     try:
         asked = _asked(path, slice_name, kind, modality, options)._replace(most=_SAMPLE_ABOVE)
@@ -148,7 +156,14 @@ def inspect_slice(
         return None, [fault]
     adata, faults = _checked(parts, str(path), slice_name, kind, truth, keep_obs)
     if adata is not None:
-        facts = {"place": parts.place, "columns": sorted(map(str, parts.source.obs))}
+        facts: dict[str, Any] = {"place": parts.place, "columns": sorted(map(str, parts.source.obs))}
+        try:
+            frame = read_tissue(path, slice_name, modality=modality, options=options)
+        except InputError as fault:
+            faults.append(fault)
+            frame = Frame()
+        facts["image"] = "" if frame.image is None else f"{frame.image.shape[1]} x {frame.image.shape[0]}"
+        facts["microns_per_unit"] = frame.microns_per_unit
         adata = ad.AnnData(obs=adata.obs, var=adata.var, obsm=dict(adata.obsm), uns=facts)
     return adata, faults
 
@@ -186,6 +201,65 @@ def read_columns(
         obs = _functions(asked, options).read_obs(asked)
     columns = named_columns(obs, truth, keep_obs, where)
     return columns.set_axis(_spot_names(obs.index, slice_name))
+
+
+def read_features(
+    source: Source, slice_name: str, kind: str, *, modality: str = "", options: Mapping | None = None
+) -> pd.DataFrame:
+    """The features of a user's file, with what else they are called.
+
+    Parameters
+    ----------
+    source, slice_name, kind, modality, options
+        See ``read_slice``.
+
+    Returns
+    -------
+    DataFrame indexed by name, with ``gene_id`` and ``symbol`` as text, empty where the file has none.
+
+    Raises
+    ------
+    InputError
+        If the file can't be read.
+    """
+    if isinstance(source, ad.AnnData):
+        var = source.var
+    else:
+        asked = _asked(source, slice_name, kind, modality, options)
+        var = _functions(asked, options).read_var(asked)
+    found = {}
+    for name, columns in (("gene_id", GENE_IDS), ("symbol", _SYMBOLS)):
+        column = next((column for column in columns if column in var), None)
+        values = pd.Series("", index=var.index) if column is None else var[column].astype(object)
+        found[name] = values.where(values.notna(), "").astype(str).to_numpy(dtype=object)
+    return pd.DataFrame(found, index=var.index.astype(str).rename(None))
+
+
+def read_tissue(source: Source, slice_name: str, *, modality: str = "", options: Mapping | None = None) -> Frame:
+    """The tissue image of a user's file and the unit of its coordinates: see ``tissue.frame_of``.
+
+    Parameters
+    ----------
+    source, slice_name, modality, options
+        See ``read_slice``.
+
+    Raises
+    ------
+    InputError
+        If the file or its image can't be read.
+    """
+    where = _called(source, slice_name)
+    if isinstance(source, ad.AnnData):
+        uns, coordinates = source.uns, source.obsm.get("spatial", np.empty((0, 2)))
+    else:
+        asked = _asked(source, slice_name, None, modality, options)
+        uns, coordinates = _functions(asked, options).read_tissue(asked)
+    places = np.asarray(coordinates)
+    if places.ndim != 2 or not len(places) or places.shape[1] < 2 or places.dtype.kind not in "iuf":
+        return Frame()  # `read_slice` has the message
+    places = places[:, :2].astype(np.float64)
+    there = np.isfinite(places).all(axis=1)
+    return frame_of(uns, places[there], slice_name, where) if there.any() else Frame()
 
 
 def _called(source: Source, slice_name: str) -> str:

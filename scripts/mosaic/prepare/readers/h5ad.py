@@ -1,6 +1,7 @@
 """h5ad and h5mu: an AnnData, whole or, of a large matrix, a sample; a modality of a MuData."""
 
 import os
+from typing import Any
 
 import anndata as ad
 import h5py
@@ -55,6 +56,26 @@ def read_obs(asked: Asked) -> pd.DataFrame:
         return ad.io.read_elem(file["obs"])
 
 
+def read_var(asked: Asked) -> pd.DataFrame:
+    """Read ``var`` alone; InputError if the file can't be read."""
+    with hdf5.opened(asked.path, "h5ad", WRITE_AGAIN) as file:
+        return _read_var(file, asked.path)
+
+
+def read_tissue(asked: Asked) -> tuple[dict, np.ndarray]:
+    """Read the parts of ``uns`` that ``tissue.frame_of`` takes, and the coordinates (spots x 2).
+
+    Of the images of a library only the one in the highest resolution.
+
+    Raises
+    ------
+    InputError
+        If the file can't be read.
+    """
+    with hdf5.opened(asked.path, "h5ad", WRITE_AGAIN) as file:
+        return _read_tissue(file, asked.path)
+
+
 def contents(path: str) -> list[Found]:
     """What the file seems to hold, by its number of features and their names."""
     with hdf5.opened(path, "h5ad", WRITE_AGAIN) as file:
@@ -100,6 +121,51 @@ def h5mu_contents(path: str) -> list[Found]:
             obs, var = (ad.io.read_elem(_table(group, table, path)) for table in ("obs", "var"))
             found.append(guessed(var.index, len(obs), name))
         return found
+
+
+def read_h5mu_var(asked: Asked) -> pd.DataFrame:
+    """Read ``var`` of a modality alone; InputError as ``read_h5mu``."""
+    with hdf5.opened(asked.path, "h5mu", WRITE_AGAIN) as file:
+        return _read_var(_modality(file, asked), asked.path)
+
+
+def read_h5mu_tissue(asked: Asked) -> tuple[dict, np.ndarray]:
+    """What ``read_tissue`` reads, of a modality or, where it has none of it, of the whole MuData."""
+    with hdf5.opened(asked.path, "h5mu", WRITE_AGAIN) as file:
+        group = _modality(file, asked)
+        whole, own = _read_tissue(file, asked.path)[0], _read_tissue(group, asked.path)
+        source = ad.AnnData(obs=ad.io.read_elem(_table(group, "obs", asked.path)), obsm={})
+        _shared(file, source, asked)
+        places = own[1] if len(own[1]) else source.obsm.get("spatial", own[1])
+        return whole | own[0], places
+
+
+def _read_var(file: h5py.Group, where: str) -> pd.DataFrame:
+    table = _table(file, "var", where)
+    hdf5.check_memory(hdf5.declared_bytes(table), where)
+    return ad.io.read_elem(table)
+
+
+def _read_tissue(file: h5py.Group, where: str) -> tuple[dict, np.ndarray]:
+    found: dict[str, Any] = {}
+    libraries = file.get("uns/spatial")
+    for name, library in libraries.items() if isinstance(libraries, h5py.Group) else ():
+        images = library.get("images") if isinstance(library, h5py.Group) else None
+        known = images if isinstance(images, h5py.Group) else {}
+        best = [key for key in ("hires", "lowres") if key in known][:1]
+        there = isinstance(library, h5py.Group) and "scalefactors" in library
+        parts = [*(known[key] for key in best), *([library["scalefactors"]] if there else [])]
+        hdf5.check_memory(sum(map(hdf5.declared_bytes, parts)), where)
+        factors = ad.io.read_elem(library["scalefactors"]) if there else {}
+        found[name] = {"images": {key: ad.io.read_elem(known[key]) for key in best}, "scalefactors": factors}
+    uns: dict[str, Any] = {"spatial": found} if found else {}
+    if isinstance(file.get("uns/microns_per_unit"), h5py.Dataset):
+        uns["microns_per_unit"] = ad.io.read_elem(file["uns/microns_per_unit"])
+    places = file.get("obsm/spatial")
+    if not isinstance(places, h5py.Dataset):
+        return uns, np.empty((0, 2))
+    hdf5.check_memory(hdf5.declared_bytes(places), where)
+    return uns, ad.io.read_elem(places)
 
 
 def _modality(file: h5py.File, asked: Asked) -> h5py.Group:

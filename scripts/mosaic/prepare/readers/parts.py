@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import anndata as ad
+import numpy as np
 import pandas as pd
 
 from mosaic.errors import InputError, few, shortened
@@ -105,12 +106,18 @@ class Functions(NamedTuple):
         From ``Asked`` to Parts: see ``h5ad.read``.
     read_obs
         From ``Asked`` to the table of spots.
+    read_var
+        From ``Asked`` to the table of features.
+    read_tissue
+        From ``Asked`` to the parts of ``uns`` that ``tissue.frame_of`` takes, and the coordinates (spots x 2).
     contents
         From a path to the modalities that it holds.
     """
 
     read: Callable[[Asked], Parts]
     read_obs: Callable[[Asked], pd.DataFrame]
+    read_var: Callable[[Asked], pd.DataFrame]
+    read_tissue: Callable[[Asked], tuple[Mapping, np.ndarray]]
     contents: Callable[[str], list[Found]]
 
 
@@ -139,7 +146,17 @@ def whole(read: Callable[[Asked], ad.AnnData | Parts], contents: Callable[[str],
         except Exception as error:  # libraries raise all kinds of exceptions on a damaged file
             raise damaged(asked.path, error) from error
 
-    return Functions(told, lambda asked: told(asked).source.obs, contents)
+    def tissue(asked: Asked) -> tuple[Mapping, np.ndarray]:
+        source = told(asked._replace(kind=None)).source
+        return source.uns, source.obsm.get("spatial", np.empty((0, 2)))
+
+    return Functions(
+        told,
+        lambda asked: told(asked).source.obs,
+        lambda asked: told(asked._replace(most=1)).source.var,
+        tissue,
+        contents,
+    )
 
 
 def damaged(path: str, error: Exception) -> InputError:
