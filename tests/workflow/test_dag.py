@@ -211,7 +211,7 @@ def test_demo_makes_its_slices(tmp_path):
     assert jobs["rank_markers"] == jobs["plot_markers"] == 2
     assert jobs["pair"] == 1
     assert jobs["enforce_checks"] == 0
-    assert sum(jobs.values()) == 58
+    assert sum(jobs.values()) == 59
 
 
 def test_seeds_multiply_what_hangs_on_them(tmp_path):

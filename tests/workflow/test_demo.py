@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import running
 import scanpy as sc
+from explorer_page import ExplorerPage
 
 pytestmark = pytest.mark.slow
 
@@ -256,6 +257,27 @@ def test_a_browser_shows_the_first_page_and_every_entry(demo, report):
         "torch ",
     ):
         assert part in first_page, part
+
+
+def test_the_explorer_shows_the_run(demo, result, report):
+    folder = demo.folder / "results/explorer"
+    sizes = result.obs.groupby("mosaic_domain", observed=True).size()
+    with browser.launched(*browser.SOFTWARE_GL) as chromium:
+        shown = ExplorerPage(chromium, folder)
+        assert shown.page.inner_text("h1") == f"3,568 spots of 3 slices: {len(sizes)} domains"
+        legend = shown.page.locator(".legend li label").all_text_contents()
+        assert legend == [f"{name}{size:,}" for name, size in sizes.items()]
+        shown.find("CD21")
+        captions = shown.page.locator(".panel .caption").all_text_contents()
+        score = result["adt_imputed"].var.loc["CD21", "pearson"]
+        assert captions[1:] == [
+            f"{(result.obs['slice'] == 's1').sum():,} spots; measured",
+            f"{(result.obs['slice'] == 's2').sum():,} spots; imputed: held-out r {score:.2f}",
+            f"{(result.obs['slice'] == 's3').sum():,} spots; measured",
+        ]
+        assert shown.faults == []
+    assert 'href="explorer/index.html"' in (demo.folder / "results/landing.html").read_text()
+    assert 'href=\\"explorer/index.html\\"' in report.read_text() or 'href="explorer/index.html"' in report.read_text()
 
 
 def test_the_same_bits_with_one_core(demo, make_checkout):
