@@ -3,6 +3,7 @@
 import numpy as np
 from scipy import sparse
 from scipy.spatial import KDTree
+from sklearn.preprocessing import normalize
 
 from mosaic.errors import InputError
 from mosaic.threads import n_threads
@@ -111,6 +112,54 @@ def spatial_neighbors(coordinates: np.ndarray, n_neighbors: int, radius: float |
     adjacency = sparse.csr_matrix((np.ones(len(source), dtype=np.float32), (source, target)), shape=(n_spots, n_spots))
     adjacency.sort_indices()
     return adjacency
+
+
+def tissue_graph(coordinates: np.ndarray, slices: np.ndarray, n_neighbors: int) -> sparse.csr_matrix:
+    """Average over a spot's neighbours on the tissue, in all slices.
+
+    Parameters
+    ----------
+    coordinates
+        Spots x 2; each slice has its own system.
+    slices
+        Slice of each spot, shape (spots,).
+    n_neighbors
+        See ``spatial_neighbors``. A spot is also the neighbour of its neighbours.
+
+    Returns
+    -------
+    Weights (spots x spots, float32). Rows sum to 1, or to 0 where a slice has one spot.
+    """
+    rows, cols, weights = [], [], []
+    for name in np.unique(slices):
+        own = np.flatnonzero(slices == name)
+        if len(own) < 2:
+            continue
+        near = spatial_neighbors(coordinates[own], n_neighbors)
+        near = near.maximum(near.T).tocsr()
+        near = normalize(near, norm="l1").tocoo()
+        rows.append(own[near.row])
+        cols.append(own[near.col])
+        weights.append(near.data)
+    shape = (len(coordinates), len(coordinates))
+    if not rows:
+        return sparse.csr_matrix(shape, dtype=np.float32)
+    places = (np.concatenate(rows), np.concatenate(cols))
+    return sparse.csr_matrix((np.concatenate(weights).astype(np.float32), places), shape=shape)
+
+
+def with_propagations(features: np.ndarray, edges: sparse.csr_matrix, n_steps: int) -> np.ndarray:
+    """The features and their first propagations over the edges, side by side (spots x (n_steps + 1) d, float32).
+
+    As ``integrate.encoders.Propagation``, without torch.
+    """
+    A = sparse.csr_matrix(edges + sparse.eye_array(edges.shape[0], dtype=np.float32))
+    scale = sparse.diags_array(1 / np.sqrt(np.asarray(A.sum(axis=1)).ravel()))
+    operator = sparse.csr_matrix((scale @ A @ scale).T, dtype=np.float32)
+    steps = [np.asarray(features, dtype=np.float32)]
+    for _ in range(n_steps):
+        steps.append(operator @ steps[-1])
+    return np.hstack(steps)
 
 
 def _pair_hash(first: np.ndarray, second: np.ndarray) -> np.ndarray:
