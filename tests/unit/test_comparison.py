@@ -20,7 +20,7 @@ def scores() -> pd.DataFrame:
         for method in LABELS if dataset == "one" else ("spamosaic", "other"):
             for seed in SEEDS:
                 for column in comparison.OVERVIEW:
-                    direction = "up" if column.high > column.low else "down"
+                    direction = {"↑": "up", "↓": "down", "": "neither"}[column.arrow]
                     scopes = ("a:b", "c:d") if column.metric.startswith("imputation") else ("all",)
                     for scope in scopes:
                         value = rng.uniform(*sorted((column.low, column.high)))

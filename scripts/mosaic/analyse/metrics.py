@@ -8,6 +8,8 @@ import mudata as md
 import numpy as np
 import pandas as pd
 from scipy import sparse
+from scipy.optimize import linear_sum_assignment
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 from sklearn.metrics import adjusted_rand_score, f1_score, normalized_mutual_info_score
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
@@ -18,6 +20,7 @@ from mosaic.errors import InputError
 from mosaic.matrices import from_neighbors, sample_rows
 from mosaic.mixing import ilisi, ilisi_within
 from mosaic.neighbors import nearest
+from mosaic.spatial import spatial_neighbors
 from mosaic.spots import paired, slice_names
 
 logger = logging.getLogger(__name__)
@@ -25,12 +28,20 @@ logger = logging.getLogger(__name__)
 # Training pulls these pairs together, so they say less than those of held-out validation.
 TRAINING_PAIRS = "FOSCTTM (training pairs)"
 
+# Metrics of the latent space; all others are of domains.
+OF_LATENT = ("iLISI", "iLISI within shared domains", TRAINING_PAIRS, "matching score", "label transfer F1")
+
 # Above these numbers of spots a metric uses a seeded sample, with a log message: FOSCTTM compares all pairs of spots;
 # iLISI and the matching score search neighbours by brute force, iLISI slowly.
 _MOST_PAIRED = 20_000
 _MOST_LISI = 10_000
 
 _BLOCK_ROWS = 1024
+
+# Connected spots of one true domain are a small structure if they are fewer than these, on the graph of each spot's
+# nearest neighbours (the six of a hexagonal grid).
+_SMALL_STRUCTURE = 25
+_TISSUE_NEIGHBORS = 6
 
 
 def foscttm(first: np.ndarray, second: np.ndarray, rows: np.ndarray | None = None) -> float:
@@ -134,6 +145,51 @@ def chaos(coordinates: np.ndarray, domains: np.ndarray) -> float:
     return float(total / len(places))
 
 
+def matched(domains: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Which spots carry the domain that is matched with their true one.
+
+    Domains and true domains are matched one to one so that most spots agree (Hungarian algorithm; Kuhn, Naval Research
+    Logistics Quarterly 1955). Without a partner, a domain matches no spot.
+
+    Parameters
+    ----------
+    domains, truth
+        Each spot's domain and true domain.
+
+    Returns
+    -------
+    bool (spots).
+    """
+    shared = pd.crosstab(truth, domains)
+    rows, columns = linear_sum_assignment(shared.to_numpy(), maximize=True)
+    partner = pd.Series(shared.columns[columns], index=shared.index[rows])
+    return (pd.Series(truth).map(partner) == domains).to_numpy()
+
+
+def in_small_structure(coordinates: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Which spots of a slice belong to a small structure: fewer than 25 connected spots of one true domain.
+
+    Parameters
+    ----------
+    coordinates
+        Spots of one slice x 2. Each is joined to its six nearest.
+    truth
+        Each spot's true domain; spots without one connect nothing.
+
+    Returns
+    -------
+    bool (spots).
+    """
+    code = pd.factorize(truth)[0]
+    if len(code) < 2:
+        return code >= 0
+    near = spatial_neighbors(coordinates, _TISSUE_NEIGHBORS).tocoo()
+    alike = (code[near.row] == code[near.col]) & (code[near.row] >= 0)
+    edges = np.ones(alike.sum()), (near.row[alike], near.col[alike])
+    piece = connected_components(sparse.coo_matrix(edges, shape=near.shape), directed=False)[1]
+    return (np.bincount(piece)[piece] < _SMALL_STRUCTURE) & (code >= 0)
+
+
 def imputation_scores(imputed: np.ndarray, measured: np.ndarray) -> dict[str, float]:
     """Agreement of imputed and measured counts, by the metrics of the publication.
 
@@ -186,7 +242,7 @@ def evaluate(embedding: md.MuData, domains: np.ndarray, truth: pd.Series | None,
     Returns
     -------
     DataFrame with ``metric``, ``scope`` (``all``, ``slice:{slice}`` or ``{slice}:{modality}~{modality}``), ``value``
-    (NaN if the metric does not apply) and ``direction`` (``up``: more is better; ``down``).
+    (NaN if the metric does not apply) and ``direction`` (``up``: more is better; ``down``; ``neither``).
 
     Raises
     ------
@@ -198,7 +254,7 @@ def evaluate(embedding: md.MuData, domains: np.ndarray, truth: pd.Series | None,
     members = {name: slices == name for name in slice_names(embedding.obs)}
     rows, tables = [], []
     if truth is not None:
-        tables.append(against_truth(domains, truth, slices))
+        tables.append(against_truth(domains, truth, slices, embedding.obsm["spatial"]))
     latent = embedding.obsm[LATENT]
     sample = _sample(len(latent), _MOST_LISI, rng, "iLISI")
     rows.append(("iLISI", "all", ilisi(latent[sample], slices[sample]), "up"))
@@ -219,8 +275,12 @@ def _tidy(rows: list[tuple]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["metric", "scope", "value", "direction"])
 
 
-def against_truth(domains: np.ndarray, truth: pd.Series, slices: np.ndarray) -> pd.DataFrame:
-    """Agreement of domains with the truth, pooled and per slice: ARI and NMI.
+def against_truth(domains: np.ndarray, truth: pd.Series, slices: np.ndarray, coordinates: np.ndarray) -> pd.DataFrame:
+    """Agreement of domains with the truth, pooled and per slice.
+
+    ARI and NMI; the recall of small structures (``in_small_structure``) and of the rarest true domain, the share of
+    their spots that carry the ``matched`` domain; and the NMI of domain and slice, which should be near that of true
+    domain and slice: domains that follow the slice raise it.
 
     Parameters
     ----------
@@ -228,6 +288,8 @@ def against_truth(domains: np.ndarray, truth: pd.Series, slices: np.ndarray) -> 
         As for ``evaluate``.
     slices
         Each spot's slice.
+    coordinates
+        Spots x 2.
 
     Returns
     -------
@@ -260,7 +322,29 @@ def against_truth(domains: np.ndarray, truth: pd.Series, slices: np.ndarray) -> 
             own = own & known
             value = score(truth[own], domains[own]) if own.any() else np.nan
             rows.append((metric, f"slice:{name}", value, "up"))
+    rows += _recall(domains, truth, members, coordinates)
+    for metric, division in (("NMI with slice", domains), ("NMI with slice, truth", truth.to_numpy())):
+        value = normalized_mutual_info_score(slices[known], division[known]) if len(members) > 1 else np.nan
+        rows.append((metric, "all", value, "neither"))
     return _tidy(rows)
+
+
+def _recall(
+    domains: np.ndarray, truth: pd.Series, members: dict[str, np.ndarray], coordinates: np.ndarray
+) -> Iterator[tuple]:
+    """Recall of small structures and of the rarest true domain, pooled and per slice; NaN where there are none."""
+    code = pd.factorize(truth, sort=True)[0]
+    known = code >= 0
+    found = np.zeros(len(code), dtype=bool)
+    found[known] = matched(domains[known], code[known])
+    small = np.zeros(len(code), dtype=bool)
+    for own in members.values():
+        small[own] = in_small_structure(coordinates[own], truth[own])
+    rarest = code == np.bincount(code[known]).argmin()
+    for metric, spots in (("recall of small structures", small), ("recall of the rarest domain", rarest)):
+        for scope, own in [("all", known), *((f"slice:{name}", own) for name, own in members.items())]:
+            chosen = spots & own
+            yield metric, scope, found[chosen].mean() if chosen.any() else np.nan, "up"
 
 
 def _alignment(embedding: md.MuData, truth: pd.Series | None, rng: np.random.Generator) -> Iterator[tuple]:

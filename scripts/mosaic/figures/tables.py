@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from mosaic.errors import InputError
 from mosaic.figures.style import LINE, MARGIN, MEDIUM, SMALL, STATUS_STYLE, STYLE, fit
 
-ARROWS = {"up": "↑", "down": "↓"}
+ARROWS = {"up": "↑", "down": "↓", "neither": ""}
 
 HELD_OUT_PAIRS = "FOSCTTM (held-out pairs)"
 
@@ -55,7 +55,7 @@ def metrics_table(metrics: pd.DataFrame) -> dict[str, Any]:
     ----------
     metrics
         Of a run, as ``with_held_out`` returns them: ``metric``, ``scope``, ``value`` and ``direction``, which says
-        whether ``up`` or ``down`` is better.
+        whether ``up``, ``down`` or ``neither`` is better.
 
     Returns
     -------

@@ -7,7 +7,8 @@ are Poisson, without ``bad_spots`` all spots pass quality control.
 The model of the counts, for spot i, feature g, slice s:
 
 1. Domains are patches of tissue: connected Voronoi cells in coordinates that smooth random fields warp, drawn for each
-   slice.
+   slice. ``structures`` lays finer ones over them: cords of one domain that interlace with another, islands of a few
+   spots, and strays, single spots.
 2. A spot contains cells of several domains, mostly of its own: Dirichlet weights w_i, the same in all modalities.
 3. The profile of a domain is a log-normal abundance per feature, times a fold change if the feature is a marker of the
    domain, times a log-normal factor per slice and feature; it sums to 1.

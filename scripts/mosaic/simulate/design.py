@@ -69,11 +69,42 @@ def _name_faults(design: dict, source: str) -> Iterator[InputError]:
             yield InputError(f"there is no slice {slice_name!r}", where=where, hint=hint)
         for domain in sorted(set(shares) - set(domains), key=str):
             yield InputError(f"there is no domain {domain!r}", where=where, hint=known_domains)
-        if not any(shares.get(domain, 1) for domain in domains):
+        for domain in shares:
+            if shares[domain] and domains.get(domain) == 0:
+                hint = "the share of its structures follows from them; 0 leaves them out"
+                yield InputError(f"domain {domain!r} has no patches to share the tissue", where=where, hint=hint)
+        if not any(shares.get(domain, 1) and domains[domain] for domain in domains):
             yield InputError("no domain is left", where=where, hint="leave a domain out of it, or give it a share")
+    yield from _structure_faults(design, f"{source}: structures")
 
     for modality, spec in modalities.items():
         yield from _modality_faults(spec, domains, f"{source}: modalities.{modality}")
+
+
+def _structure_faults(design: Mapping, where: str) -> Iterator[InputError]:
+    """Faults in what the structures say of domains, and domains that nothing makes."""
+    domains, structures = design["domains"], design.get("structures", {})
+    known_domains = f"domains are {', '.join(domains)}"
+    made = {domain for own in structures.values() for domain in own}
+    if not any(domains.values()):
+        hint = "give a domain 1 or more"
+        yield InputError("no domain has a patch", where=where.replace("structures", "domains"), hint=hint)
+    for domain in domains:
+        if domains[domain] == 0 and domain not in made:
+            hint = "give it patches, or islands, cords or strays in structures"
+            yield InputError(f"domain {domain!r} has neither patches nor structures", where=where, hint=hint)
+    for kind, own in structures.items():
+        for domain in [*own, *(cords["within"] for cords in own.values() if kind == "cords")]:
+            if domain not in domains:
+                yield InputError(f"there is no domain {domain!r}", where=f"{where}.{kind}", hint=known_domains)
+    for domain, cords in structures.get("cords", {}).items():
+        if cords["within"] == domain:
+            problem = f"cords of {domain!r} within itself"
+            yield InputError(problem, where=f"{where}.cords", hint="name another domain")
+    for domain, islands in structures.get("islands", {}).items():
+        if islands["spots"][0] > islands["spots"][1]:
+            problem = f"islands of {domain!r}: the fewest spots are more than the most"
+            yield InputError(problem, where=f"{where}.islands", hint="write [fewest, most]")
 
 
 def _modality_faults(spec: Mapping, domains: Mapping, where: str) -> Iterator[InputError]:

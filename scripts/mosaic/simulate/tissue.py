@@ -17,6 +17,8 @@ LAYOUT_ATTEMPTS = 200  # layouts to draw before giving up on a design
 
 POWER_ROUNDS = 300  # iterations in which the cells of a layout approach the requested sizes
 
+ISLAND_ATTEMPTS = 200  # places to try for an island before giving up on a design
+
 LAYOUT_SWEEPS = 2  # iterations of Lloyd's algorithm: enough to even out the patches, too few for a honeycomb
 
 
@@ -53,20 +55,27 @@ def make_tissue(design: Mapping, spots: np.ndarray, slice_name: str, seed: int) 
     in_tissue = _outline(design.get("tissue"), places, neighbours, rng)
 
     n_domains = len(design["domains"])
+    in_patches = np.array([*design["domains"].values()]) > 0
     composition = design.get("composition", {}).get(slice_name)
     shares = None
     if composition is not None:
-        shares = np.array([composition.get(name, 1) for name in design["domains"]], dtype=float)
+        shares = np.array([composition.get(name, 1) for name in design["domains"]], dtype=float) * in_patches
         shares /= shares.sum()
     domain = np.full(len(spots), -1)
     number = np.cumsum(in_tissue) - 1  # number of each tissue spot
     inside = number[neighbours[in_tissue[neighbours].all(axis=1)]]
-    domain[in_tissue] = _domains(design, shares, places[in_tissue], inside, rng, where=f"slice {slice_name}")
+    where = f"slice {slice_name}"
+    patches = _domains(design, shares, places[in_tissue], inside, rng, where=where)
+    if "structures" in design:
+        present = [name for name in design["domains"] if (composition or {}).get(name, 1)]
+        own = stream(seed, "structures", slice_name)
+        patches = _with_structures(patches, design, present, spots[in_tissue], inside, own, where=where)
+    domain[in_tissue] = patches
 
     mixture = np.full((len(spots), n_domains), np.nan)
     mixture[in_tissue] = np.eye(n_domains)[domain[in_tissue]]
     if mixing := design.get("mixing"):
-        strays = np.full(n_domains, 1 / n_domains) if shares is None else shares
+        strays = in_patches / in_patches.sum() if shares is None else shares
         mean = (1 - mixing["share"]) * mixture[in_tissue] + mixing["share"] * strays
         cells = rng.standard_gamma(mixing["concentration"] * mean)  # Dirichlet, once divided by their sum
         mixture[in_tissue] = cells / cells.sum(axis=1, keepdims=True)
@@ -109,7 +118,8 @@ def _domains(
     sizes.
     """
     layout = design.get("layout", {"warp": 0.0, "scale": 1.0, "min_share": 0.0})
-    patches = np.repeat(np.arange(len(design["domains"])), list(design["domains"].values()))
+    n_domains = len(design["domains"])
+    patches = np.repeat(np.arange(n_domains), list(design["domains"].values()))
     smallest = max(1, layout["min_share"] * len(places))
     if shares is not None:
         patches = patches[shares[patches] > 0]
@@ -129,8 +139,7 @@ def _domains(
         cell = _without_fragments(cell, places, neighbours)
         domain = named[cell]
         in_one_piece = _pieces(cell, neighbours).max() + 1 == len(patches)
-        present = np.bincount(domain, minlength=len(design["domains"]))
-        if in_one_piece and (present if shares is None else present[shares > 0]).min() >= smallest:
+        if in_one_piece and np.bincount(domain, minlength=n_domains)[np.unique(patches)].min() >= smallest:
             return domain
     problem = (
         f"{len(patches)} patches with at least {smallest:.0f} spots a domain do not fit on {len(places)} tissue spots"
@@ -138,6 +147,70 @@ def _domains(
     raise InputError(
         problem, where=where, hint="lower layout.min_share, layout.warp or the patches, or enlarge the grid"
     )
+
+
+def _with_structures(
+    domain: np.ndarray,
+    design: Mapping,
+    present: list[str],
+    spots: np.ndarray,
+    neighbours: np.ndarray,
+    rng: np.random.Generator,
+    where: str,
+) -> np.ndarray:
+    """Domain index of every tissue spot (n,) with the structures of the ``present`` domains laid over the patches.
+
+    Cords come first. Islands and strays touch neither one another nor another spot of their domain.
+    """
+    structures, names = design["structures"], list(design["domains"])
+    domain = domain.copy()
+    for name, cords in structures.get("cords", {}).items():
+        if {name, cords["within"]} <= set(present):
+            wave = _labyrinth(spots, cords["width"], rng)
+            domain[(domain == names.index(cords["within"])) & (wave > 0)] = names.index(name)
+    first, second = np.vstack([neighbours, neighbours[:, ::-1]]).T
+    near = sparse.csr_matrix((np.ones(len(first), dtype=bool), (first, second)), shape=(len(spots), len(spots)))
+    taken = np.zeros(len(spots), dtype=bool)
+    islands = [(name, own["n"], own["spots"]) for name, own in structures.get("islands", {}).items()]
+    strays = [(name, n, (1, 1)) for name, n in structures.get("strays", {}).items()]
+    for name, n, (fewest, most) in islands + strays:
+        for size in rng.integers(fewest, most, size=n if name in present else 0, endpoint=True):
+            island = _island(size, taken | (domain == names.index(name)), spots, near, rng)
+            if island is None:
+                problem = f"no place is left for an island or stray of {name} ({size} spots)"
+                raise InputError(problem, where=where, hint="lower structures or enlarge the grid")
+            domain[island] = names.index(name)
+            taken[island] = True
+    return domain
+
+
+def _island(
+    size: int, foreign: np.ndarray, spots: np.ndarray, near: sparse.csr_matrix, rng: np.random.Generator
+) -> np.ndarray | None:
+    """``size`` connected spots around a random one, neither ``foreign`` nor beside such; None if there is no place."""
+    free = ~foreign & ~(near @ foreign)
+    if not free.any():
+        return None
+    for centre in rng.choice(np.flatnonzero(free), size=ISLAND_ATTEMPTS):
+        distance = np.linalg.norm(spots - spots[centre], axis=1)
+        distance[distance > 0] += rng.uniform(0, 0.5, size=len(spots) - 1)  # an irregular outline
+        island = np.argsort(distance)[:size]
+        if len(island) == size and free[island].all() and connected_components(near[island][:, island])[0] == 1:
+            return island
+    return None
+
+
+def _labyrinth(spots: np.ndarray, width: float, rng: np.random.Generator) -> np.ndarray:
+    """Random field (n,) whose positive and negative parts interlace as cords of this mean width.
+
+    Plane waves of one length in random directions. Along a line the field changes its sign every 1 / sqrt(2) of a wave
+    on average (Rice's formula).
+    """
+    angles, phases = rng.uniform(0, 2 * np.pi, size=(2, WAVES))
+    number = 2 * np.pi / (np.sqrt(2) * width)
+    return np.cos(
+        number * (np.outer(spots[:, 0], np.cos(angles)) + np.outer(spots[:, 1], np.sin(angles))) + phases
+    ).sum(axis=1)
 
 
 def _cells_of_size(places: np.ndarray, cell: np.ndarray, sizes: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import f1_score
+from sklearn.metrics import f1_score, normalized_mutual_info_score
 from sklearn.neighbors import NearestNeighbors
 
 from mosaic.analyse import metrics
@@ -163,6 +163,77 @@ def test_pas_and_chaos_by_definition():
     assert metrics.chaos(coordinates, domains) == pytest.approx(own.mean())
 
 
+def test_domains_are_matched_with_the_truth_one_to_one():
+    """Most spots of x are 1, but all of 1 but those are y: the matching that agrees most gives 1 to y and 0 to x."""
+    truth = np.repeat(["x", "y", "z"], [10, 20, 2])
+    domains = np.repeat([1, 0, 1, 0], [6, 4, 20, 2])
+    assert metrics.matched(domains, truth).tolist() == np.repeat([False, True, True, False], [6, 4, 20, 2]).tolist()
+    # More domains than true ones: a split domain loses its smaller half.
+    assert metrics.matched(np.repeat([7, 8, 9], [10, 15, 7]), np.repeat(["x", "y"], [10, 22])).sum() == 25
+
+
+def hexagons(rows, columns):
+    row, column = np.divmod(np.arange(rows * columns), columns)
+    return np.column_stack([column + 0.5 * (row % 2), row * np.sqrt(3) / 2])
+
+
+def test_small_structures_are_what_is_connected_on_the_tissue():
+    places = hexagons(20, 20)
+    truth = np.full(400, "host", dtype=object)
+    centre = places[210]
+    island = np.linalg.norm(places - centre, axis=1) < 1.1  # seven spots
+    truth[island] = "rare"
+    truth[45] = "rare"  # a stray
+    large = places[:, 0] > 14  # another domain, too large
+    truth[large] = "rare"
+    expected = island | (np.arange(400) == 45)
+    assert (metrics.in_small_structure(places, truth) == expected).all()
+    truth[island] = np.nan  # not known, and therefore no structure
+    assert metrics.in_small_structure(places, truth).sum() == 1
+    order = np.random.default_rng(0).permutation(400)
+    assert (
+        metrics.in_small_structure(places[order] * 55, truth[order])[order.argsort()] == (np.arange(400) == 45)
+    ).all()
+    assert metrics.in_small_structure(places[:1], truth[:1]).tolist() == [True]
+
+
+def test_recall_is_of_small_structures_and_of_the_rarest_domain():
+    places = np.vstack([hexagons(12, 12)] * 2)
+    slices = np.repeat(["s1", "s2"], 144)
+    truth = pd.Series(np.where(places[:, 0] < 6, "left", "right"), dtype=object)
+    strays = [20 + 12 * number for number in range(0, 8, 2)]  # four of s1 on the right
+    truth[strays] = "stray"
+    blind = pd.factorize(np.where(truth == "stray", "right", truth))[0]
+    table = metrics.against_truth(blind, truth, slices, places)
+    assert value(table, "recall of small structures", "all") == 0
+    assert value(table, "recall of the rarest domain", "all") == 0
+    assert np.isnan(value(table, "recall of small structures", "slice:s2"))
+    assert value(table, "ARI", "all") > 0.95  # which does not see it
+    half = blind.copy()
+    half[strays[:2]] = 2
+    table = metrics.against_truth(half, truth, slices, places)
+    for metric in ("recall of small structures", "recall of the rarest domain"):
+        assert value(table, metric, "all") == value(table, metric, "slice:s1") == 0.5
+    # Small structures of a frequent domain count, too.
+    truth[strays] = "left"
+    table = metrics.against_truth(blind, truth, slices, places)
+    assert value(table, "recall of small structures", "all") == 0
+    assert value(table, "recall of the rarest domain", "all") == 1
+
+
+def test_domains_that_follow_the_slice_share_more_with_it_than_the_truth():
+    places, slices = np.vstack([hexagons(6, 6)] * 2), np.repeat(["s1", "s2"], 36)
+    truth = pd.Series(np.tile(np.repeat(["x", "y"], 18), 2))
+    by_slice = np.where(slices == "s1", 0, pd.factorize(truth)[0])
+    table = metrics.against_truth(by_slice, truth, slices, places)
+    assert value(table, "NMI with slice, truth", "all") == pytest.approx(0, abs=1e-9)
+    shared = normalized_mutual_info_score(slices, by_slice)
+    assert value(table, "NMI with slice", "all") == pytest.approx(shared)
+    assert shared > 0.3
+    one = metrics.against_truth(by_slice[:36], truth[:36], slices[:36], places[:36])
+    assert np.isnan(value(one, "NMI with slice", "all"))
+
+
 @pytest.fixture
 def run():
     """A mosaic of s1 (rna and adt), s2 (rna) and s3 (adt), 40 spots each, with its domains and truth."""
@@ -201,6 +272,8 @@ def test_evaluate_has_every_metric_of_every_scope(run):
     assert len(pair) == 1
     assert scopes == {
         **dict.fromkeys(("ARI", "NMI", "PAS", "CHAOS"), each),
+        **dict.fromkeys(("recall of small structures", "recall of the rarest domain"), each),
+        **{key: {"all"} for key in ("NMI with slice", "NMI with slice, truth")},
         **dict.fromkeys((metrics.TRAINING_PAIRS, "matching score", "label transfer F1"), pair),
         "iLISI": {"all"},
         "iLISI within shared domains": {"all"},
@@ -208,7 +281,8 @@ def test_evaluate_has_every_metric_of_every_scope(run):
     assert table["value"].notna().all()
     down = set(table.loc[table["direction"] == "down", "metric"])
     assert down == {metrics.TRAINING_PAIRS, "PAS", "CHAOS"}
-    assert set(table["direction"]) == {"up", "down"}
+    assert set(table["direction"]) == {"up", "down", "neither"}
+    assert set(metrics.OF_LATENT) < set(scopes)
 
 
 def test_evaluate_scores_each_slice_on_its_own_spots(run):
@@ -248,7 +322,7 @@ def test_evaluate_leaves_out_what_has_no_truth_and_tells(run, caplog):
     assert "40 of 120 spots have no true domain" in caplog.text
     assert np.isnan(value(table, "ARI", "slice:s3"))
     known = truth.notna().to_numpy()
-    only = metrics.against_truth(domains[known], truth[known], np.repeat("s", 80))
+    only = metrics.against_truth(domains[known], truth[known], np.repeat("s", 80), embedding.obsm["spatial"][known])
     assert value(table, "ARI", "all") == pytest.approx(value(only, "ARI", "all"))
     with pytest.raises(InputError, match="no spot has a true domain"):
         metrics.evaluate(embedding, domains, pd.Series(np.nan, index=truth.index, dtype=object))

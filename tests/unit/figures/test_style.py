@@ -558,12 +558,17 @@ def test_held_out_pairs_stand_beside_those_that_training_saw():
 
 def test_metrics_table_has_a_row_for_each_scope():
     scores = pd.DataFrame(
-        [("ARI", "all", 0.12345, "up"), ("ARI", "s1", np.nan, "up"), ("PAS", "s1", 1234.5, "down")],
+        [
+            ("ARI", "all", 0.12345, "up"),
+            ("ARI", "s1", np.nan, "up"),
+            ("PAS", "s1", 1234.5, "down"),
+            ("NMI with slice", "all", 0.5, "neither"),
+        ],
         columns=["metric", "scope", "value", "direction"],
     )
     assert tables.metrics_table(scores) == {
-        "arrows": {"ARI": "↑", "PAS": "↓"},
-        "rows": {"all": ["0.123", ""], "s1": ["n/a", "1,234"]},
+        "arrows": {"ARI": "↑", "PAS": "↓", "NMI with slice": ""},
+        "rows": {"all": ["0.123", "", "0.500"], "s1": ["n/a", "1,234", ""]},
     }
 
 

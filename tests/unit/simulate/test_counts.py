@@ -20,6 +20,7 @@ from sklearn.neighbors import radius_neighbors_graph
 from mosaic.errors import InputError
 from mosaic.simulate.counts import expected_profiles, simulate_mosaic
 from mosaic.simulate.design import check_design, read_design
+from mosaic.simulate.tissue import _labyrinth, hexagonal_grid
 
 DEMO = Path(__file__).parents[3] / "resources" / "demo.yaml"
 SEED = 1234
@@ -324,6 +325,80 @@ def test_other_slices_stay_as_they_are_beside_a_composition(design, demo):
     assert not same(made["s2", "rna"], demo["s2", "rna"])
 
 
+STRUCTURES = {
+    "cords": {"medulla": {"within": "interfollicular", "width": 2.5}},
+    "islands": {"germinal_centre": {"n": 5, "spots": [5, 20]}},
+    "strays": {"paracortex": 12},
+}
+
+
+@pytest.fixture(scope="module")
+def structured(design) -> dict[tuple[str, str], ad.AnnData]:
+    domains = design["domains"] | {"germinal_centre": 0}
+    without_cords = {"s3": {"medulla": 0}}
+    return simulate_mosaic(design | {"domains": domains, "structures": STRUCTURES, "composition": without_cords}, SEED)
+
+
+def pieces(adata: ad.AnnData, domain: str) -> np.ndarray:
+    """Sizes of the connected parts of a domain, on the whole grid of the slice."""
+    here = (adata.obs["domain"] == domain).to_numpy()
+    return np.bincount(connected_components(radius_neighbors_graph(adata.obsm["spatial"][here], 137 * 1.1))[1])
+
+
+def test_islands_and_strays_are_as_many_and_as_large_as_the_design_says(structured):
+    islands = [pieces(structured["s1", name], "germinal_centre") for name in ("rna", "adt")]
+    # Of 5 islands in each slice, a lost spot may be missing.
+    assert all(len(sizes) == 5 and sizes.min() >= 4 and sizes.max() <= 20 for sizes in islands)
+    assert len(set(islands[0])) > 1
+    assert (pieces(structured["s2", "rna"], "paracortex") == 1).sum() >= 12 - 1
+    assert sorted(pieces(structured["s2", "rna"], "paracortex"))[-1] > 50  # its patch
+
+
+def test_cords_interlace_with_half_of_a_domain(design, structured):
+    """Where cords are, about half the neighbours are of the other domain; without them, only those at a border."""
+
+    def foreign(adata):
+        adata = adata[adata.obs["domain"].isin(["medulla", "interfollicular"])]
+        near = radius_neighbors_graph(adata.obsm["spatial"], 137 * 1.1).tocoo()
+        cords = (adata.obs["domain"] == "medulla").to_numpy()
+        within = ~cords[near.row]
+        return cords[near.col][within].mean()
+
+    plain = simulate_mosaic(design | {"composition": {"s3": {"medulla": 0}}}, SEED)
+    assert foreign(structured["s2", "rna"]) > 0.25
+    assert foreign(plain["s2", "rna"]) < 0.15
+    shares = [made["s2", "rna"].obs["domain"].eq("interfollicular").sum() for made in (structured, plain)]
+    assert structured["s3", "adt"].obs["domain"].ne("medulla").all()  # absent, so no cords of it
+    assert structured["s3", "adt"].obs["domain"].eq("germinal_centre").any()
+    assert shares[0] > 30
+
+
+@pytest.mark.parametrize("width", [2.0, 4.0])
+def test_cords_are_as_wide_as_the_design_says(width):
+    spots = hexagonal_grid({"rows": 120, "columns": 120})
+    rows = np.sign(_labyrinth(spots, width, np.random.default_rng(0))).reshape(120, 120)
+    changes = (rows[:, 1:] != rows[:, :-1]).mean()
+    assert 1 / changes == pytest.approx(width, rel=0.15)
+    assert (rows > 0).mean() == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_domain_without_patches_is_where_its_structures_are_alone():
+    """Neither in patches nor, as stray cells, in the spots of other domains; its profile is its own."""
+    design = small_design() | {"mixing": {"share": 0.4, "concentration": 50}}
+    design["domains"] = {"a": 1, "b": 1, "c": 0}
+    design["structures"] = {"strays": {"c": 6}}
+    design["modalities"]["rna"]["depth"] = 100_000
+    rna = simulate_mosaic(design, 0)["s2", "rna"]
+    is_c = (rna.obs["domain"] == "c").to_numpy()
+    assert is_c.sum() == 6
+    profiles = expected_profiles(design, 0)["s2", "rna"]
+    own = (profiles.loc["c"] > 2 * profiles.loc["a"]) & (profiles.loc["c"] > 2 * profiles.loc["b"])
+    share = np.asarray(rna[:, own.to_numpy()].X.sum(axis=1)).ravel() / totals(rna)
+    assert own.sum() == 4
+    assert share[~is_c] == pytest.approx(profiles.loc["a", own].sum(), rel=0.1)
+    assert share[is_c].min() > 1.5 * share[~is_c].max()
+
+
 def test_domains_lie_elsewhere_in_every_slice(demo):
     slices = [demo["s1", "rna"], demo["s2", "rna"], demo["s3", "adt"]]
     for one, other in zip(slices, slices[1:] + slices[:1], strict=True):
@@ -427,6 +502,13 @@ def changed(path: str, value) -> dict:
         ("composition", {"s1": {"x": 2}}, "composition.s1", "there is no domain 'x'", "domains are a, b, c"),
         ("composition", {"s1": {"a": 0, "b": 0, "c": 0}}, "composition.s1", "no domain is left", "give it a share"),
         ("composition", {"s1": {"a": -1}}, "composition.s1.a", "less than the minimum", "relative share"),
+        ("domains.a", 0, "structures", "'a' has neither patches nor structures", "give it patches"),
+        ("domains", {"a": 0}, "domains", "no domain has a patch", "1 or more"),
+        ("structures", {"strays": {"x": 2}}, "structures.strays", "there is no domain 'x'", "domains are a, b, c"),
+        ("structures", {"cords": {"a": {"within": "x", "width": 2}}}, "structures.cords", "no domain 'x'", "a, b, c"),
+        ("structures", {"cords": {"a": {"within": "a", "width": 2}}}, "structures.cords", "within itself", "another"),
+        ("structures", {"islands": {"a": {"n": 1, "spots": [9, 5]}}}, "structures.islands", "fewest", "[fewest, most]"),
+        ("structures", {"islands": {"a": {"n": 1}}}, "structures.islands.a.spots", "is missing", "fewest and most"),
         ("modalities.rna.markers", 11, "modalities.rna", "n_features is 30, but names and markers need 33", "raise"),
         ("modalities.adt.kind", "epigenome", "modalities.adt", "peaks are generated", "as a number"),
     ],
@@ -442,7 +524,7 @@ def test_a_faulty_design_says_where_and_how_to_mend_it(path, value, where, probl
 
 def test_all_faults_of_a_file_are_listed_at_once(tmp_path):
     path = tmp_path / "design.yaml"
-    path.write_text("grid: {rows: 12, columns: x, pitch: 1}\ndomains: {a: 0}\nslices: {s1: [rna]}\nmodalities: {}\n")
+    path.write_text("grid: {rows: 12, columns: x, pitch: 1}\ndomains: {a: -1}\nslices: {s1: [rna]}\nmodalities: {}\n")
     with pytest.raises(InputError) as error:
         read_design(path)
     assert f"2 faults in {path}" in str(error.value)
@@ -482,6 +564,8 @@ def test_a_file_that_is_no_design_is_an_input_error(tmp_path):
             {"low_counts": {"n": 145, "depth": 0.1}},
             "slice s1: 145 bad spots asked for, 144 spots in tissue",
         ),
+        ("structures", {"islands": {"a": {"n": 9, "spots": [20, 20]}}}, "slice s1: no place is left for an island"),
+        ("structures", {"strays": {"b": 100}}, "slice s1: no place is left for an island or stray of b"),
         ("modalities.adt.lost_spots", 144, "slice s1, adt: 144 spots to lose, 144 good ones in tissue"),
     ],
 )
@@ -489,6 +573,19 @@ def test_a_design_that_does_not_fit_on_the_grid_is_an_input_error(path, value, p
     with pytest.raises(InputError, match=problem) as error:
         simulate_mosaic(changed(path, value), 0)
     assert error.value.hint
+
+
+def test_a_domain_without_patches_takes_no_share_of_the_tissue():
+    design = small_design() | {"structures": {"strays": {"c": 3}}, "composition": {"s1": {"c": 2}}}
+    design["domains"]["c"] = 0
+    with pytest.raises(InputError, match=r"composition\.s1: domain 'c' has no patches"):
+        simulate_mosaic(design, 0)
+    design["composition"] = {"s1": {"a": 3, "c": 0}}  # absent, with its strays
+    made = simulate_mosaic(design, 0)
+    assert made["s1", "rna"].obs["domain"].value_counts()[["a", "b", "c"]].tolist() == pytest.approx(
+        [108, 36, 0], abs=3
+    )
+    assert (made["s2", "rna"].obs["domain"] == "c").sum() == 3
 
 
 @pytest.mark.parametrize("seed", [-1, 1.5, "1", None, True])

@@ -31,19 +31,27 @@ ACROSS = ["dataset", "metric", "by", "scope", "direction"]
 
 
 class Column:
-    """A column of the overview: a metric, by which clusterer or imputer, its heading, and the scale of its colours."""
+    """A column of the overview: a metric, by which clusterer or imputer, its heading, and the scale of its colours.
+
+    ``low`` is bad and ``high`` is good; where they are equal, neither more nor less is better.
+    """
 
     def __init__(self, metric: str, by: str, heading: str, low: float, high: float, digits: int = 3):
         self.metric, self.by, self.heading, self.digits = metric, by, heading, digits
         self.low, self.high = low, high
 
+    @property
+    def arrow(self) -> str:
+        """Where better values lie."""
+        return "" if self.high == self.low else "↑" if self.high > self.low else "↓"
+
     def shade(self, value: float) -> float:
         """0 (bad) to 1 (good)."""
-        return float(np.clip((value - self.low) / (self.high - self.low), 0, 1))
+        return float(np.clip((value - self.low) / (self.high - self.low), 0, 1)) if self.arrow else 0.0
 
-    def best(self, values: pd.Series) -> str:
+    def best(self, values: pd.Series) -> str | None:
         """Which of the methods is best."""
-        return values.idxmax() if self.high > self.low else values.idxmin()
+        return {"↑": values.idxmax(), "↓": values.idxmin()}.get(self.arrow)
 
 
 OVERVIEW = (
@@ -51,6 +59,10 @@ OVERVIEW = (
     Column("ARI", "kmeans, given number", "ARI\nk-means", 0, 1),
     Column("ARI", "mixture, chosen number", "ARI, chosen\nnumber", 0, 1),
     Column("NMI", "mixture, given number", "NMI\nmixture", 0, 1),
+    Column("recall of small structures", "mixture, given number", "recall\nsmall\nstructures", 0, 1),
+    Column("recall of the rarest domain", "mixture, given number", "recall\nrarest\ndomain", 0, 1),
+    Column("NMI with slice", "mixture, given number", "NMI\nwith slice", 0, 0),
+    Column("NMI with slice, truth", "mixture, given number", "NMI of truth\nwith slice", 0, 0),
     Column("iLISI", "", "iLISI", 0, 1),
     Column("FOSCTTM (training pairs)", "", "FOSCTTM,\ntraining pairs", 0.5, 0),
     Column("imputation pearson_feature", "10 nearest", "imputed r\n10 nearest", 0, 1),
@@ -98,8 +110,8 @@ def summarise(scores: pd.DataFrame) -> pd.DataFrame:
     for keys, group in scores.groupby(ACROSS, sort=False):
         wide = group.pivot(index="seed", columns="method", values="value")
         means = wide.mean()
-        up = keys[-1] == "up"
-        ranks = means.rank(ascending=not up, method="min") if keys[-1] else means * np.nan
+        ranked = keys[-1] in ("up", "down")
+        ranks = means.rank(ascending=keys[-1] == "down", method="min") if ranked else means * np.nan
         for method in dict.fromkeys(group["method"]):
             difference = wide[method] - wide[FIRST] if FIRST in wide and method != FIRST else wide[method] * np.nan
             mean, low, high = _interval(wide[method].dropna())
@@ -180,14 +192,13 @@ def overview(summary: pd.DataFrame, cannot: pd.DataFrame, labels: Mapping[str, s
         text = "; ".join(f"{labels[row.method]}: {row.cannot}" for row in reasons.itertuples())
         notes[dataset] = textwrap.wrap(f"Not done. {text}.", 125) if text else []
     heights = [line * (len(_methods(summary, name, labels)) + len(notes[name]) + 1.9) for name in sets]
-    head = 3.4 * LINE
+    head = 4.4 * LINE
     figure = Figure(figsize=(page, MARGIN + head + sum(heights) + MARGIN))
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, page), ylim=(figure.get_size_inches()[1], 0))
     axes.set_axis_off()
     for number, column in enumerate(OVERVIEW):
         x = left + cell * (number + 0.5)
-        arrow = "↑" if column.high > column.low else "↓"
-        axes.text(x, MARGIN + head - 0.08, f"{column.heading}\n{arrow}", ha="center", va="bottom", size=SMALL)
+        axes.text(x, MARGIN + head - 0.08, f"{column.heading}\n{column.arrow}", ha="center", va="bottom", size=SMALL)
     tables = [_wide(summary, column) for column in OVERVIEW]
     colours = mpl.colormaps["viridis_r"]
     top = MARGIN + head
@@ -202,7 +213,7 @@ def overview(summary: pd.DataFrame, cannot: pd.DataFrame, labels: Mapping[str, s
                     continue
                 x, shade = left + cell * number, column.shade(values[method])
                 box = mpl.patches.Rectangle((x + 0.02, middle - line * 0.46), cell - 0.04, line * 0.92, lw=0)
-                box.set_facecolor(colours(0.9 * shade))
+                box.set_facecolor(colours(0.9 * shade) if column.arrow else "#F2F2F2")
                 axes.add_patch(box)
                 best = column.best(values) == method
                 style = {"weight": "bold" if best else "normal", "color": "white" if shade > 0.5 else INK}

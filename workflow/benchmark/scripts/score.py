@@ -25,8 +25,8 @@ with job_log(snakemake.log[0]):
         if (method, how) == ("mixture", "given"):
             table = metrics.evaluate(embedding, labels, truth, seed=seed)
         else:
-            table = metrics.against_truth(labels, truth, slices)
-        clustered = table["metric"].isin(["ARI", "NMI", "PAS", "CHAOS"])
+            table = metrics.against_truth(labels, truth, slices, embedding.obsm["spatial"])
+        clustered = ~table["metric"].isin(metrics.OF_LATENT)
         tables.append(table.assign(by=clustered.map({True: f"{method}, {how} number", False: ""})))
     chosen = {"metric": "number of domains", "scope": "all", "value": numbers["chosen"], "by": "chosen number"}
     tables.append(pd.DataFrame([chosen]))
