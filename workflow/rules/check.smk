@@ -69,6 +69,7 @@ rule confidence:
         embedding="<results>/{method}/seed-{seed}/embedding.h5mu",
         domains="<results>/{method}/seed-{seed}/domains.tsv",
         folds=fold_embeddings,
+        graphs=clustered_graphs(),
         library=library("confidence"),
     output:
         spots=ensure("<results>/{method}/seed-{seed}/confidence.tsv", non_empty=True),

@@ -1,9 +1,12 @@
-"""The latent space aligned domain by domain: what a slice or a modality adds to a domain's coordinates is taken away."""
+"""The latent space aligned domain by domain: what a slice or a modality adds to a domain is taken away."""
 
 from collections.abc import Sequence
 
+import mudata as md
 import numpy as np
 from sklearn.preprocessing import normalize
+
+from mosaic.embedding import LATENT, collect_embeddings
 
 # Spots of a domain in a slice at which half of its difference from the other slices is taken away.
 _PRIOR_SPOTS = 10
@@ -34,18 +37,15 @@ def align_domains(
     The aligned coordinates of each modality, rows of length 1 (n x n_latent, float32).
     """
     n_slices = slices.max() + 1
-    moments = []
-    for rows, coordinates in latent:
-        weight, own = posterior[rows], slices[rows]
-        size, total = [], []
+    n_domains, n_latent = posterior.shape[1], latent[0][1].shape[1]
+    size = np.zeros((len(latent), n_slices, n_domains))
+    total = np.zeros((*size.shape, n_latent))
+    for modality, (rows, coordinates) in enumerate(latent):
         for number in range(n_slices):
-            among = own == number
-            size.append(weight[among].sum(axis=0))
-            total.append(weight[among].T @ coordinates[among])
-        moments.append((np.array(size), np.array(total)))
-    size, total = (
-        np.stack(parts) for parts in zip(*moments, strict=True)
-    )  # modalities x slices x domains (x n_latent)
+            among = slices[rows] == number
+            weight = posterior[rows[among]]
+            size[modality, number] = weight.sum(axis=0)
+            total[modality, number] = weight.T @ coordinates[among]
     centre = total / np.maximum(size, np.finfo(float).tiny)[..., None]
     trust = size / (size + _PRIOR_SPOTS)
     whole = np.einsum("msk,mskd->kd", trust, centre)
@@ -61,9 +61,18 @@ def align_domains(
     return aligned
 
 
-def mean_of_modalities(latent: Sequence[tuple[np.ndarray, np.ndarray]], n_spots: int) -> np.ndarray:
-    """Mean over the modalities of each spot, as a row of length 1 (spots x n_latent, float32)."""
-    total = np.zeros((n_spots, latent[0][1].shape[1]))
-    for rows, coordinates in latent:
-        total[rows] += coordinates
-    return normalize(total).astype(np.float32)
+def aligned_embedding(embedding: md.MuData, posterior: np.ndarray) -> md.MuData:
+    """The embedding with each modality's coordinates aligned domain by domain, in the same format.
+
+    Parameters
+    ----------
+    embedding
+        As ``embedding.collect_embeddings`` returns it.
+    posterior
+        Probability of each domain, shape (spots, domains); rows sum to 1.
+    """
+    slices = embedding.obs["slice"].cat.remove_unused_categories().cat.codes.to_numpy()
+    latent = {name: adata.obsm[LATENT] for name, adata in embedding.mod.items()}
+    rows = [embedding.obs_names.get_indexer(adata.obs_names) for adata in embedding.mod.values()]
+    aligned = align_domains(list(zip(rows, latent.values(), strict=True)), slices, posterior)
+    return collect_embeddings(embedding.mod, dict(zip(latent, aligned, strict=True)))

@@ -19,6 +19,7 @@ class Run(NamedTuple):
     method: str
     seed: int
     embedding: md.MuData
+    aligned: md.MuData
     domains: pd.Series
     umap: pd.DataFrame
     imputed: Mapping[str, Sequence[ad.AnnData]]
@@ -57,8 +58,9 @@ def assemble_mudata(
     MuData. Per modality the measured spots with counts in X and ``layers["counts"]`` and features in ``obsm``; and,
     if slices lack it, a second modality ``{modality}_imputed`` with ``layers["imputed"]`` (X too) and
     ``layers["imputed_sd"]`` of the first run, ``layers["imputed_{method}_{seed}"]`` of further ones. Over all spots:
-    ``obsm["X_{method}_{seed}"]``, ``obsm["X_umap_{method}_{seed}"]``, ``obs["domain_{method}_{seed}"]``, and the first
-    run's as ``obsm["X_latent"]``, ``obsm["X_umap"]`` and ``obs["mosaic_domain"]``; of each method
+    ``obsm["X_{method}_{seed}"]``, ``obsm["X_aligned_{method}_{seed}"]``, ``obsm["X_umap_{method}_{seed}"]``,
+    ``obs["domain_{method}_{seed}"]``, and the first run's as ``obsm["X_latent"]``, ``obsm["X_aligned"]``,
+    ``obsm["X_umap"]`` and ``obs["mosaic_domain"]``; of each method
     ``obs["consensus_{method}"]`` and ``obs["confidence_{method}"]``; the annotations in ``obs`` under their names,
     also in the measured modalities, and the sheet's further columns as text; coordinates in ``obsm["spatial"]``;
     ``uns["mosaic"]`` with version and configuration (JSON).
@@ -76,6 +78,7 @@ def assemble_mudata(
         )
         for run in runs:
             adata.obsm[f"X_{run.method}_{run.seed}"] = run.embedding[name][adata.obs_names].obsm[LATENT]
+            adata.obsm[f"X_aligned_{run.method}_{run.seed}"] = run.aligned[name][adata.obs_names].obsm[LATENT]
         _annotate(adata.obs, annotations)
         modalities[name] = adata
         if first.imputed.get(name):
@@ -94,6 +97,7 @@ def assemble_mudata(
             domains = pd.Categorical(run.domains.loc[spots], categories=sorted(run.domains.unique(), key=int))
             mdata.obs[f"domain_{key}" if key else "mosaic_domain"] = domains
             mdata.obsm[f"X_{key}" if key else LATENT] = run.embedding[spots].obsm[LATENT]
+            mdata.obsm[f"X_aligned_{key}" if key else "X_aligned"] = run.aligned[spots].obsm[LATENT]
             mdata.obsm[f"X_umap_{key}" if key else "X_umap"] = run.umap.loc[spots].to_numpy()
     for method, table in consensus.items():
         domains = table.loc[spots, "domain"].astype(str)

@@ -1,11 +1,13 @@
 """Domains by a hidden Markov random field: what each modality measures, and the neighbours on the tissue."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import anndata as ad
 import numpy as np
+import pandas as pd
 from scipy import linalg, optimize, sparse, special
 from scipy.spatial import KDTree
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -14,12 +16,15 @@ from mosaic.analyse.alignment import align_domains
 from mosaic.analyse.mixture import MixtureSettings, mixture_domains, whitened
 from mosaic.errors import InputError
 from mosaic.matrices import BLOCK_VALUES
-from mosaic.spatial import tissue_graph
+from mosaic.spatial import tissue_graph, with_propagations
 
 logger = logging.getLogger(__name__)
 
 # Starts are many, and the field leaves poor ones, so that the search for a better mixture by exchanges is not needed.
 _MIXTURE = MixtureSettings(merges=0)
+
+# As the default encoder; one or three change nothing.
+PROPAGATIONS = 2
 
 # Least variance of a feature, as a share of the largest; and least number of spots of a domain.
 _RIDGE = 1e-6
@@ -90,6 +95,29 @@ class View(NamedTuple):
         return View(there, self.features[here])
 
 
+def views_of(graphs: Mapping[str, ad.AnnData], spots: pd.Index, n_steps: int = PROPAGATIONS) -> list[View]:
+    """Features of each modality and their propagations over its graph, about zero.
+
+    Parameters
+    ----------
+    graphs
+        Per modality its features (spots x d) and ``obsp["connectivities"]``.
+    spots
+        Names of all spots, in the order of the embedding.
+    n_steps
+        Number of propagations.
+    """
+    views = []
+    for graph in graphs.values():
+        rows = spots.get_indexer(graph.obs_names)
+        features = with_propagations(graph.X, graph.obsp["connectivities"], n_steps)
+        features -= features.mean(axis=0, dtype=np.float64).astype(np.float32)
+        order = np.argsort(rows, kind="stable")
+        # Slices are stacked in one order in all files, so that this copies nothing.
+        views.append(View(rows, features) if (order[1:] > order[:-1]).all() else View(rows[order], features[order]))
+    return views
+
+
 class Field(NamedTuple):
     """A fitted field.
 
@@ -127,8 +155,8 @@ def field_domains(
     Biotechnology 2021; BASS, Li and Zhou, Genome Biology 2022), and opposes domains that follow the slice.
 
     EM needs to begin near the result. The latent space says which cluster of one modality is which of another, so it
-    gives the starts: the mixture of the latent space; that of the latent space aligned by the domains of this
-    mixture; and that of the spots with two modalities or more, carried to the others. Each is smoothed by a field on the latent
+    gives the starts: the mixture of the latent space; that of the latent space aligned by the domains of this mixture;
+    and that of the spots with two modalities or more, carried to the others. Each is smoothed by a field on the latent
     space. The field of the highest objective is kept.
 
     Parameters
@@ -153,7 +181,7 @@ def field_domains(
     Raises
     ------
     InputError
-        If no mixture can be fitted, or every field leaves domains without spots.
+        If no mixture of so many domains can be fitted.
     """
     _, slices = np.unique(np.asarray(slices).astype(str), return_inverse=True)
     rng = np.random.default_rng(seed)
@@ -165,17 +193,14 @@ def field_domains(
     for name, start in _starts(embedding[spots], part, slices[spots], graph, n_domains, seed, settings, faults):
         found = fit_field(part, graph, slices[spots], start, settings=settings)
         logger.info("start from %s: objective %.3f, strength %.1f", name, found.objective, found.strength)
-        if not _complete(found):
-            faults.append(f"from {name}, a domain lost all its spots")
-        elif best is None or found.objective > best.objective:
+        if best is None or found.objective > best.objective:
             best = found
     if best is not None and len(spots) < len(embedding):
         start = np.eye(n_domains)[_carried(embedding, spots, best.posterior.argmax(axis=1))]
         graph = tissue_graph(coordinates, slices, settings.neighbors)
         best = fit_field(views, graph, slices, start, settings=settings)
-        if not _complete(best):
-            faults.append("on all spots, a domain lost all its spots")
-    if best is None or not _complete(best):
+    if best is None or _n_found(best.posterior) < n_domains:
+        faults.append("a domain has no spots")
         raise InputError(
             f"no field of {n_domains} domains can be fitted: {'; '.join(faults)}",
             where="cluster",
@@ -184,9 +209,9 @@ def field_domains(
     return best.posterior
 
 
-def _complete(field: Field) -> bool:
-    """Whether each domain is the likeliest of some spot."""
-    return len(np.unique(field.posterior.argmax(axis=1))) == field.posterior.shape[1]
+def _n_found(posterior: np.ndarray) -> int:
+    """Number of domains that are the likeliest of some spot."""
+    return len(np.unique(posterior.argmax(axis=1)))
 
 
 def _regions(
@@ -226,7 +251,7 @@ def _starts(
 
     def mixture(name: str, coordinates: np.ndarray) -> np.ndarray | None:
         try:
-            return mixture_domains(coordinates, n_domains, seed, _MIXTURE)[0]
+            return mixture_domains(coordinates, n_domains, seed, _MIXTURE).argmax(axis=1)
         except InputError as error:
             faults.append(f"{name}: {error.problem}")
             return None
@@ -251,8 +276,8 @@ def _carried(embedding: np.ndarray, spots: np.ndarray, labels: np.ndarray) -> np
     """Domains of all spots from those of some, by linear discriminants in the latent space."""
     if len(np.unique(labels)) < 2:
         return np.full(len(embedding), labels[0])
-    model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.1).fit(embedding[spots], labels)
-    return model.predict(embedding)
+    white = whitened(embedding)
+    return LinearDiscriminantAnalysis().fit(white[spots], labels).predict(white)
 
 
 class _Emission:
@@ -325,9 +350,12 @@ def fit_field(
     start: np.ndarray,
     *,
     offsets: bool = True,
+    free: np.ndarray | None = None,
     settings: FieldSettings = DEFAULTS,
 ) -> Field:
     """Fit a field by mean-field EM from a start. Time and memory are linear in the number of spots.
+
+    EM stops before a domain would lose its last spot, so each domain of the start stays the likeliest of some spot.
 
     Parameters
     ----------
@@ -341,6 +369,8 @@ def fit_field(
         Probability of each domain, shape (spots, domains).
     offsets
         Whether each slice has an offset in each view.
+    free
+        bool (spots), the spots whose domain is sought; others keep their start. None: all spots.
     settings
         See ``FieldSettings``.
     """
@@ -349,6 +379,8 @@ def fit_field(
     n_spots = len(posterior)
     members = sparse.csr_matrix((np.ones(n_spots, dtype=np.float32), (slices, np.arange(n_spots))))
     of_slice = np.bincount(slices)
+    fixed = None if free is None else np.flatnonzero(~free)
+    n_free = n_spots if free is None else max(int(free.sum()), 1)
     sampled = np.linspace(0, n_spots - 1, min(n_spots, settings.strength_spots)).astype(int)
     around = graph @ posterior
     for _ in range(settings.rounds):
@@ -365,8 +397,14 @@ def fit_field(
         evidence = log + prior.astype(np.float32)[slices]
         for _ in range(settings.sweeps):
             posterior = (posterior + special.softmax(evidence + np.float32(strength) * around, axis=1)) / 2
+            if fixed is not None:
+                posterior[fixed] = before[fixed]
             around = graph @ posterior
-        if np.abs(posterior - before).sum() / (2 * n_spots) < settings.tolerance:
+        if _n_found(posterior) < _n_found(before):
+            logger.info("stopped before a domain would lose its last spot")
+            posterior, around = before, graph @ before
+            break
+        if np.abs(posterior - before).sum() / (2 * n_free) < settings.tolerance:
             break
     reached = (posterior * (log + log_share.astype(np.float32))).sum(dtype=np.float64) + constant
     reached += special.entr(posterior).sum(dtype=np.float64) + strength / 2 * np.vdot(posterior, around)

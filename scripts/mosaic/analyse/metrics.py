@@ -31,6 +31,9 @@ TRAINING_PAIRS = "FOSCTTM (training pairs)"
 # Metrics of the latent space; all others are of domains.
 OF_LATENT = ("iLISI", "iLISI within shared domains", TRAINING_PAIRS, "matching score", "label transfer F1")
 
+# What is added to the name of a metric of the aligned latent space.
+ALIGNED = ", aligned"
+
 # Above these numbers of spots a metric uses a seeded sample, with a log message: FOSCTTM compares all pairs of spots;
 # iLISI and the matching score search neighbours by brute force, iLISI slowly.
 _MOST_PAIRED = 20_000
@@ -225,7 +228,14 @@ def _standardised(rows: np.ndarray) -> np.ndarray:
     return normalize(np.where(np.abs(centred) > 1e-9 * np.abs(rows).max(initial=1), centred, 0))
 
 
-def evaluate(embedding: md.MuData, domains: np.ndarray, truth: pd.Series | None, *, seed: int = 0) -> pd.DataFrame:
+def evaluate(
+    embedding: md.MuData,
+    domains: np.ndarray,
+    truth: pd.Series | None,
+    aligned: md.MuData | None = None,
+    *,
+    seed: int = 0,
+) -> pd.DataFrame:
     """All metrics that apply to a run, in a tidy table.
 
     Parameters
@@ -236,6 +246,9 @@ def evaluate(embedding: md.MuData, domains: np.ndarray, truth: pd.Series | None,
         Each spot's domain.
     truth
         Each spot's true domain, missing where unknown; or None.
+    aligned
+        The embedding aligned by its domains (``alignment.aligned_embedding``), which adds iLISI and FOSCTTM of it; the
+        domains themselves made it, so these say how far alignment went, not whether the domains are right.
     seed
         Seed of the samples that represent large runs.
 
@@ -255,13 +268,17 @@ def evaluate(embedding: md.MuData, domains: np.ndarray, truth: pd.Series | None,
     rows, tables = [], []
     if truth is not None:
         tables.append(against_truth(domains, truth, slices, embedding.obsm["spatial"]))
-    latent = embedding.obsm[LATENT]
-    sample = _sample(len(latent), _MOST_LISI, rng, "iLISI")
-    rows.append(("iLISI", "all", ilisi(latent[sample], slices[sample]), "up"))
-    if truth is not None:
-        within = ilisi_within(latent[sample], slices[sample], truth.iloc[sample])
-        rows.append(("iLISI within shared domains", "all", within, "up"))
+    sample = _sample(len(slices), _MOST_LISI, rng, "iLISI")
+    for space, suffix in ((embedding, ""), (aligned, ALIGNED)) if aligned is not None else ((embedding, ""),):
+        latent = space.obsm[LATENT][sample]
+        rows.append((f"iLISI{suffix}", "all", ilisi(latent, slices[sample]), "up"))
+        if truth is not None:
+            within = ilisi_within(latent, slices[sample], truth.iloc[sample])
+            rows.append((f"iLISI within shared domains{suffix}", "all", within, "up"))
     rows += _alignment(embedding, truth, rng)
+    if aligned is not None:
+        of_aligned = _alignment(aligned, None, rng)
+        rows += [(name + ALIGNED, *values) for name, *values in of_aligned if name == TRAINING_PAIRS]
     for name, metric in (("PAS", pas), ("CHAOS", chaos)):
         values = {f"slice:{key}": metric(embedding.obsm["spatial"][own], domains[own]) for key, own in members.items()}
         rows += [

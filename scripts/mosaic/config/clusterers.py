@@ -23,17 +23,21 @@ class Clusterer(NamedTuple):
         The setting that it goes by: ``n_domains``, or ``resolution`` where it finds the number of domains itself.
     tissue
         Whether it takes the spots' coordinates and slices, too, beside the embedding.
+    views
+        Whether it takes what each modality measures, from the graphs: see ``analyse.field.View``. Needs ``tissue``.
     probability
-        Whether it gives the probability of each spot's domain, beside the domain.
+        Whether it gives the probability of each domain for each spot, instead of the domain.
     """
 
     label: str
     needs: Literal["n_domains", "resolution"]
     tissue: bool = False
+    views: bool = False
     probability: bool = False
 
 
 CLUSTERERS = {
+    "tissue": Clusterer("the tissue field", needs="n_domains", tissue=True, views=True, probability=True),
     "mixture": Clusterer("the mixture", needs="n_domains", probability=True),
     "kmeans": Clusterer("k-means", needs="n_domains"),
     "leiden": Clusterer("Leiden", needs="resolution"),
