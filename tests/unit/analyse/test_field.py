@@ -35,7 +35,7 @@ class Tissue:
             )
             for m, rows in enumerate((np.arange(len(self.truth)), np.flatnonzero(self.slices == 0)))
         ]
-        self.latent = np.random.default_rng(7).normal(size=(3, 4))[self.truth] + 0.7 * rng.normal(
+        self.latent = np.random.default_rng(7).normal(size=(3, 4))[self.truth] + latent_noise * rng.normal(
             size=(len(self.truth), 4)
         )
         self.graph = tissue_graph(self.coordinates, self.slices, 6)
