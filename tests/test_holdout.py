@@ -114,7 +114,7 @@ def test_scores_are_those_written_out(easy, monkeypatch):
 
     def spied(measured, imputation, mean, near):
         seen.update(
-            depth=np.median(imputation.values.sum(axis=1)),
+            depth=np.median(np.asarray(imputation.values.sum(axis=1))),
             measured=measured.toarray(),
             imputed=imputation.predict(np.arange(imputation.spots.n_obs))[0],
         )

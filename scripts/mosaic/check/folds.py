@@ -261,7 +261,7 @@ def _score(
     unit = unit_of(imputation.values)
     per_spot = {way: np.zeros((spots.n_obs, 5)) for way in WAYS}
     per_feature = {f"{scale}{way}": np.zeros((n_features, 5)) for scale in ("", "_log") for way in WAYS}
-    of_donors = imputation.values.sum(axis=1)
+    of_donors = np.asarray(imputation.values.sum(axis=1))
     depth = np.median(of_donors)
     factors = [
         _depth_factor(total, depth) if imputation.counted else None
@@ -314,9 +314,9 @@ def _log_normalized(counts: np.ndarray, factor: np.ndarray | None) -> np.ndarray
 def _mean_log(donors: sparse.csr_matrix, *, counted: bool) -> np.ndarray:
     """Mean of the donors' log-normalised counts (features)."""
     if counted:
-        total = donors.sum(axis=1)
-        factor = _depth_factor(total, float(np.median(total)))
-        donors = sparse.csr_matrix(sparse.diags_array(factor.ravel()) @ donors).log1p()
+        total = np.asarray(donors.sum(axis=1))
+        factor = _depth_factor(total, np.median(total))
+        donors = sparse.csr_matrix(donors.multiply(factor)).log1p()
     return np.asarray(donors.mean(axis=0)).ravel()
 
 
