@@ -208,7 +208,8 @@ def imputation_scores(imputed: np.ndarray, measured: np.ndarray) -> dict[str, fl
     Returns
     -------
     ``pearson_feature`` and ``pearson_spot``, means over the features and spots that vary in ``measured`` (NaN if none
-    does); ``cmd_feature``, ``cmd_spot``; ``rmse``.
+    does); ``cmd_feature``, ``cmd_spot``; ``rmse``; ``pearson_feature_log``, as the first, of log-normalised counts,
+    without what a spot's depth gives to all features alike (NaN if values are below zero).
     """
     imputed, measured = (np.asarray(values, dtype=np.float64) for values in (imputed, measured))
     scores = {}
@@ -219,7 +220,19 @@ def imputation_scores(imputed: np.ndarray, measured: np.ndarray) -> dict[str, fl
         R1, R2 = one @ one.T, other @ other.T
         norm = np.linalg.norm(R1) * np.linalg.norm(R2)
         scores[f"cmd_{name}"] = float(1 - (R1 * R2).sum() / norm) if norm else np.nan
-    return scores | {"rmse": float(np.sqrt(((imputed - measured) ** 2).mean()))}
+    scores["rmse"] = float(np.sqrt(((imputed - measured) ** 2).mean()))
+    scores["pearson_feature_log"] = np.nan
+    if imputed.min(initial=0) >= 0 and measured.min(initial=0) >= 0:
+        one, other = (_standardised(_log_normalized(values).T) for values in (imputed, measured))
+        varies = other.any(axis=1)
+        scores["pearson_feature_log"] = float((one * other).sum(axis=1)[varies].mean()) if varies.any() else np.nan
+    return scores
+
+
+def _log_normalized(counts: np.ndarray) -> np.ndarray:
+    """Counts of spots that all have the median total, on the log scale."""
+    total = counts.sum(axis=1, keepdims=True)
+    return np.log1p(counts * (np.median(total) / np.where(total > 0, total, 1)))
 
 
 def _standardised(rows: np.ndarray) -> np.ndarray:
