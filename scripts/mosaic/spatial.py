@@ -3,7 +3,6 @@
 import numpy as np
 from scipy import sparse
 from scipy.spatial import KDTree
-from sklearn.preprocessing import normalize
 
 from mosaic.errors import InputError
 from mosaic.threads import n_threads
@@ -114,8 +113,8 @@ def spatial_neighbors(coordinates: np.ndarray, n_neighbors: int, radius: float |
     return adjacency
 
 
-def tissue_graph(coordinates: np.ndarray, slices: np.ndarray, n_neighbors: int) -> sparse.csr_matrix:
-    """Average over a spot's neighbours on the tissue, in all slices.
+def tissue_neighbors(coordinates: np.ndarray, slices: np.ndarray, n_neighbors: int) -> sparse.csr_matrix:
+    """Join spots that are neighbours on the tissue, in all slices.
 
     Parameters
     ----------
@@ -128,24 +127,18 @@ def tissue_graph(coordinates: np.ndarray, slices: np.ndarray, n_neighbors: int) 
 
     Returns
     -------
-    Weights (spots x spots, float32). Rows sum to 1, or to 0 where a slice has one spot.
+    Symmetric adjacency (spots x spots, float32) of ones. A spot that is alone in its slice has no neighbours.
     """
-    rows, cols, weights = [], [], []
+    rows, columns = [np.empty(0, dtype=int)], [np.empty(0, dtype=int)]
     for name in np.unique(slices):
         own = np.flatnonzero(slices == name)
-        if len(own) < 2:
-            continue
-        near = spatial_neighbors(coordinates[own], n_neighbors)
-        near = near.maximum(near.T).tocsr()
-        near = normalize(near, norm="l1").tocoo()
-        rows.append(own[near.row])
-        cols.append(own[near.col])
-        weights.append(near.data)
-    shape = (len(coordinates), len(coordinates))
-    if not rows:
-        return sparse.csr_matrix(shape, dtype=np.float32)
-    places = (np.concatenate(rows), np.concatenate(cols))
-    return sparse.csr_matrix((np.concatenate(weights).astype(np.float32), places), shape=shape)
+        if len(own) > 1:
+            near = spatial_neighbors(coordinates[own], n_neighbors)
+            near = near.maximum(near.T).tocoo()
+            rows.append(own[near.row])
+            columns.append(own[near.col])
+    row, column = np.concatenate(rows), np.concatenate(columns)
+    return sparse.csr_matrix((np.ones(len(row), dtype=np.float32), (row, column)), shape=(len(slices), len(slices)))
 
 
 def with_propagations(features: np.ndarray, edges: sparse.csr_matrix, n_steps: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from mosaic.analyse.field import View, field_domains, views_of
 from mosaic.analyse.leiden import leiden_domains
 from mosaic.analyse.mixture import checked_embedding, mixture_domains
 from mosaic.analyse.n_domains import choose_n_domains
-from mosaic.config.clusterers import CLUSTERERS
+from mosaic.config.clusterers import CLUSTERERS, OPTIONS
 from mosaic.embedding import LATENT
 from mosaic.errors import InputError
 
@@ -57,6 +57,7 @@ def cluster_domains(
     coordinates: np.ndarray | None = None,
     slices: np.ndarray | None = None,
     views: Sequence[View] | None = None,
+    spatial_weight: float = 0,
     seed: int = 0,
 ) -> DomainLabels:
     """Group spots into tissue domains.
@@ -77,6 +78,8 @@ def cluster_domains(
         Place (spots x 2) and slice of each spot; required by ways that look at the tissue, and unused by others.
     views
         What each modality measures; required by ``tissue``.
+    spatial_weight
+        What the tissue weighs beside the latent space, for ``leiden`` (see :func:`leiden_domains`); 0: nothing.
     seed
         Seed of every random choice: one seed, one result.
 
@@ -122,7 +125,11 @@ def cluster_domains(
         if coordinates is None or slices is None:
             raise InputError(f"{way.label} needs the spots' coordinates and slices", where="cluster")
         tissue += [np.asarray(coordinates, dtype=np.float64), np.asarray(slices)]
-    found = FUNCTIONS[method](embedding, *tissue, size, seed)
+    options = {"spatial_weight": spatial_weight}
+    for name in set(options) - set(way.options):
+        if options.pop(name) != OPTIONS[name]:
+            logger.warning("%s is not used: %s does not take it", name, way.label)
+    found = FUNCTIONS[method](embedding, *tissue, size, seed, **options)
     labels = found.argmax(axis=1) if way.probability else found
     if way.needs == "resolution":
         _check_n_found(way.label, len(np.unique(labels)), len(labels), size)
@@ -249,8 +256,13 @@ def _by_decreasing_size(labels: np.ndarray) -> np.ndarray:
     return rank[group]
 
 
-# By the names in CLUSTERERS. Each takes the embedding, views, and coordinates and slices where CLUSTERERS says so, then
-# the number of domains or the resolution, and the seed; and gives labels, or probabilities where CLUSTERERS says so.
+        tissue += [np.asarray(coordinates, dtype=np.float64), np.asarray(slices)]
+    options = {"spatial_weight": spatial_weight}
+    for name in set(options) - set(way.options):
+        if options.pop(name) != OPTIONS[name]:
+            logger.warning("%s is not used: %s does not take it", name, way.label)
+    found = FUNCTIONS[method](embedding, *tissue, size, seed, **options)
+    labels = found.argmax(axis=1) if way.probability else found
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "tissue": field_domains,
     "mixture": mixture_domains,

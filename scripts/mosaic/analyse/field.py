@@ -11,12 +11,13 @@ import pandas as pd
 from scipy import linalg, optimize, sparse, special
 from scipy.spatial import KDTree
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.preprocessing import normalize
 
 from mosaic.analyse.alignment import align_domains
 from mosaic.analyse.mixture import MixtureSettings, mixture_domains, whitened
 from mosaic.errors import InputError
 from mosaic.matrices import BLOCK_VALUES
-from mosaic.spatial import tissue_graph, with_propagations
+from mosaic.spatial import tissue_neighbors, with_propagations
 
 logger = logging.getLogger(__name__)
 
@@ -187,7 +188,7 @@ def field_domains(
     rng = np.random.default_rng(seed)
     spots = _regions(coordinates, slices, settings, rng)
     part = [view.part(spots) for view in views]
-    graph = tissue_graph(coordinates[spots], slices[spots], settings.neighbors)
+    graph = averages(coordinates[spots], slices[spots], settings)
     best: Field | None = None
     faults: list[str] = []
     for name, start in _starts(embedding[spots], part, slices[spots], graph, n_domains, seed, settings, faults):
@@ -197,7 +198,7 @@ def field_domains(
             best = found
     if best is not None and len(spots) < len(embedding):
         start = np.eye(n_domains)[_carried(embedding, spots, best.posterior.argmax(axis=1))]
-        graph = tissue_graph(coordinates, slices, settings.neighbors)
+        graph = averages(coordinates, slices, settings)
         best = fit_field(views, graph, slices, start, settings=settings)
     if best is None or _n_found(best.posterior) < n_domains:
         faults.append("a domain has no spots")
@@ -207,6 +208,11 @@ def field_domains(
             hint="ask for fewer domains, or choose method kmeans or leiden",
         )
     return best.posterior
+
+
+def averages(coordinates: np.ndarray, slices: np.ndarray, settings: FieldSettings = DEFAULTS) -> sparse.csr_matrix:
+    """Average over the neighbours of each spot on the tissue, as ``fit_field`` takes it (spots x spots)."""
+    return normalize(tissue_neighbors(coordinates, slices, settings.neighbors), norm="l1")
 
 
 def _n_found(posterior: np.ndarray) -> int:
@@ -362,7 +368,7 @@ def fit_field(
     views
         What each modality measures.
     graph
-        As ``spatial.tissue_graph`` makes it.
+        Average over the neighbours on the tissue (spots x spots); rows sum to 1, or to 0.
     slices
         Number of each spot's slice, from 0, shape (spots,).
     start

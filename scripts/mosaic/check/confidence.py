@@ -17,9 +17,8 @@ import pandas as pd
 from scipy import sparse
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from mosaic.analyse.field import DEFAULTS, View, fit_field, views_of
+from mosaic.analyse.field import View, averages, fit_field, views_of
 from mosaic.embedding import LATENT
-from mosaic.spatial import tissue_graph
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +55,7 @@ def tissue_of(embedding: md.MuData, graphs: Mapping[str, ad.AnnData]) -> Tissue:
     """What the tissue field of a run looked at, from its embedding and its graphs."""
     slices = pd.factorize(embedding.obs["slice"].astype(str))[0]
     views = dict(zip(graphs, views_of(graphs, embedding.obs_names), strict=True))
-    graph = tissue_graph(embedding.obsm["spatial"], slices, DEFAULTS.neighbors)
+    graph = averages(embedding.obsm["spatial"], slices)
     return Tissue(embedding.obs_names, views, graph, slices)
 
 

@@ -3,6 +3,7 @@
 The functions are in ``analyse/domains.py``; docs/adding_a_way_to_find_domains.md has the steps.
 """
 
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 # The settings that say how many domains there are, and how to begin with one that is missing.
@@ -10,6 +11,10 @@ NEEDS = {
     "n_domains": "the number of domains you expect, or auto",
     "resolution": "1.0 is a start; more gives more domains",
 }
+
+
+# Further settings, which only some ways take, and the value at which they do nothing.
+OPTIONS = {"spatial_weight": 0}
 
 
 class Clusterer(NamedTuple):
@@ -27,6 +32,8 @@ class Clusterer(NamedTuple):
         Whether it takes what each modality measures, from the graphs: see ``analyse.field.View``. Needs ``tissue``.
     probability
         Whether it gives the probability of each domain for each spot, instead of the domain.
+    options
+        The settings of ``OPTIONS`` that it takes.
     """
 
     label: str
@@ -34,16 +41,27 @@ class Clusterer(NamedTuple):
     tissue: bool = False
     views: bool = False
     probability: bool = False
+    options: tuple[str, ...] = ()
 
 
 CLUSTERERS = {
     "tissue": Clusterer("the tissue field", needs="n_domains", tissue=True, views=True, probability=True),
     "mixture": Clusterer("the mixture", needs="n_domains", probability=True),
     "kmeans": Clusterer("k-means", needs="n_domains"),
-    "leiden": Clusterer("Leiden", needs="resolution"),
+    "leiden": Clusterer("Leiden", needs="resolution", tissue=True, options=("spatial_weight",)),
 }
+
+
+def _in_words(names: Iterable[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def going_by(setting: str) -> str:
     """Names of the ways that go by a setting, as a list in words."""
-    return " and ".join(name for name, clusterer in CLUSTERERS.items() if clusterer.needs == setting)
+    return _in_words(name for name, clusterer in CLUSTERERS.items() if clusterer.needs == setting)
+
+
+def taking(option: str) -> str:
+    """Names of the ways that take a further setting, as a list in words."""
+    return _in_words(name for name, clusterer in CLUSTERERS.items() if option in clusterer.options)

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from mosaic.config.clusterers import CLUSTERERS, NEEDS, going_by
+from mosaic.config.clusterers import CLUSTERERS, NEEDS, OPTIONS, going_by, taking
 from mosaic.config.defaults import ALLOWED, KIND_DEFAULTS, PUBLISHED, PUBLISHED_KINDS
 from mosaic.config.design import SampleRow, SampleSheet, design_faults
 from mosaic.config.encoders import ENCODERS, impossible
@@ -366,6 +366,13 @@ def _config_faults(config: Mapping, sheet: SampleSheet) -> Iterator[InputError]:
                 f"{cluster[name]} is for {going_by(name)}; {cluster['method']} goes by {wanted}",
                 where=key_of("cluster", name),
                 hint="leave it out, or set it to null",
+            )
+    for name, nothing in OPTIONS.items():
+        if cluster[name] != nothing and name not in CLUSTERERS[cluster["method"]].options:
+            yield InputError(
+                f"{cluster[name]} is for {taking(name)}, and {cluster['method']} would not use it",
+                where=key_of("cluster", name),
+                hint=f"leave it out, or set it to {nothing}",
             )
     low, high = cluster["n_domains_range"]
     if low >= high:

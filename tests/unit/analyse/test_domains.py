@@ -10,7 +10,7 @@ import pytest
 from scipy.special import logsumexp
 from sklearn.metrics import adjusted_rand_score
 
-from mosaic.analyse import domains, mixture, n_domains
+from mosaic.analyse import domains, leiden, mixture, n_domains
 from mosaic.analyse.domains import cluster_domains
 from mosaic.analyse.field import View
 from mosaic.analyse.mixture import MixtureSettings
@@ -28,6 +28,12 @@ def groups():
     centre = np.array([[0, 0, 0], [0, 3, 0], [0, 0, 3]])[truth]
     order = rng.permutation(len(truth))
     return (centre + rng.normal(size=(len(truth), 3)) * [20, 0.3, 0.3])[order], truth[order]
+
+
+def on_one_slice(n_spots):
+    """Coordinates and slices, for ways that take them, where neighbours on the tissue have nothing in common."""
+    places = np.column_stack(np.divmod(np.random.default_rng(9).permutation(n_spots), 20)).astype(float)
+    return {"coordinates": places, "slices": np.repeat("s1", n_spots)}
 
 
 @pytest.fixture(scope="module")
@@ -178,18 +184,88 @@ def test_domains_that_overlap_count_less_than_their_likelihood(round_groups):
 
 def test_leiden_finds_separate_groups_and_is_seeded(round_groups):
     embedding, truth = round_groups
-    coarse = cluster_domains(embedding, "leiden", resolution=0.05, seed=1).labels
+    tissue = on_one_slice(len(truth))
+    coarse = cluster_domains(embedding, "leiden", resolution=0.05, seed=1, **tissue).labels
     np.testing.assert_array_equal(coarse, truth)
-    fine = [cluster_domains(embedding, "leiden", resolution=2.0, seed=1).labels for _ in range(2)]
+    fine = [cluster_domains(embedding, "leiden", resolution=2.0, seed=1, **tissue).labels for _ in range(2)]
     assert fine[0].max() > 2
     np.testing.assert_array_equal(*fine)
+    elsewhere = {key: values[::-1] for key, values in tissue.items()}
+    again = cluster_domains(embedding, "leiden", resolution=2.0, seed=1, **elsewhere).labels
+    np.testing.assert_array_equal(fine[0], again)  # without a weight, the tissue says nothing
+
+
+@pytest.fixture(scope="module")
+def two_slices():
+    """Two slices, each with a left and a right half that differ in the embedding, and strays of the other in both."""
+    rng = np.random.default_rng(0)
+    places = np.column_stack(np.divmod(np.arange(400), 20)).astype(float)
+    half = (places[:, 1] >= 10).astype(int)
+    strays = np.array([place for place in range(42, 400, 47) if 2 <= places[place, 1] % 10 <= 7])
+    truth, seen = np.tile(half, 2), np.tile(half, 2)
+    strays = np.concatenate([strays, 400 + strays])
+    seen[strays] = 1 - seen[strays]
+    embedding = np.column_stack([3.0 * seen, np.zeros((800, 3))]) + rng.normal(size=(800, 4))
+    return {
+        "embedding": embedding,
+        "coordinates": np.vstack([places] * 2),
+        "slices": np.repeat(["s1", "s2"], 400),
+    }, (truth, strays)
+
+
+def test_leiden_that_weighs_the_tissue_takes_strays_into_the_domain_around_them(two_slices):
+    given, (truth, strays) = two_slices
+    scores, lost = [], []
+    for weight in (0.2, 1, 1.5):
+        labels = cluster_domains(**given, method="leiden", resolution=0.6, spatial_weight=weight, seed=1).labels
+        assert labels.max() == 1
+        scores.append(adjusted_rand_score(truth, labels))
+        lost.append((labels[strays] == labels[strays - 1]).mean())
+    assert len(strays) > 6
+    assert scores == sorted(scores)
+    assert scores[-1] > 0.97
+    assert lost[0] < 0.5
+    assert lost == sorted(lost)
+    assert lost[-1] == 1
+
+
+def test_leiden_joins_no_spots_of_two_slices_by_their_place(two_slices):
+    """Both slices have the same coordinates; edges on the tissue stay within each, each once, as neighbours lie."""
+    given, _ = two_slices
+    edges = leiden._tissue_graph(given["coordinates"], given["slices"])
+    assert (given["slices"][edges.row] == given["slices"][edges.col]).all()
+    assert (edges.row < edges.col).all()
+    assert len(set(zip(edges.row.tolist(), edges.col.tolist(), strict=True))) == edges.nnz
+    distance = np.linalg.norm(given["coordinates"][edges.row] - given["coordinates"][edges.col], axis=1)
+    assert distance.max() <= 3
+    assert np.bincount(np.concatenate([edges.row, edges.col])).min() >= 6
+    # A slice that is far away in the embedding keeps domains of its own, however much the tissue weighs.
+    apart = given | {"embedding": given["embedding"] + 100 * (given["slices"] == "s2")[:, None]}
+    labels = cluster_domains(**apart, method="leiden", resolution=0.3, spatial_weight=0.6, seed=1).labels
+    assert not set(labels[:400]) & set(labels[400:])
+
+
+def test_the_weight_of_the_tissue_does_not_depend_on_the_scale_of_its_coordinates(two_slices):
+    given, _ = two_slices
+    one, other = (
+        cluster_domains(
+            **given | {"coordinates": given["coordinates"] * scale},
+            method="leiden",
+            resolution=0.3,
+            spatial_weight=0.2,
+            seed=1,
+        ).labels
+        for scale in (1, 250)
+    )
+    np.testing.assert_array_equal(one, other)
 
 
 def test_leiden_leaves_the_generator_of_igraph_alone(round_groups):
     own = random.Random(3)
     igraph.set_random_number_generator(own)
     try:
-        cluster_domains(round_groups[0], "leiden", resolution=0.05)
+        tissue = on_one_slice(len(round_groups[0]))
+        cluster_domains(round_groups[0], "leiden", resolution=0.05, spatial_weight=0.1, **tissue)
         before = own.getstate()
         igraph.Graph.Erdos_Renyi(n=20, p=0.5)
         assert own.getstate() != before
@@ -199,12 +275,13 @@ def test_leiden_leaves_the_generator_of_igraph_alone(round_groups):
 
 def test_leiden_that_finds_too_many_says_to_lower_the_resolution(caplog):
     shapeless = np.random.default_rng(0).normal(size=(600, 5))
-    assert 30 < cluster_domains(shapeless, "leiden", resolution=8).labels.max() + 1 <= 100
+    tissue = on_one_slice(600)
+    assert 30 < cluster_domains(shapeless, "leiden", resolution=8, **tissue).labels.max() + 1 <= 100
     assert "with resolution 8: colours can be told apart up to 30" in caplog.text
     with pytest.raises(
         InputError, match=r"(?s)Leiden found \d+ domains in 600 spots .*lower resolution, for example to 5"
     ):
-        cluster_domains(shapeless, "leiden", resolution=50)
+        cluster_domains(shapeless, "leiden", resolution=50, **tissue)
 
 
 @pytest.mark.parametrize(
@@ -213,6 +290,11 @@ def test_leiden_that_finds_too_many_says_to_lower_the_resolution(caplog):
         ({"method": "louvain"}, "unknown clustering method 'louvain'"),
         ({"method": "leiden"}, "Leiden needs a resolution above 0, but it is None"),
         ({"method": "leiden", "resolution": 0.0}, "Leiden needs a resolution above 0, but it is 0.0"),
+        (
+            {"method": "leiden", "resolution": 1.0, "spatial_weight": -1} | on_one_slice(380),
+            "cluster: spatial_weight: -1 is negative",
+        ),
+        ({"method": "leiden", "resolution": 1.0}, "Leiden needs the spots' coordinates and slices"),
         ({"method": "kmeans"}, "the number of domains must be 1 or more, but it is None"),
         ({"n_domains": 0}, "the number of domains must be 1 or more, but it is 0"),
         ({"n_domains": 381}, "381 domains were asked for, but there are only 380 spots"),
@@ -225,10 +307,11 @@ def test_settings_that_cannot_work_are_errors(round_groups, options, message):
 
 
 def test_settings_that_are_not_used_are_told(round_groups, caplog):
-    cluster_domains(round_groups[0], "leiden", n_domains=3, resolution=0.1)
-    cluster_domains(round_groups[0], "kmeans", n_domains=3, resolution=0.5)
+    cluster_domains(round_groups[0], "leiden", n_domains=3, resolution=0.1, **on_one_slice(380))
+    cluster_domains(round_groups[0], "kmeans", n_domains=3, resolution=0.5, spatial_weight=0.1)
     assert "n_domains = 3 is not used: Leiden goes by resolution" in caplog.text
     assert "resolution = 0.5 is not used: k-means goes by n_domains" in caplog.text
+    assert "spatial_weight is not used: k-means does not take it" in caplog.text
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -11,7 +11,6 @@ from mosaic.analyse.alignment import align_domains
 from mosaic.analyse.field import FieldSettings, View
 from mosaic.analyse.mixture import mixture_domains
 from mosaic.errors import InputError
-from mosaic.spatial import tissue_graph
 
 
 class Tissue:
@@ -38,7 +37,7 @@ class Tissue:
         self.latent = np.random.default_rng(7).normal(size=(3, 4))[self.truth] + latent_noise * rng.normal(
             size=(len(self.truth), 4)
         )
-        self.graph = tissue_graph(self.coordinates, self.slices, 6)
+        self.graph = field.averages(self.coordinates, self.slices)
 
     def domains(self, n_domains: int = 3, settings: FieldSettings = field.DEFAULTS, seed: int = 0) -> np.ndarray:
         return field.field_domains(

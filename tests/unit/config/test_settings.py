@@ -11,7 +11,7 @@ import yaml
 from hypothesis import strategies as st
 
 from mosaic.config import defaults, settings
-from mosaic.config.clusterers import CLUSTERERS, going_by
+from mosaic.config.clusterers import CLUSTERERS, going_by, taking
 from mosaic.config.readers import READERS, Reader
 from mosaic.config.schema import read_yaml
 from mosaic.errors import InputError
@@ -160,6 +160,12 @@ def test_sheet_with_bom_crlf_and_blank_lines(load):
             "config key cluster.resolution",
             f"1.0 is for {going_by('resolution')}; mixture goes by n_domains",
             "leave it out",
+        ),
+        (
+            {"cluster": {"n_domains": 5, "spatial_weight": 0.2}},
+            "config key cluster.spatial_weight",
+            f"0.2 is for {taking('spatial_weight')}, and mixture would not use it",
+            "set it to 0",
         ),
         ({"cluster": {"method": "leiden"}}, "config key cluster.resolution", "leiden needs it", "1.0 is a start"),
         ({"seeds": 1}, "config key seeds", "1 is not a list, as in [a, b]", "Each seed"),
