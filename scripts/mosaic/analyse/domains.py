@@ -256,13 +256,9 @@ def _by_decreasing_size(labels: np.ndarray) -> np.ndarray:
     return rank[group]
 
 
-        tissue += [np.asarray(coordinates, dtype=np.float64), np.asarray(slices)]
-    options = {"spatial_weight": spatial_weight}
-    for name in set(options) - set(way.options):
-        if options.pop(name) != OPTIONS[name]:
-            logger.warning("%s is not used: %s does not take it", name, way.label)
-    found = FUNCTIONS[method](embedding, *tissue, size, seed, **options)
-    labels = found.argmax(axis=1) if way.probability else found
+# By the names in CLUSTERERS. Each takes the embedding, views, and coordinates and slices where CLUSTERERS says so, then
+# the number of domains or the resolution, the seed, and its further settings by name; and gives labels, or probabilities
+# where CLUSTERERS says so.
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "tissue": field_domains,
     "mixture": mixture_domains,
