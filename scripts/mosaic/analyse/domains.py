@@ -257,7 +257,7 @@ def _by_decreasing_size(labels: np.ndarray) -> np.ndarray:
 
 
 # By the names in CLUSTERERS. Each takes the embedding, views, and coordinates and slices where CLUSTERERS says so, then
-# the number of domains or the resolution, the seed, and its further settings by name; and gives labels, or probabilities
+# the number of domains or the resolution, the seed, and further settings by name; and gives labels, or probabilities
 # where CLUSTERERS says so.
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "tissue": field_domains,

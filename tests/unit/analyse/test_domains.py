@@ -7,6 +7,7 @@ from pathlib import Path
 import igraph
 import numpy as np
 import pytest
+from scipy import sparse
 from scipy.special import logsumexp
 from sklearn.metrics import adjusted_rand_score
 
@@ -16,6 +17,7 @@ from mosaic.analyse.field import View
 from mosaic.analyse.mixture import MixtureSettings
 from mosaic.config.clusterers import CLUSTERERS, Clusterer
 from mosaic.errors import InputError
+from mosaic.spatial import tissue_neighbors
 
 PARITY = Path(__file__).parents[3] / ".." / "shared" / "reference" / "parity"
 
@@ -232,7 +234,7 @@ def test_leiden_that_weighs_the_tissue_takes_strays_into_the_domain_around_them(
 def test_leiden_joins_no_spots_of_two_slices_by_their_place(two_slices):
     """Both slices have the same coordinates; edges on the tissue stay within each, each once, as neighbours lie."""
     given, _ = two_slices
-    edges = leiden._tissue_graph(given["coordinates"], given["slices"])
+    edges = sparse.triu(tissue_neighbors(given["coordinates"], given["slices"], leiden._TISSUE_NEIGHBORS)).tocoo()
     assert (given["slices"][edges.row] == given["slices"][edges.col]).all()
     assert (edges.row < edges.col).all()
     assert len(set(zip(edges.row.tolist(), edges.col.tolist(), strict=True))) == edges.nnz
