@@ -21,8 +21,8 @@ from threadpoolctl import threadpool_limits
 
 from mosaic import spots, store
 from mosaic.analyse.alignment import aligned_embedding
-from mosaic.analyse.field import FieldSettings, field_domains, views_of
 from mosaic.analyse.mixture import mixture_domains
+from mosaic.analyse.tissue_field import FieldSettings, field_domains, views_of
 from mosaic.embedding import LATENT
 from mosaic.mixing import ilisi
 

@@ -41,6 +41,7 @@ rule consensus:
     output:
         spots=ensure("<results>/{method}/consensus.tsv", non_empty=True),
         agreement=ensure("<results>/{method}/agreement.tsv", non_empty=True),
+        support=ensure("<results>/{method}/support.tsv", non_empty=True),
     log:
         "<results>/logs/consensus/{method}.log",
     conda:

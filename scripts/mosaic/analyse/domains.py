@@ -12,10 +12,10 @@ import pandas as pd
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
-from mosaic.analyse.field import View, field_domains, views_of
 from mosaic.analyse.leiden import leiden_domains
 from mosaic.analyse.mixture import checked_embedding, mixture_domains
 from mosaic.analyse.n_domains import choose_n_domains
+from mosaic.analyse.tissue_field import View, field_domains, views_of
 from mosaic.config.clusterers import CLUSTERERS, OPTIONS
 from mosaic.embedding import LATENT
 from mosaic.errors import InputError

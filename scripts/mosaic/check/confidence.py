@@ -17,7 +17,7 @@ import pandas as pd
 from scipy import sparse
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from mosaic.analyse.field import View, averages, fit_field, views_of
+from mosaic.analyse.tissue_field import View, averages, fit_field, views_of
 from mosaic.embedding import LATENT
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class Tissue(NamedTuple):
     spots
         Names of all spots.
     views
-        By modality: see ``field.View``.
+        By modality: see ``tissue_field.View``.
     graph
         Average over the neighbours on the tissue (spots x spots).
     slices
