@@ -28,11 +28,12 @@ logger = logging.getLogger(__name__)
 # Training pulls these pairs together, so they say less than those of held-out validation.
 TRAINING_PAIRS = "FOSCTTM (training pairs)"
 
-# Metrics of the latent space; all others are of domains.
-OF_LATENT = ("iLISI", "iLISI within shared domains", TRAINING_PAIRS, "matching score", "label transfer F1")
-
 # What is added to the name of a metric of the aligned latent space.
 ALIGNED = ", aligned"
+
+# Metrics of the latent space; all others are of domains.
+_ALSO_ALIGNED = ("iLISI", "iLISI within shared domains", TRAINING_PAIRS)
+OF_LATENT = (*_ALSO_ALIGNED, *(name + ALIGNED for name in _ALSO_ALIGNED), "matching score", "label transfer F1")
 
 # Above these numbers of spots a metric uses a seeded sample, with a log message: FOSCTTM compares all pairs of spots;
 # iLISI and the matching score search neighbours by brute force, iLISI slowly.
