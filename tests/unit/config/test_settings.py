@@ -80,7 +80,7 @@ def test_recipe_published_replaces_defaults_alone(load):
         ("graph", "weight_mnn"): (True, False),
         ("train", "reconstruct"): ("all", "queries"),
         ("impute", "method"): ("matching", "nearest"),
-        ("impute", "n_neighbors"): (25, 10),
+        ("impute", "n_neighbors"): (50, 10),
     }
     own, _ = load(recipe="published", impute={"n_neighbors": 7}, graph={"w_g": 3})
     assert own["impute"] == published["impute"] | {"n_neighbors": 7}
