@@ -117,7 +117,7 @@ def prove(env: Path, scripts: list[Path], folder: Path) -> None:
     _python(folder, "-c", f"import {', '.join(sorted(imported))}")
     lock = pins((REPOSITORY / "requirements.lock").read_text())
     install(folder, *(f"{name}=={lock[name]}" for name in FOR_TESTS.get(env.stem, ())))
-    _python(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "default", *map(str, tests))
+    _python(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow", "-W", "default", *map(str, tests))
 
 
 def _python(folder: Path, *arguments: str) -> None:

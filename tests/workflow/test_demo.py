@@ -237,10 +237,10 @@ def test_a_browser_shows_the_first_page_and_every_entry(demo, report):
 def test_the_same_bits_with_one_core(demo, make_checkout):
     again = make_checkout()
     run = "results/spamosaic/seed-1234"
-    # All that computes, and of the drawings one: what the others show is in the tables.
+    # All that computes, with one fold of each modality; of the drawings one, as what the others show is in the tables.
     imputed = [f"{run}/imputed/{name}.h5ad" for name in ("s2.adt", "s3.rna")]
-    checks = [f"results/check/features.{modality}.tsv" for modality in ("rna", "adt")]
-    done = again.snakemake(*imputed, *checks, f"{run}/metrics.tsv", f"{run}/figures/domains.png", cores=1)
+    folds = [f"results/check/folds/s1.{modality}.1.h5ad" for modality in ("rna", "adt")]
+    done = again.snakemake(*imputed, *folds, f"{run}/metrics.tsv", f"{run}/figures/domains.png", cores=1)
     assert done.returncode == 0, done.stdout + done.stderr
     results = again.folder / "results"
     # Tables and drawings byte for byte; times differ.
@@ -255,6 +255,12 @@ def test_the_same_bits_with_one_core(demo, make_checkout):
         first, second = (ad.read_h5ad(own.folder / name) for own in (demo, again))
         for layer in first.layers:
             assert abs(first.layers[layer] - second.layers[layer]).max() == 0
+    for name in folds:
+        first, second = (ad.read_h5ad(own.folder / name) for own in (demo, again))
+        pd.testing.assert_frame_equal(first.obs, second.obs, check_exact=True)
+        assert len(first.varm) > 0
+        for key in first.varm:
+            np.testing.assert_array_equal(first.varm[key], second.varm[key])
 
 
 def test_faults_are_shown_at_once_before_any_job(checkout):

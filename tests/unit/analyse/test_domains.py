@@ -397,6 +397,7 @@ def test_no_number_is_chosen_where_no_mixture_fits(six_groups):
         n_domains.choose_n_domains(six_groups, (3, 5), settings=MixtureSettings(iterations=1))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not PARITY.exists(), reason="the recorded run of the publication is not here")
 def test_recorded_embedding_as_clustered_by_mclust():
     """R's mclust on the same embedding; and 6 and 7 domains, where a start from k-means scores .72 and .66."""
