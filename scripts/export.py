@@ -5,11 +5,11 @@ from mosaic.logs import job_log
 with job_log(snakemake.log[0]):
     from pathlib import Path
 
-    from mosaic import spots, store
+    from mosaic import files, spots, store
     from mosaic.analyse import export
 
     config = snakemake.params.config
-    counts = spots.read_stacked(snakemake.input.qc)
+    counts = spots.read_stacked(snakemake.input.qc, snakemake.params.union)
     reduced = {name: store.read(path) for name, path in zip(counts, snakemake.input.reduced, strict=True)}
     runs = []
     for folder in dict.fromkeys(Path(path).parent for path in snakemake.input.runs):
@@ -30,6 +30,9 @@ with job_log(snakemake.log[0]):
     named = snakemake.input.annotations
     annotations = store.read(named).obs if named else None
     columns = snakemake.params.columns
-    store.write(
-        export.assemble_mudata(counts, reduced, runs, consensus, config, annotations, columns), snakemake.output[0]
-    )
+    mdata = export.assemble_mudata(counts, reduced, runs, consensus, config, annotations, columns)
+    store.write(mdata, snakemake.output.mudata)
+    for loupe, xenium in zip(snakemake.output.loupe, snakemake.output.xenium, strict=True):
+        tables = export.browser_tables(mdata.obs, Path(loupe).name.split(".")[0])
+        for table, path in zip(tables, (loupe, xenium), strict=True):
+            files.write_table(table, path, sep=",", index=False)

@@ -1,4 +1,4 @@
-"""Impute one modality in one slice that lacks it."""
+"""Impute what a slice did not measure of a modality."""
 
 from mosaic.logs import job_log
 
@@ -6,11 +6,11 @@ with job_log(snakemake.log[0]):
     from mosaic import spots, store
     from mosaic.analyse import impute, imputed
 
-    imputation = impute.plan_imputation(
+    imputation = impute.plan_modality(
         store.read(snakemake.input.embedding),
         snakemake.wildcards.slice,
         snakemake.wildcards.modality,
-        spots.read_stacked(snakemake.input.counts),
+        spots.read_stacked(snakemake.input.counts, snakemake.params.union),
         **snakemake.params.settings,
     )
     scores = store.read_table(snakemake.input.scores, index="feature") if snakemake.input.scores else None

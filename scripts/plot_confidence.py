@@ -23,6 +23,6 @@ with job_log(snakemake.log[0]):
         {name: embedding.obsm["spatial"][rows] for name, rows in members.items()},
         {name: table.loc[rows, "confidence"].to_numpy() for name, rows in members.items()},
         label if agreement.empty else f"{label} (mean ARI of pairs {agreement['ARI'].mean():.2f})",
-        um_per_unit=snakemake.params.um_per_unit,
+        frames=style.frames(snakemake.input.tissue, **snakemake.params.figures),
     )
     style.save(figure, snakemake.output.svg, snakemake.output.png)

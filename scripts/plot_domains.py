@@ -14,6 +14,6 @@ with job_log(snakemake.log[0]):
         {name: embedding.obsm["spatial"][rows] for name, rows in members.items()},
         {name: domains[rows] for name, rows in members.items()},
         None if truth is None else {name: truth[rows] for name, rows in members.items()},
-        um_per_unit=snakemake.params.um_per_unit,
+        frames=style.frames(snakemake.input.tissue, **snakemake.params.figures),
     )
     style.save(figure, snakemake.output.svg, snakemake.output.png)

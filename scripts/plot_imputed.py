@@ -7,17 +7,23 @@ with job_log(snakemake.log[0]):
     from mosaic.figures import maps, style
 
     imputed = store.read(snakemake.input.imputed)
-    donor = max((store.read(path) for path in snakemake.input.donors), key=lambda adata: adata.n_obs)
-    measured = donor[:, imputed.var_names]
+    # Of the slices that measured the most of it, the largest.
+    donor = max(
+        map(store.read, snakemake.input.donors),
+        key=lambda adata: (adata.var_names.isin(imputed.var_names).sum(), adata.n_obs),
+    )
+    measured = donor[:, imputed.var_names[imputed.var_names.isin(donor.var_names)]]
     names = maps.most_variable(measured)
+    frames = style.frames(snakemake.input.tissue, **snakemake.params.figures)
+    pair = snakemake.wildcards.slice, str(donor.obs["slice"].iloc[0])
     figure = maps.imputed_on_tissue(
         imputed.obsm["spatial"],
         matrices.dense(imputed[:, names].layers["imputed"]),
         names,
         measured.obsm["spatial"],
         matrices.dense(measured[:, names].layers.get("counts", measured[:, names].X)),
-        (snakemake.wildcards.slice, str(donor.obs["slice"].iloc[0])),
+        pair,
         notes=maps.held_out_notes(imputed, names),
-        um_per_unit=snakemake.params.um_per_unit,
+        frames=(frames[pair[0]], frames[pair[1]]),
     )
     style.save(figure, snakemake.output.svg, snakemake.output.png)

@@ -6,9 +6,11 @@ with job_log(snakemake.log[0]):
     import json
 
     from mosaic import files, store
-    from mosaic.prepare import qc, read
+    from mosaic.prepare import feature_names, qc, read
 
     adata = read.read_slice(snakemake.input.h5ad, snakemake.wildcards.slice, snakemake.params.kind)
+    if snakemake.input.names:
+        adata = feature_names.with_names(adata, feature_names.read_renamed(snakemake.input.names))
     passed, metrics, summary = qc.filter_slice(adata, **snakemake.params.thresholds)
     files.write_table(metrics, snakemake.output.spots, index_label="spot")
     with files.atomic_write(snakemake.output.summary) as unfinished:

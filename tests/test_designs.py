@@ -4,11 +4,13 @@ import runpy
 from contextlib import nullcontext
 from types import SimpleNamespace
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
 from chain import THREE_SLICES, simulated
 from running import REPOSITORY
+from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 from snakemake.iocontainers import Namedlist
 
@@ -90,6 +92,83 @@ def test_design_end_to_end(tmp_path, slices):
     assert set(result.mod) == set(names) | {f"{name}_imputed" for _, name in run.sheet.missing}
     assert (result.obs["mosaic_domain"].astype(int) == labels).all()
     assert (result.obs["domain"] == truth).all()
+
+
+def test_a_small_panel_beside_whole_transcriptomes(tmp_path):
+    """Union finds more of the panel's domains than shared features alone, and imputes what the panel lacks."""
+    design = {
+        "grid": {"rows": 18, "columns": 18, "pitch": 100},
+        "domains": {"a": 1, "b": 1, "c": 1},
+        "slices": {"s1": ["rna"], "s2": ["rna"], "s3": ["rna"]},
+        "modalities": {
+            "rna": {"kind": "rna", "n_features": 600, "depth": 600, "markers": 40, "marker_fold": 2.2},
+        },
+    }
+    whole = {}
+
+    def panel(name, modality, adata):
+        whole[name] = adata
+        return adata[:, ::6].copy() if name == "s2" else adata
+
+    runs = {
+        features: simulated(design, seed=1, change=panel, modalities={"rna": {"n_comps": 15, "features": features}})
+        for features in ("shared", "union")
+    }
+    assert {name: run.reduced()["rna"].n_vars for name, run in runs.items()} == {"shared": 100, "union": 600}
+    found = {}
+    for features, run in runs.items():
+        domains = run.domains(0)
+        own = (domains["slice"] == "s2").to_numpy()
+        labels, truth = domains["domain"].to_numpy(), run.truth().to_numpy(dtype=str)
+        found[features] = adjusted_rand_score(truth, labels), adjusted_rand_score(truth[own], labels[own])
+    print(found)
+    assert found["union"][0] > max(0.6, found["shared"][0])
+    assert found["union"][1] > max(0.4, found["shared"][1] - 0.05)
+    run = runs["union"]
+    imputed = [run.imputed(name, "rna", 0) for name in ("s1", "s2", "s3")]
+    assert [adata.n_vars for adata in imputed] == [0, 500, 0]
+    # Of the features that the panel lacks, those that mark the domains are where they were before they were left out.
+    made = imputed[1]
+    hidden = np.log1p(whole["s2"][made.obs["barcode"].tolist(), made.var_names].X.toarray())
+    means = pd.DataFrame(hidden).groupby(whole["s2"].obs.loc[made.obs["barcode"], "domain"].to_numpy(dtype=str)).mean()
+    marking = np.argsort(-means.var().to_numpy())[:50]
+    values = np.log1p(made.layers["imputed"].toarray())
+    correlations = [np.corrcoef(values[:, column], hidden[:, column])[0, 1] for column in marking]
+    assert np.mean(correlations) > 0.2
+    mdata = run.embedding(0)
+    result = export.assemble_mudata(
+        run.counts(),
+        run.graphs(),
+        [
+            export.Run(
+                method="spamosaic",
+                seed=1234,
+                embedding=mdata,
+                domains=run.domains(0)["domain"],
+                umap=pd.DataFrame(mdata.obsm[embedding.LATENT][:, :2], index=mdata.obs_names),
+                imputed={"rna": imputed},
+            )
+        ],
+        {},
+        {"modalities": {}},
+    )
+    store.write(result, tmp_path / "result.h5mu")
+    result = store.read(tmp_path / "result.h5mu")
+    assert result["rna"].shape == (972, 600)
+    assert result["rna"].varm["measured"].sum().to_dict() == {"s1": 600, "s2": 100, "s3": 600}
+    assert result["rna_imputed"].shape == (324, 500)
+
+
+def test_imputed_features_of_different_panels_are_joined():
+    parts = []
+    for name, features in (("s1", ["a", "b"]), ("s2", ["c"]), ("s3", [])):
+        values = sparse.csr_matrix(np.ones((2, len(features)), np.float32))
+        obs = pd.DataFrame({"slice": pd.Categorical([name] * 2)}, index=[f"{name}:0", f"{name}:1"])
+        layers = {"imputed": values, "imputed_sd": values}
+        parts.append(ad.AnnData(obs=obs, var=pd.DataFrame(index=features), layers=layers))
+    joined = export._joined(parts)
+    assert joined.layers["imputed"].toarray().tolist() == [[1, 1, 0]] * 2 + [[0, 0, 1]] * 2
+    assert joined.varm["imputed"]["s2"].tolist() == [False, False, True]
 
 
 def test_slices_of_one_domain_each_have_no_markers_and_a_figure_that_says_so(tmp_path, monkeypatch):

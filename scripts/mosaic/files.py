@@ -35,6 +35,6 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def write_table(table: "pd.DataFrame", path: str | Path, **options: object) -> None:
-    """Write a TSV; ``options`` are those of ``DataFrame.to_csv``."""
+    """Write a TSV, or a table with the separator in ``options``, which are those of ``DataFrame.to_csv``."""
     with atomic_write(path) as unfinished:
-        table.to_csv(unfinished, sep="\t", **options)
+        table.to_csv(unfinished, **{"sep": "\t", **options})

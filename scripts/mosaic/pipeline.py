@@ -49,11 +49,12 @@ from mosaic.integrate.encoders import Encoder
 from mosaic.integrate.graph import build_graph
 from mosaic.integrate.model import embed
 from mosaic.integrate.training import fit
+from mosaic.prepare.feature_names import match_features, with_names
 from mosaic.prepare.inputs import annotate
 from mosaic.prepare.normalize import normalize_slice
 from mosaic.prepare.pairing import Comparison, compare, report
 from mosaic.prepare.qc import filter_slice
-from mosaic.prepare.read import Source, read_slice
+from mosaic.prepare.read import Source, read_features, read_slice
 from mosaic.prepare.reduce import reduce_modality
 from mosaic.spots import stack, union
 
@@ -185,7 +186,7 @@ class Pipeline:
         return {key: self._passed(*key) for key in self._sources}
 
     def counts(self) -> dict[str, ad.AnnData]:
-        """Per modality its slices after quality control, stacked (spots x shared features)."""
+        """Per modality its slices after quality control, stacked: see ``spots.stack`` for the features."""
         return {name: self._stacked(name) for name in self.sheet.modalities}
 
     def pairing(self) -> Comparison:
@@ -277,10 +278,13 @@ class Pipeline:
         Raises
         ------
         InputError
-            If the slice has the modality, or the run has no such slice or modality.
+            If the slice has the modality, unless its ``features`` are ``union``, or the run has no such slice or
+            modality.
         """
         seed = self._seed(seed)
-        if (slice_name, modality) not in self.sheet.missing:
+        own = self.config["modalities"].get(modality, {})
+        panels = own.get("features") == "union" and slice_name in self.sheet.slices
+        if (slice_name, modality) not in self.sheet.missing and not panels:
             missing = ", ".join(f"{modality} in {name}" for name, modality in self.sheet.missing)
             problem = f"{modality} in slice {slice_name} is nothing to impute"
             raise InputError(problem, where="imputed", hint=f"what the slices lack: {missing or 'nothing'}")
@@ -289,9 +293,9 @@ class Pipeline:
             settings = self.config["impute"]
             rows = self.sheet.imputed_from(slice_name, modality, settings["method"])
             by_modality: dict[str, list[ad.AnnData]] = {}
-            for key in rows:
+            for key in dict.fromkeys(rows):
                 by_modality.setdefault(key[1], []).append(self._passed(*key).adata)
-            counts = {name: stack(own, name) for name, own in by_modality.items()}
+            counts = {name: stack(own, name, self._modality(name)["features"]) for name, own in by_modality.items()}
             return impute_modality(self.embedding(seed), slice_name, modality, counts, **settings)
 
         return self._once(
@@ -356,9 +360,24 @@ class Pipeline:
 
         return self._once(f"read {name} {modality}", settings, read)
 
+    def _renamed(self, modality: str) -> pd.DataFrame | None:
+        """New names of a modality's features; None for one slice, and for ready features."""
+        names = self.sheet.slices_of(modality)
+        if len(names) == 1 or self._modality(modality)["kind"] == "features":
+            return None
+
+        def matched() -> pd.DataFrame:
+            tables = {name: read_features(self._sources[name, modality], name) for name in names}
+            return match_features(tables, modality).renamed
+
+        return self._once(f"match {modality}", [], matched)
+
     def _passed(self, name: str, modality: str) -> Passed:
         def check() -> Passed:
-            return Passed(*filter_slice(self._slice(name, modality), **self.config["qc"][modality]))
+            adata, renamed = self._slice(name, modality), self._renamed(modality)
+            if renamed is not None:
+                adata = with_names(adata, renamed)
+            return Passed(*filter_slice(adata, **self.config["qc"][modality]))
 
         return self._once(f"qc {name} {modality}", self._of_qc(modality), check)
 
@@ -367,7 +386,9 @@ class Pipeline:
 
     def _stacked(self, modality: str) -> ad.AnnData:
         return self._once(
-            f"stack {modality}", self._of_qc(modality), lambda: stack(self._passed_of(modality), modality)
+            f"stack {modality}",
+            [self._of_qc(modality), self._modality(modality)["features"]],
+            lambda: stack(self._passed_of(modality), modality, self._modality(modality)["features"]),
         )
 
     def _reduced(self, modality: str) -> ad.AnnData:

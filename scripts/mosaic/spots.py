@@ -4,7 +4,7 @@ A spot has the name ``{slice}:{barcode}``, unique over a run, because barcodes r
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -16,6 +16,9 @@ from mosaic.errors import InputError, few
 from mosaic.store import read, read_slices
 
 logger = logging.getLogger(__name__)
+
+# Key of varm of slices that were stacked over the features of any: which slices measured a feature.
+MEASURED = "measured"
 
 
 def as_text(values: pd.Series) -> pd.Series:
@@ -72,10 +75,21 @@ def shared_features(slices: Sequence[ad.AnnData]) -> pd.Index:
     return shared
 
 
-def stack(slices: Iterable[ad.AnnData], modality: str) -> ad.AnnData:
-    """Stack the slices of one modality over their shared features, in the order given.
+def stack(slices: Iterable[ad.AnnData], modality: str, features: str = "shared") -> ad.AnnData:
+    """Stack the slices of one modality, in the order given.
 
     With a generator, slices stay in memory no longer than necessary.
+
+    Parameters
+    ----------
+    slices
+        Of one modality.
+    modality
+        Its name, for messages.
+    features
+        ``shared``: over the features that all slices have. ``union``: over the features of any. Then
+        ``varm["measured"]`` (features x slices, bool) says which slices measured them, unless all did; values that were
+        not measured are zero.
 
     Raises
     ------
@@ -91,8 +105,9 @@ def stack(slices: Iterable[ad.AnnData], modality: str) -> ad.AnnData:
             where=f"modality {modality}",
             hint="use the same identifiers (symbols or Ensembl ids; one set of peaks) in all slices",
         )
+    everything = features == "union" and any(adata.n_vars > len(shared) for adata in slices)
     for adata in slices:
-        if adata.n_vars > len(shared):
+        if adata.n_vars > len(shared) and not everything:
             logger.info(
                 "%s: dropped %d of %d features of %s that are not in every slice",
                 modality,
@@ -102,8 +117,18 @@ def stack(slices: Iterable[ad.AnnData], modality: str) -> ad.AnnData:
             )
     names = [adata.obs["slice"].iloc[0] for adata in slices]
     # Copy only slices that lose features.
-    parts = [adata if adata.var_names.equals(shared) else adata[:, shared] for adata in slices]
-    stacked = ad.concat(parts, merge="first")
+    if everything:
+        union = dict.fromkeys(name for adata in slices for name in adata.var_names)
+        stacked = ad.concat(slices, join="outer", merge="first", fill_value=0)[:, list(union)].copy()
+        measured = {name: stacked.var_names.isin(adata.var_names) for name, adata in zip(names, slices, strict=True)}
+        stacked.varm[MEASURED] = pd.DataFrame(measured, index=stacked.var_names)
+        # anndata takes a column of var from one slice, which lacks the features of others.
+        if told := [adata.var["gene_id"] for adata in slices if "gene_id" in adata.var]:
+            ids = pd.concat(told).astype(object)
+            stacked.var["gene_id"] = ids[~ids.index.duplicated()].reindex(stacked.var_names).fillna("").astype(str)
+    else:
+        parts = [adata if adata.var_names.equals(shared) else adata[:, shared] for adata in slices]
+        stacked = ad.concat(parts, merge="first")
     stacked.obs["slice"] = pd.Categorical(stacked.obs["slice"], names)
     # anndata would drop columns that some slice lacks; keep them, with missing values.
     for name in dict.fromkeys(name for adata in slices for name in adata.obs if name not in ("slice", "barcode")):
@@ -112,11 +137,19 @@ def stack(slices: Iterable[ad.AnnData], modality: str) -> ad.AnnData:
     return stacked
 
 
-def read_stacked(paths: Sequence[str | Path]) -> dict[str, ad.AnnData]:
-    """Read files that rules named ``{slice}.{modality}.h5ad``, and stack the slices of each modality."""
+def read_stacked(paths: Sequence[str | Path], union: Collection[str] = ()) -> dict[str, ad.AnnData]:
+    """Read files that rules named ``{slice}.{modality}.h5ad``, and stack the slices of each modality.
+
+    Parameters
+    ----------
+    paths
+        The files.
+    union
+        Modalities to stack over all features, not the shared ones: see ``stack``.
+    """
     slices = read_slices(paths)
     # The slices of one modality at a time are in memory beside their stack.
-    return {name: stack(slices.pop(name), name) for name in list(slices)}
+    return {name: stack(slices.pop(name), name, "union" if name in union else "shared") for name in list(slices)}
 
 
 def slice_names(obs: pd.DataFrame) -> list[str]:

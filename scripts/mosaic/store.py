@@ -45,6 +45,21 @@ def read(path: str | Path, *, layers: bool = True) -> ad.AnnData | md.MuData:
         ) from error
 
 
+def read_spots(path: str | Path) -> ad.AnnData:
+    """Read ``obs``, ``obsm`` and ``uns`` of a file that a rule wrote, ``.h5ad`` or ``.h5mu``, without its matrices."""
+    with h5py.File(path) as file:
+        return ad.AnnData(**{key: ad.io.read_elem(file[key]) for key in ("obs", "obsm", "uns")})
+
+
+def read_features(*paths: str | Path) -> pd.Index:
+    """Names of the features that one of these files has, in the order of the first."""
+    names = pd.Index([])
+    for path in paths:
+        with h5py.File(path) as file:
+            names = names.append(ad.io.read_elem(file["var"]).index).unique()
+    return names
+
+
 def read_slices(paths: Sequence[str | Path]) -> dict[str, list[ad.AnnData]]:
     """Read files that rules named ``{slice}.{modality}.h5ad``, as lists per modality."""
     slices: dict[str, list[ad.AnnData]] = {}

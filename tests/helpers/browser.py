@@ -6,11 +6,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from debian import install_or_skip
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-QUIET = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync")
+QUIET = ("--no-sandbox", "--disable-quic", "--no-first-run", "--disable-sync")
 QUIET += ("--disable-background-networking", "--disable-component-update")
+# WebGL without a graphics card, in place of --disable-gpu.
+SOFTWARE_GL = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 # A picture, drawn small, has more than one colour; pictures of no size and those that don't load have none.
 COLOURS = """async image => {
   try { await image.decode() } catch { return 0 }
@@ -104,10 +106,17 @@ class Reader:
 
 
 @contextmanager
-def opened(report: Path) -> Iterator[Reader]:
-    """A report in a browser with a profile of its own, which is gone afterwards."""
+def launched(*flags: str) -> Iterator[Browser]:
+    """A browser with a profile of its own, which is gone afterwards."""
     path = chromium_or_skip()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(QUIET))
-        yield Reader(browser.new_page(viewport={"width": 1500, "height": 950}), report.resolve())
+        browser = playwright.chromium.launch(executable_path=path, args=[*QUIET, *flags])
+        yield browser
         browser.close()
+
+
+@contextmanager
+def opened(report: Path) -> Iterator[Reader]:
+    """A report in a browser of its own."""
+    with launched("--disable-gpu") as browser:
+        yield Reader(browser.new_page(viewport={"width": 1500, "height": 950}), report.resolve())

@@ -14,6 +14,8 @@ LEAST = 80  # percent of a module's lines
 # Modules of which the tests that are not slow run less, and why.
 REASONS = {
     "logs.py": "tests/unit/test_logs.py runs it in processes of their own, as rules do",
+    "analyse/spatial_data.py": "it needs spatialdata, which is in an environment of its own, where `make envs` runs "
+    "tests/unit/analyse/test_spatial_data.py",
     "baselines/published.py": "it drives the published package, which is in an environment of its own, where "
     "tests/workflow/test_baseline_runs.py runs it",
 }

@@ -63,7 +63,10 @@ class Checkout:
         self.folder = folder
         for part in PARTS:
             source = REPOSITORY / part
-            (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / part)
+            if source.is_dir():
+                shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("node_modules"))
+            else:
+                shutil.copy(source, folder / part)
 
     def simulate(self, design: dict, config: str) -> None:
         """Replace the demo by a mosaic of this design, as a user's files, and by this config."""

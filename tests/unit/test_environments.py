@@ -7,7 +7,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
-from prove import OWN_RULES, RULES, TESTED_WITH, baseline_scripts_by_env, pins, room_tests, scripts_by_env
+from prove import OWN_RULES, RULES, SEPARATE, TESTED_WITH, baseline_scripts_by_env, pins, room_tests, scripts_by_env
 
 from mosaic.imports import imported_modules
 
@@ -21,7 +21,12 @@ BEHIND_BASELINES = {
     "muon": {"mofapy2"},
     "scvi": {"scvi-tools"},
     "scmomat": {"scmomat"},
+    "spatialdata": {"spatialdata"},
 }
+
+
+def separate_scripts_by_env():
+    return baseline_scripts_by_env() | SEPARATE
 
 
 LOCK = pins((REPOSITORY / "requirements.lock").read_text())
@@ -42,8 +47,8 @@ def test_environment_declares_exactly_what_its_scripts_reach(env, scripts):
     assert set(declared) == needed
 
 
-@pytest.mark.parametrize(("env", "scripts"), baseline_scripts_by_env().items(), ids=lambda v: getattr(v, "stem", ""))
-def test_environment_of_a_baseline_declares_exactly_what_its_scripts_reach(env, scripts):
+@pytest.mark.parametrize(("env", "scripts"), separate_scripts_by_env().items(), ids=lambda v: getattr(v, "stem", ""))
+def test_environment_of_its_own_declares_exactly_what_its_scripts_reach(env, scripts):
     distributions = packages_distributions()
     needed = set()
     for script in scripts:
@@ -56,20 +61,23 @@ def test_environment_of_a_baseline_declares_exactly_what_its_scripts_reach(env, 
     declared = pins(env.read_text())
     assert set(declared) == needed
     # What reads and writes files must do so alike on both sides.
-    for name in ("anndata", "h5py", "mudata", "torch"):
+    for name in ("anndata", "h5py", "mudata", "pillow", "torch"):
         assert declared.get(name, LOCK[name]) == LOCK[name]
 
 
 def test_rule_of_baselines_has_what_a_reader_expects():
-    rule = next(path for path in RULES if path not in OWN_RULES).read_text().split("rule embed_baseline:")[1]
-    for part in ('"""', "log:", "benchmark:", "conda:", "threads:", "mem_mb=", "runtime=", "message:", "library="):
-        assert part in rule
+    others = {path.stem: path.read_text() for path in RULES if path not in OWN_RULES}
+    assert set(others) == {"baselines", "spatialdata"}
+    for rule in others.values():
+        for part in ('"""', "log:", "benchmark:", "conda:", "threads:", "mem_mb=", "runtime=", "message:", "library="):
+            assert part in rule
 
 
 def test_makefile_makes_every_environment_of_baselines():
     makefile = (REPOSITORY / "Makefile").read_text()
     named = re.search(r"^BASELINES := (.+)$", makefile, flags=re.MULTILINE).group(1).split()
     assert set(named) == {env.stem for env in baseline_scripts_by_env()}
+    assert re.search(r"^SEPARATE := \$\(BASELINES\) spatialdata$", makefile, flags=re.MULTILINE)
 
 
 def test_every_rule_has_what_a_reader_expects():
@@ -83,7 +91,7 @@ def test_every_rule_has_what_a_reader_expects():
 
 
 def test_no_env_script_or_module_is_left_over():
-    by_env = scripts_by_env() | baseline_scripts_by_env()
+    by_env = scripts_by_env() | separate_scripts_by_env()
     used = {script for scripts in by_env.values() for script in scripts}
     assert set((REPOSITORY / "scripts").glob("*.py")) == used
     assert set((REPOSITORY / "envs").glob("*.yaml")) == set(by_env)
@@ -119,13 +127,17 @@ def test_an_edit_of_the_reader_makes_stale_what_reads_users_files_alone():
     readers = {
         path.stem for path in scripts if any("prepare/read.py" in module for module in imported_modules(path)[0])
     }
-    assert readers == {"annotate", "check", "qc"}
+    assert readers == {"annotate", "check", "match_features", "qc", "read_tissue"}
 
 
 def test_no_script_hides_an_installed_package():
-    by_env = scripts_by_env() | baseline_scripts_by_env()
+    by_env = scripts_by_env() | separate_scripts_by_env()
     names = {script.stem for scripts in by_env.values() for script in scripts}
     assert not names & (set(packages_distributions()) | set(sys.stdlib_module_names))
+
+
+# What rooms import that are of no use without it: `published`, `spatial_data`.
+SEPARATELY = {"spamosaic", "spatialdata"}
 
 
 def test_package_declares_exactly_what_it_imports_and_the_lock_pins_it():
@@ -135,8 +147,7 @@ def test_package_declares_exactly_what_it_imports_and_the_lock_pins_it():
     needed = set(BEHIND_OTHERS["seurat_v3"])
     for module in (REPOSITORY / "scripts" / "mosaic").rglob("*.py"):
         foreign = imported_modules(module, REPOSITORY / "scripts")[1]
-        # `published` drives the published package, and is of no use without it.
-        needed |= {distributions[name][0] for name in foreign - set(sys.stdlib_module_names) - {"spamosaic"}}
+        needed |= {distributions[name][0] for name in foreign - set(sys.stdlib_module_names) - SEPARATELY}
     assert declared == {name.lower() for name in needed}
     assert declared <= {name.lower() for name in LOCK}
 

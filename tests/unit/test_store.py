@@ -56,3 +56,18 @@ def test_names_in_a_table_stay_names(tmp_path, names):
     table = pd.DataFrame({"pearson": [0.5, np.nan, *range(len(names) - 2)]}, index=pd.Index(names, name="feature"))
     files.write_table(table, tmp_path / "features.tsv", index_label="feature")
     pd.testing.assert_frame_equal(store.read_table(tmp_path / "features.tsv", index="feature"), table)
+
+
+def test_spots_and_features_are_read_without_the_matrices(raw_slice, tmp_path):
+    first, second = raw_slice(), raw_slice(prefix="h")
+    second.var_names = [*first.var_names[:3], *second.var_names[3:]]
+    first.uns["mosaic_domain_colors"] = np.array(["#000000"], dtype=object)
+    paths = [tmp_path / "first.h5ad", tmp_path / "second.h5ad"]
+    for adata, path in zip((first, second), paths, strict=True):
+        adata.write_h5ad(path)
+    found = store.read_spots(paths[0])
+    pd.testing.assert_frame_equal(found.obs, first.obs)
+    np.testing.assert_array_equal(found.obsm["spatial"], first.obsm["spatial"])
+    assert list(found.uns["mosaic_domain_colors"]) == ["#000000"]
+    assert found.n_vars == 0
+    assert list(store.read_features(*paths)) == [*first.var_names, *second.var_names[3:]]

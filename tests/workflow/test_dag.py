@@ -190,6 +190,18 @@ def test_targets_of_the_self_check_are_refused_without_it(tmp_path):
         jobs_per_rule(tmp_path, targets=["results/check/features.rna.tsv"])
 
 
+def test_union_imputes_what_panels_lack_in_every_slice_that_has_the_modality(tmp_path):
+    shutil.copytree(REPOSITORY / "config", tmp_path / "config")
+    path = tmp_path / "config" / "config.yaml"
+    before = jobs_per_rule(tmp_path, path)
+    jobs = jobs_per_rule(tmp_path, path, given=["modalities={rna: {kind: rna, features: union}}"])
+    assert before["impute"] == 2
+    assert jobs["impute"] == 4
+    assert jobs["plot_imputed"] == before["plot_imputed"]
+    with pytest.raises(WorkflowError, match="slice s1 has adt: nothing to impute"):
+        jobs_per_rule(tmp_path, path, targets=["results/spamosaic/seed-1234/imputed/s1.adt.h5ad"])
+
+
 def test_demo_makes_its_slices(tmp_path):
     shutil.copytree(REPOSITORY / "config", tmp_path / "config")
     jobs = jobs_per_rule(tmp_path, tmp_path / "config" / "config.yaml")
@@ -199,7 +211,7 @@ def test_demo_makes_its_slices(tmp_path):
     assert jobs["rank_markers"] == jobs["plot_markers"] == 2
     assert jobs["pair"] == 1
     assert jobs["enforce_checks"] == 0
-    assert sum(jobs.values()) == 55
+    assert sum(jobs.values()) == 59
 
 
 def test_seeds_multiply_what_hangs_on_them(tmp_path):

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import running
 import scanpy as sc
+from explorer_page import ExplorerPage
 
 pytestmark = pytest.mark.slow
 
@@ -75,6 +76,30 @@ def test_result_holds_everything(demo, result):
     config = json.loads(result.uns["mosaic"]["config"])
     assert config["train"]["lr"] == 0.01
     assert config["modalities"]["adt"]["normalization"] == "clr"
+
+
+def test_vendors_browsers_get_the_domains(demo, result):
+    for name in ("s1", "s2", "s3"):
+        own = result.obs[result.obs["slice"] == name]
+        loupe, xenium = (
+            pd.read_csv(demo.folder / f"results/domains/{name}.{browser}.csv", dtype=str)
+            for browser in ("loupe", "xenium")
+        )
+        assert loupe["Barcode"].tolist() == xenium["cell_id"].tolist() == own["barcode"].tolist()
+        assert loupe["mosaic_domain"].tolist() == xenium["group"].tolist() == own["mosaic_domain"].tolist()
+
+
+def test_result_becomes_spatial_data_where_its_environment_is(demo, result):
+    python = running.REPOSITORY / ".venv-spatialdata" / "bin" / "python"
+    if not python.exists():
+        pytest.skip("the environment of spatialdata is not there: make .venv-spatialdata")
+    given = ["export={spatialdata: true}", f"interpreters={{spatialdata: {python}}}"]
+    done = demo.snakemake("results/integrated.zarr", "--rerun-triggers", "mtime", "--config", *given)
+    assert done.returncode == 0, done.stdout + done.stderr
+    count = "import spatialdata, sys; print(spatialdata.read_zarr(sys.argv[1]).tables['integrated'].n_obs)"
+    path = demo.folder / "results/integrated.zarr"
+    opened = subprocess.run([python, "-c", count, path], capture_output=True, text=True, check=True)
+    assert int(opened.stdout) == result.n_obs
 
 
 def test_result_opens_in_scanpy(result):
@@ -232,6 +257,27 @@ def test_a_browser_shows_the_first_page_and_every_entry(demo, report):
         "torch ",
     ):
         assert part in first_page, part
+
+
+def test_the_explorer_shows_the_run(demo, result, report):
+    folder = demo.folder / "results/explorer"
+    sizes = result.obs.groupby("mosaic_domain", observed=True).size()
+    with browser.launched(*browser.SOFTWARE_GL) as chromium:
+        shown = ExplorerPage(chromium, folder)
+        assert shown.page.inner_text("h1") == f"3,568 spots of 3 slices: {len(sizes)} domains"
+        legend = shown.page.locator(".legend li label").all_text_contents()
+        assert legend == [f"{name}{size:,}" for name, size in sizes.items()]
+        shown.find("CD21")
+        captions = shown.page.locator(".panel .caption").all_text_contents()
+        score = result["adt_imputed"].var.loc["CD21", "pearson"]
+        assert captions[1:] == [
+            f"{(result.obs['slice'] == 's1').sum():,} spots; measured",
+            f"{(result.obs['slice'] == 's2').sum():,} spots; imputed: held-out r {score:.2f}",
+            f"{(result.obs['slice'] == 's3').sum():,} spots; measured",
+        ]
+        assert shown.faults == []
+    assert 'href="explorer/index.html"' in (demo.folder / "results/landing.html").read_text()
+    assert 'href=\\"explorer/index.html\\"' in report.read_text() or 'href="explorer/index.html"' in report.read_text()
 
 
 def test_the_same_bits_with_one_core(demo, make_checkout):

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from docutils import nodes
 from docutils.core import publish_doctree
+from explorer_page import ExplorerPage
 from jinja2 import Template
 from matplotlib.image import imread
 from running import REPOSITORY
@@ -58,6 +59,7 @@ DONOR = "O'Hara \\ \" &amp; $x$ `é`"
 # The result, and all that shows names other than those of slices and modalities.
 TARGETS = (
     "results/integrated.h5mu",
+    "results/explorer",
     "results/overview.html",
     "results/spamosaic/seed-1234/metrics.tsv",
     "results/spamosaic/seed-1234/figures/domains.png",
@@ -146,6 +148,23 @@ def test_the_report_runs_no_script_of_a_name(hostile):
         assert "results/overview.html" in reader.read_all()
         assert reader.page.title() == "Snakemake Report"
     assert reader.faults == []
+
+
+@pytest.mark.slow
+def test_the_explorer_shows_every_name_as_text(hostile):
+    with browser.launched(*browser.SOFTWARE_GL) as chromium:
+        shown = ExplorerPage(chromium, hostile.folder / "results/explorer")
+        typed = {"</script>": SCRIPT, "$e_{1}": "$E_{1}$", "[31mred": "\x1b[31mred", "new": "new\nline\ttab\r"}
+        for part, name in typed.items():
+            shown.find(part)
+            assert shown.page.locator(".legend h3").first.text_content().startswith(name)
+        with shown.drawing():
+            shown.page.select_option("#column", "truth")
+        labels = shown.page.locator(".legend").first.locator("li label span:nth-of-type(2)").all_text_contents()
+        assert set(labels) == set(NAMES[:4])
+        assert DONOR in shown.page.locator(".panel .note").all_text_contents()[1]
+        assert shown.page.title() == "Explorer: 120 spots of 2 slices: 2 domains"
+        assert shown.faults == []
 
 
 def test_hostile_settings_are_refused_before_any_job(checkout):

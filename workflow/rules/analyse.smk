@@ -1,6 +1,6 @@
 # From the latent space to results. Reads <results>/{method}/seed-{seed}/embedding.h5mu of any method; writes domains, the
-# latent space aligned by them, imputed counts, metrics and UMAPs beside it, and <results>/integrated.h5mu with all
-# results.
+# latent space aligned by them, imputed counts, metrics and UMAPs beside it, <results>/integrated.h5mu with all results,
+# and <results>/domains for vendors' browsers.
 
 
 rule cluster:
@@ -59,7 +59,7 @@ rule consensus:
 
 
 rule impute:
-    """Impute a modality that a slice lacks."""
+    """Impute a modality that a slice lacks, or the features of it that other slices alone measured."""
     input:
         embedding="<results>/{method}/seed-{seed}/embedding.h5mu",
         counts=imputation_counts,
@@ -80,6 +80,7 @@ rule impute:
         runtime=60,
     params:
         settings=config["impute"],
+        union=UNION,
     message:
         "Imputing {wildcards.modality} in {wildcards.slice} with {wildcards.method}, seed {wildcards.seed}"
     script:
@@ -170,7 +171,7 @@ rule project_latent:
 
 
 rule export:
-    """Write counts, latent spaces, domains, UMAPs and imputed counts to one file."""
+    """Write counts, latent spaces, domains, UMAPs and imputed counts to one file, and domains for vendors' browsers."""
     input:
         qc=measured("<results>/qc/{slice}.{modality}.h5ad"),
         reduced=collect("<results>/reduced/{modality}.h5ad", modality=SHEET.modalities),
@@ -181,7 +182,7 @@ rule export:
             file=["embedding.h5mu", "aligned.h5mu", "domains.tsv", "umap.tsv"],
         ),
         imputed=collect(
-            missing("<results>/{method}/seed-{seed}/imputed/{slice}.{modality}.h5ad"),
+            imputed("<results>/{method}/seed-{seed}/imputed/{slice}.{modality}.h5ad"),
             method=config["methods"],
             seed=config["seeds"],
         ),
@@ -189,7 +190,9 @@ rule export:
         annotations=annotations(),
         library=library("export"),
     output:
-        ensure("<results>/integrated.h5mu", non_empty=True),
+        mudata=ensure("<results>/integrated.h5mu", non_empty=True),
+        loupe=ensure(collect("<results>/domains/{slice}.loupe.csv", slice=SHEET.slices), non_empty=True),
+        xenium=ensure(collect("<results>/domains/{slice}.xenium.csv", slice=SHEET.slices), non_empty=True),
     log:
         "<results>/logs/export.log",
     benchmark:
@@ -203,6 +206,7 @@ rule export:
     params:
         config=config,
         columns=SHEET.columns,
+        union=UNION,
     message:
         "Writing integrated.h5mu"
     script:

@@ -56,6 +56,10 @@ config.clear()
 config.update(complete)
 
 
+# Modalities integrated over the features of any of their slices; what is imputed, the features that a slice of these
+# did not measure included.
+UNION = [name for name, own in config["modalities"].items() if own["features"] == "union"]
+IMPUTED = SHEET.missing + [(name, modality) for modality in UNION for name in SHEET.slices_of(modality)]
 # Baseline methods that the config lists.
 BASELINES = [name for name in config["methods"] if name in methods.BASELINES]
 # Folds of held-out validation, which covers the method spamosaic alone.
@@ -102,6 +106,13 @@ def slices_with(pattern):
     return lambda wildcards: collect(pattern, slice=SHEET.slices_of(wildcards.modality), allow_missing=True)
 
 
+def renamed_features(wildcards):
+    """New names of a modality's features; empty for one slice, and for ready features."""
+    alone = len(SHEET.slices_of(wildcards.modality)) == 1
+    ready = config["modalities"][wildcards.modality]["kind"] == "features"
+    return [] if alone or ready else "<results>/features/{modality}.renamed.tsv"
+
+
 def reduction(wildcards):
     """Settings of `reduce` for a modality."""
     modality = config["modalities"][wildcards.modality]
@@ -113,6 +124,12 @@ def mnn_pairs(wildcards):
     return [list(pair) for pair in SHEET.mnn_pairs(wildcards.modality)]
 
 
+def um_per_unit():
+    """Micrometres per unit of the coordinates that the config gives, per slice."""
+    given = config["um_per_unit"]
+    return given if isinstance(given, dict) else dict.fromkeys(SHEET.slices, given)
+
+
 def annotations(truth=False):
     """The annotations file if the config names obs columns; with ``truth``, only if it names the true domains."""
     named = config["truth"] or (config["keep_obs"] and not truth)
@@ -121,14 +138,14 @@ def annotations(truth=False):
 
 def imputation_counts(wildcards):
     """Counts to impute from: the missing modality's and, for `matching`, those of each modality of the slice."""
-    if wildcards.modality in SHEET.modalities_of(wildcards.slice):
+    if (wildcards.slice, wildcards.modality) not in IMPUTED:
         raise InputError(
             f"slice {wildcards.slice} has {wildcards.modality}: nothing to impute",
             where=config["slices"],
             hint="its counts are in <results>/qc, the comparison of imputed with hidden counts in <results>/check",
         )
     rows = SHEET.imputed_from(wildcards.slice, wildcards.modality, config["impute"]["method"])
-    return [f"<results>/qc/{name}.{modality}.h5ad" for name, modality in rows]
+    return [f"<results>/qc/{name}.{modality}.h5ad" for name, modality in dict.fromkeys(rows)]
 
 
 def fold_counts(wildcards):
@@ -208,8 +225,13 @@ def baseline_settings(wildcards):
 
 def baseline_python(wildcards):
     """The Python interpreter that runs a baseline method's script."""
-    ready = "python" if WITH_CONDA or methods.BASELINES[wildcards.method].separate else sys.executable
-    return config["interpreters"].get(wildcards.method, ready)
+    method = wildcards.method
+    return python_of(method) if methods.BASELINES[method].separate or WITH_CONDA else sys.executable
+
+
+def python_of(name):
+    """The Python interpreter of a separate environment: the config's, or conda's."""
+    return config["interpreters"].get(name, "python")
 
 
 def clustered_graphs():
@@ -234,11 +256,9 @@ def measured(pattern):
     return [pattern.format(slice=row.slice, modality=row.modality) for row in SHEET]
 
 
-def missing(pattern):
-    """The pattern for each slice and modality that the sheet lacks."""
-    return collect(
-        pattern, zip, slice=[s for s, _ in SHEET.missing], modality=[m for _, m in SHEET.missing], allow_missing=True
-    )
+def imputed(pattern):
+    """The pattern for each slice and modality of which something is imputed."""
+    return collect(pattern, zip, slice=[s for s, _ in IMPUTED], modality=[m for _, m in IMPUTED], allow_missing=True)
 
 
 def enforced():
@@ -278,7 +298,7 @@ def recorded_versions():
         *collect(f"embed_baseline/{run}", method=BASELINES, seed=config["seeds"]),
         *(f"holdout_fold/{slice}.{modality}.{part}" for slice, modality, part in FOLDS),
         *collect(
-            [f"cluster/{run}", *missing(f"impute/{run}.{{slice}}.{{modality}}"), f"evaluate/{run}"],
+            [f"cluster/{run}", *imputed(f"impute/{run}.{{slice}}.{{modality}}"), f"evaluate/{run}"],
             method=config["methods"],
             seed=config["seeds"],
         ),

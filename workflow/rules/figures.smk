@@ -105,6 +105,7 @@ rule plot_domains:
         embedding="<results>/{method}/seed-{seed}/embedding.h5mu",
         domains="<results>/{method}/seed-{seed}/domains.tsv",
         annotations=annotations(truth=True),
+        tissue=collect("<results>/tissue/{slice}.json", slice=SHEET.slices),
         library=library("plot_domains"),
     output:
         **drawn("domains"),
@@ -119,7 +120,7 @@ rule plot_domains:
     params:
         slices=SHEET.slices,
         truth=config["truth"],
-        um_per_unit=config["um_per_unit"],
+        figures=config["figures"],
     message:
         "Drawing the domains of {wildcards.method}, seed {wildcards.seed}"
     script:
@@ -204,6 +205,7 @@ rule plot_confidence:
         embedding=f"<results>/{{method}}/seed-{config['seeds'][0]}/embedding.h5mu",
         spots="<results>/{method}/consensus.tsv",
         agreement="<results>/{method}/agreement.tsv",
+        tissue=collect("<results>/tissue/{slice}.json", slice=SHEET.slices),
         library=library("plot_confidence"),
     output:
         **drawn("confidence"),
@@ -217,7 +219,7 @@ rule plot_confidence:
         runtime=30,
     params:
         slices=SHEET.slices,
-        um_per_unit=config["um_per_unit"],
+        figures=config["figures"],
     message:
         "Drawing the confidence of {wildcards.method}"
     script:
@@ -229,6 +231,7 @@ rule plot_imputed:
     input:
         imputed="<results>/{method}/seed-{seed}/imputed/{slice}.{modality}.h5ad",
         donors=slices_with("<results>/qc/{slice}.{modality}.h5ad"),
+        tissue=collect("<results>/tissue/{slice}.json", slice=SHEET.slices),
         library=library("plot_imputed"),
     output:
         **drawn("imputed"),
@@ -241,7 +244,7 @@ rule plot_imputed:
         mem_mb=memory(1000, 20),
         runtime=30,
     params:
-        um_per_unit=config["um_per_unit"],
+        figures=config["figures"],
     message:
         "Drawing {wildcards.modality} imputed in {wildcards.slice}"
     script:

@@ -1,5 +1,5 @@
-# From the users' files to features. Reads the h5ad files of the sample sheet; writes <results>/qc, normalized and
-# reduced, <results>/annotations.h5ad and, only for `snakemake check`, <results>/inputs.tsv.
+# From the users' files to features. Reads the h5ad files of the sample sheet; writes <results>/qc, normalized,
+# reduced, features and tissue, <results>/annotations.h5ad and, only for `snakemake check`, <results>/inputs.tsv.
 
 
 rule simulate_demo:
@@ -80,10 +80,35 @@ rule annotate:
         "../../scripts/annotate.py"
 
 
+rule match_features:
+    """Match the features of the slices of a modality by name, identifier or symbol, and list what they share."""
+    input:
+        slices=lambda wildcards: [row.path for row in SHEET if row.modality == wildcards.modality],
+        library=library("match_features"),
+    output:
+        listed=ensure("<results>/features/{modality}.tsv", non_empty=True),
+        renamed=ensure("<results>/features/{modality}.renamed.tsv", non_empty=True),
+    log:
+        "<results>/logs/match_features/{modality}.log",
+    conda:
+        "../../envs/prepare.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000, 2),
+        runtime=30,
+    params:
+        rows=[list(row) for row in SHEET],
+    message:
+        "Matching the features of {wildcards.modality}"
+    script:
+        "../../scripts/match_features.py"
+
+
 rule qc:
     """Check one modality of one slice and drop spots and features that fail quality control."""
     input:
         h5ad=lambda wildcards: SHEET.path(wildcards.slice, wildcards.modality),
+        names=renamed_features,
         library=library("qc"),
     output:
         h5ad=ensure("<results>/qc/{slice}.{modality}.h5ad", non_empty=True),
@@ -107,6 +132,30 @@ rule qc:
         "Quality control of {wildcards.modality} in {wildcards.slice}"
     script:
         "../../scripts/qc.py"
+
+
+rule read_tissue:
+    """Read the tissue image of each slice and the unit of its coordinates, for the figures."""
+    input:
+        slices=[row.path for row in SHEET],
+        library=library("read_tissue"),
+    output:
+        ensure(collect("<results>/tissue/{slice}.json", slice=SHEET.slices), non_empty=True),
+    log:
+        "<results>/logs/read_tissue.log",
+    conda:
+        "../../envs/prepare.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1500, 2),
+        runtime=30,
+    params:
+        rows=[list(row) for row in SHEET],
+        um_per_unit=um_per_unit(),
+    message:
+        "Reading the tissue images"
+    script:
+        "../../scripts/read_tissue.py"
 
 
 rule pair:

@@ -56,11 +56,13 @@ def assemble_mudata(
     Returns
     -------
     MuData. Per modality the measured spots with counts in X and ``layers["counts"]`` and features in ``obsm``; and,
-    if slices lack it, a second modality ``{modality}_imputed`` with ``layers["imputed"]`` (X too) and
-    ``layers["imputed_sd"]`` of the first run, ``layers["imputed_{method}_{seed}"]`` of further ones. Over all spots:
-    ``obsm["X_{method}_{seed}"]``, ``obsm["X_aligned_{method}_{seed}"]``, ``obsm["X_umap_{method}_{seed}"]``,
-    ``obs["domain_{method}_{seed}"]``, and the first run's as ``obsm["X_latent"]``, ``obsm["X_aligned"]``,
-    ``obsm["X_umap"]`` and ``obs["mosaic_domain"]``; of each method
+    if slices lack it or features of it, a second modality ``{modality}_imputed`` with ``layers["imputed"]`` (X too) and
+    ``layers["imputed_sd"]`` of the first run, ``layers["imputed_{method}_{seed}"]`` of further ones. Where slices
+    measured, or lack, different features, ``varm["measured"]`` and ``varm["imputed"]`` (features x slices, bool) say
+    which; other values are zero and mean nothing. Over all spots: ``obsm["X_{method}_{seed}"]``,
+    ``obsm["X_aligned_{method}_{seed}"]``, ``obsm["X_umap_{method}_{seed}"]``, ``obs["domain_{method}_{seed}"]``, and
+    the first run's as ``obsm["X_latent"]``, ``obsm["X_aligned"]``, ``obsm["X_umap"]`` and ``obs["mosaic_domain"]``; of
+    each method
     ``obs["consensus_{method}"]`` and ``obs["confidence_{method}"]``; the annotations in ``obs`` under their names,
     also in the measured modalities, and the sheet's further columns as text; coordinates in ``obsm["spatial"]``;
     ``uns["mosaic"]`` with version and configuration (JSON).
@@ -75,13 +77,14 @@ def assemble_mudata(
             var=stacked.var,
             obsm={**stacked.obsm, **reduced[name].obsm},
             layers=dict(stacked.layers),
+            varm=dict(stacked.varm),
         )
         for run in runs:
             adata.obsm[f"X_{run.method}_{run.seed}"] = run.embedding[name][adata.obs_names].obsm[LATENT]
             adata.obsm[f"X_aligned_{run.method}_{run.seed}"] = run.aligned[name][adata.obs_names].obsm[LATENT]
         _annotate(adata.obs, annotations)
         modalities[name] = adata
-        if first.imputed.get(name):
+        if any(own.n_vars for own in first.imputed.get(name, ())):
             modalities[f"{name}_imputed"] = _imputed(name, runs)
 
     mdata = md.MuData(modalities)
@@ -108,6 +111,29 @@ def assemble_mudata(
     return mdata
 
 
+def browser_tables(obs: pd.DataFrame, slice_name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Domains of the spots of a slice, as browsers of vendors import them.
+
+    Parameters
+    ----------
+    obs
+        Of the MuData that ``assemble_mudata`` returns.
+    slice_name
+        The slice.
+
+    Returns
+    -------
+    For Loupe Browser ``Barcode`` and a column for the domains of the first run, of each run and of each consensus; for
+    Xenium Explorer ``cell_id`` and ``group``, the domain of the first run. Barcodes are those of the user's file.
+    """
+    own = obs[(obs["slice"].astype(str) == slice_name).to_numpy()]
+    domains = [name for name in own if name == "mosaic_domain" or str(name).startswith(("domain_", "consensus_"))]
+    barcodes = own["barcode"].to_numpy()
+    loupe = own[[*domains]].set_axis(pd.RangeIndex(len(own)), axis=0)
+    loupe.insert(0, "Barcode", barcodes)
+    return loupe, pd.DataFrame({"cell_id": barcodes, "group": own["mosaic_domain"].to_numpy()})
+
+
 def _annotate(obs: pd.DataFrame, annotations: pd.DataFrame | None) -> None:
     if annotations is None:
         return
@@ -116,10 +142,21 @@ def _annotate(obs: pd.DataFrame, annotations: pd.DataFrame | None) -> None:
 
 
 def _imputed(name: str, runs: Sequence[Run]) -> ad.AnnData:
-    adata = ad.concat(runs[0].imputed[name], merge="same")
+    adata = _joined(runs[0].imputed[name])
     adata.X = adata.layers["imputed"]
     for run in runs[1:]:
-        other = ad.concat(run.imputed[name], merge="same")[adata.obs_names, adata.var_names]
+        other = _joined(run.imputed[name])[adata.obs_names, adata.var_names]
         for layer in ("imputed", "imputed_sd"):
             adata.layers[f"{layer}_{run.method}_{run.seed}"] = other.layers[layer]
+    return adata
+
+
+def _joined(slices: Sequence[ad.AnnData]) -> ad.AnnData:
+    """Imputed slices, stacked; if they lack different features, ``varm["imputed"]`` says which of which slice is."""
+    slices = [own for own in slices if own.n_vars]
+    if all(own.var_names.equals(slices[0].var_names) for own in slices):
+        return ad.concat(slices, merge="same")
+    adata = ad.concat(slices, join="outer", merge="same", fill_value=0)
+    there = {str(own.obs["slice"].iloc[0]): adata.var_names.isin(own.var_names) for own in slices}
+    adata.varm["imputed"] = pd.DataFrame(there, index=adata.var_names)
     return adata

@@ -13,11 +13,12 @@ from scipy import sparse
 from sklearn.preprocessing import normalize
 
 from mosaic.analyse.donors import matched_donors, nearest_donors, smoothed_latent
-from mosaic.analyse.intervals import LAYERS
+from mosaic.analyse.intervals import LAYERS, unit_of
 from mosaic.analyse.regression import Shift, regression_shift
 from mosaic.embedding import LATENT
 from mosaic.errors import InputError
 from mosaic.matrices import BLOCK_VALUES, placed, sample_rows, values_of
+from mosaic.spots import MEASURED
 
 logger = logging.getLogger(__name__)
 
@@ -96,12 +97,94 @@ class ImputationPlan(NamedTuple):
             mean = mean.maximum(0)
         return sparse.csr_matrix(mean, dtype=np.float32), sparse.csr_matrix(spread, dtype=np.float32)
 
+    @property
+    def units(self) -> np.ndarray:
+        """See ``intervals.unit_of``, of the donors' counts (features)."""
+        return unit_of(self.values)
+
     def blocks(self) -> Iterator[tuple[sparse.csr_matrix, sparse.csr_matrix]]:
         """What ``predict`` returns, block by block over all spots."""
-        n_spots = self.weights.shape[0]
-        n_rows = max(1, BLOCK_VALUES // len(self.features))
-        for start in range(0, n_spots, n_rows):
-            yield self.predict(np.arange(start, min(start + n_rows, n_spots)))
+        return _blocks(self)
+
+
+class JoinedPlan(NamedTuple):
+    """Plans for different features of the same spots; used as an ``ImputationPlan``.
+
+    Attributes
+    ----------
+    spots
+        As of ``ImputationPlan``.
+    plans
+        Of different features; none if there is nothing to impute.
+    counted
+        As of ``ImputationPlan``.
+    """
+
+    spots: ad.AnnData
+    plans: Sequence[ImputationPlan]
+    counted: bool
+
+    @property
+    def features(self) -> pd.Index:
+        """Names of the imputed features."""
+        return pd.Index([name for plan in self.plans for name in plan.features])
+
+    @property
+    def units(self) -> np.ndarray:
+        """See ``ImputationPlan.units``."""
+        return np.concatenate([plan.units for plan in self.plans]) if self.plans else np.empty(0)
+
+    def predict(self, rows: np.ndarray) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
+        """See ``ImputationPlan.predict``."""
+        if not self.plans:
+            nothing = sparse.csr_matrix((len(rows), 0), dtype=np.float32)
+            return nothing, nothing
+        parts = zip(*(plan.predict(rows) for plan in self.plans), strict=True)
+        mean, spread = (sparse.hstack(part, format="csr") for part in parts)
+        return mean, spread
+
+    def blocks(self) -> Iterator[tuple[sparse.csr_matrix, sparse.csr_matrix]]:
+        """See ``ImputationPlan.blocks``."""
+        return _blocks(self)
+
+
+def _blocks(plan: ImputationPlan | JoinedPlan) -> Iterator[tuple[sparse.csr_matrix, sparse.csr_matrix]]:
+    n_rows = max(1, BLOCK_VALUES // max(len(plan.features), 1))
+    for start in range(0, plan.spots.n_obs, n_rows):
+        yield plan.predict(np.arange(start, min(start + n_rows, plan.spots.n_obs)))
+
+
+def plan_modality(
+    embedding: md.MuData, slice_name: str, modality: str, counts: Mapping[str, ad.AnnData], **settings: Any
+) -> ImputationPlan | JoinedPlan:
+    """Plan the imputation of what a slice did not measure of a modality: all of it, or features that its panel lacks.
+
+    Parameters
+    ----------
+    embedding, slice_name, modality, settings
+        See ``plan_imputation``.
+    counts
+        As there. A modality that was stacked over the features of any slice (``spots.stack``) has for each feature the
+        spots of the slices that measured it as donors, and as a source the features that donors and slice share. The
+        slice itself may have it.
+    """
+    targets = counts[modality]
+    if MEASURED not in targets.varm:
+        if slice_name not in set(targets.obs["slice"].astype(str)):
+            return plan_imputation(embedding, slice_name, modality, counts, **settings)
+        measured = pd.DataFrame({slice_name: True}, index=targets.var_names)
+    else:
+        measured = targets.varm[MEASURED]
+    lacking = ~measured[slice_name] if slice_name in measured else pd.Series(True, index=measured.index)
+    others = measured.loc[lacking].drop(columns=slice_name, errors="ignore")
+    # Features that the same slices measured have the same donors.
+    patterns, number = np.unique(others.to_numpy(dtype=bool), axis=0, return_inverse=True)
+    plans = []
+    for i, pattern in enumerate(patterns):
+        having, features = others.columns[pattern], others.index[number.ravel() == i]
+        donors = targets[targets.obs["slice"].isin(having).to_numpy(), targets.var_names.isin(features)].copy()
+        plans.append(plan_imputation(embedding, slice_name, modality, counts, donors=donors, **settings))
+    return JoinedPlan(_spots_of(embedding, _names_of(embedding, slice_name)), plans, "counts" in targets.layers)
 
 
 def plan_imputation(
@@ -111,6 +194,7 @@ def plan_imputation(
     counts: Mapping[str, ad.AnnData],
     *,
     spots: pd.Index | None = None,
+    donors: ad.AnnData | None = None,
     **settings: Any,
 ) -> ImputationPlan:
     """Plan the imputation of one modality in one slice that lacks it.
@@ -136,6 +220,8 @@ def plan_imputation(
         ``matching`` also needs the source modalities, in the slice itself and in bridge slices.
     spots
         Spots of the slice to impute; None: all.
+    donors
+        Spots with the features to impute, as in ``counts``; None: those of ``counts`` of the modality.
     settings
         Those of ``ImputationSettings`` that differ from its defaults.
 
@@ -145,13 +231,11 @@ def plan_imputation(
         If the slice has no spots in ``embedding``.
     """
     asked = ImputationSettings(**settings)
-    targets = counts[modality]
+    targets = counts[modality] if donors is None else donors
     known = targets.obs_names.isin(embedding[modality].obs_names)
     if not known.all():
         targets = targets[known]
-    names = embedding.obs_names[(embedding.obs["slice"] == slice_name).to_numpy()] if spots is None else spots
-    if not len(names):
-        raise InputError("has no spots to impute", where=f"slice {slice_name}")
+    names = _names_of(embedding, slice_name) if spots is None else spots
     donors = ad.AnnData(values_of(targets), obs=targets.obs[[]], var=targets.var[[]])
     total, n_sources, found = sparse.csr_matrix((len(names), donors.n_obs)), np.zeros(len(names)), []
     for source, adata in embedding.mod.items():
@@ -171,12 +255,8 @@ def plan_imputation(
                 found.append((rows, shift))
         total += placed(weights, rows, total.shape)
         n_sources[rows] += 1
-    where = embedding.obs_names.get_indexer(names)
     return ImputationPlan(
-        ad.AnnData(
-            obs=embedding.obs.loc[names, ["slice", "barcode", "modalities"]],
-            obsm={"spatial": embedding.obsm["spatial"][where]},
-        ),
+        _spots_of(embedding, names),
         donors.var_names,
         sparse.csr_matrix(sparse.diags_array(1 / n_sources) @ total),
         donors.X,
@@ -186,15 +266,31 @@ def plan_imputation(
     )
 
 
+def _names_of(embedding: md.MuData, slice_name: str) -> pd.Index:
+    """Names of the spots of a slice; InputError if there are none."""
+    names = embedding.obs_names[(embedding.obs["slice"] == slice_name).to_numpy()]
+    if not len(names):
+        raise InputError("has no spots to impute", where=f"slice {slice_name}")
+    return names
+
+
+def _spots_of(embedding: md.MuData, names: pd.Index) -> ad.AnnData:
+    """Spots x 0, as in the embedding."""
+    return ad.AnnData(
+        obs=embedding.obs.loc[names, ["slice", "barcode", "modalities"]],
+        obsm={"spatial": embedding.obsm["spatial"][embedding.obs_names.get_indexer(names)]},
+    )
+
+
 def impute_modality(
     embedding: md.MuData, slice_name: str, modality: str, counts: Mapping[str, ad.AnnData], **settings: Any
 ) -> ad.AnnData:
-    """Impute one modality in one slice that lacks it, in memory.
+    """Impute what a slice did not measure of a modality, in memory.
 
     Parameters
     ----------
     embedding, slice_name, modality, counts, settings
-        See ``prepare``.
+        See ``plan_modality``.
 
     Returns
     -------
@@ -202,7 +298,7 @@ def impute_modality(
     ``layers["imputed_sd"]``, the standard deviation of the donors' counts (float32, sparse); ``obs["slice"]``,
     ``obs["modalities"]`` and ``obsm["spatial"]`` as in ``embedding``.
     """
-    imputation = plan_imputation(embedding, slice_name, modality, counts, **settings)
+    imputation = plan_modality(embedding, slice_name, modality, counts, **settings)
     parts = zip(*imputation.blocks(), strict=True)
     return ad.AnnData(
         obs=imputation.spots.obs,
@@ -240,10 +336,20 @@ def _match(
         if len(fitted) < len(donors):
             logger.info("%s: the regression is fitted on %d of %d donors", modality, len(fitted), len(donors))
         among = matched_donors(z_donors[fitted], z_donors, n_neighbors, own=fitted, candidates=candidates)
-        measured = [values_of(counts[source][own]) for own in (names, queries)]
+        measured = [values_of(own) for own in _both(counts[source], names, queries)]
         shift = regression_shift(
             measured[0], values, fitted, among, measured[1], weights, least_gain=settings.least_gain
         )
         n_explained = len(shift.features)
         logger.info("%s: regression on %s improves %d of %d features", modality, source, n_explained, targets.n_vars)
     return placed(weights.T, donors, (targets.n_obs, len(queries))).T, shift
+
+
+def _both(adata: ad.AnnData, donors: pd.Index, queries: pd.Index) -> tuple[ad.AnnData, ad.AnnData]:
+    """Donors and queries of a source, with the features that all their slices measured."""
+    ours, theirs = adata[donors], adata[queries]
+    if MEASURED not in adata.varm:
+        return ours, theirs
+    names = [*ours.obs["slice"].astype(str).unique(), *theirs.obs["slice"].astype(str).unique()]
+    shared = adata.varm[MEASURED][names].all(axis=1).to_numpy()
+    return ours[:, shared], theirs[:, shared]

@@ -6,24 +6,26 @@ import anndata as ad
 import h5py
 import pandas as pd
 
-from mosaic.analyse.impute import ImputationPlan
-from mosaic.analyse.intervals import LAYERS, unit_of
+from mosaic.analyse.impute import ImputationPlan, JoinedPlan
+from mosaic.analyse.intervals import LAYERS
 from mosaic.files import atomic_write
 
 
-def write_imputed(imputation: ImputationPlan, path: str | Path, scores: pd.DataFrame | None = None) -> None:
+def write_imputed(
+    imputation: ImputationPlan | JoinedPlan, path: str | Path, scores: pd.DataFrame | None = None
+) -> None:
     """Write what ``impute_modality`` returns as h5ad, block by block, without holding all of it in memory.
 
     Parameters
     ----------
     imputation
-        As ``prepare`` returns it.
+        As ``impute.plan_modality`` returns it.
     path
         The file.
     scores
         Held-out scores per feature, for ``var`` (see ``folds.summarise``).
     """
-    var = pd.DataFrame({"unit": unit_of(imputation.values), "counted": imputation.counted}, index=imputation.features)
+    var = pd.DataFrame({"unit": imputation.units, "counted": imputation.counted}, index=imputation.features)
     if scores is not None:
         var = var.join(scores)
         var["better_than_mean"] = var["better_than_mean"].eq(True)

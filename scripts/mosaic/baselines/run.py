@@ -80,7 +80,9 @@ class BaselineRun:
 
         reduced = self.reduced()
         stacked = {name: spots.stack(slices, name) for name, slices in self.slices().items()}
-        return {name: adata[:, reduced[name].var_names].copy() for name, adata in stacked.items()}
+        # Of those, the ones that all slices have.
+        chosen = {name: own.var_names[own.var_names.isin(stacked[name].var_names)] for name, own in reduced.items()}
+        return {name: adata[:, chosen[name]].copy() for name, adata in stacked.items()}
 
     def of_kind(self, kind: str) -> str:
         """The first modality of a kind."""

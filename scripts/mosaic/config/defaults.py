@@ -5,6 +5,7 @@ from typing import Any
 # Defaults of a modality by its kind.
 KIND_DEFAULTS: dict[str, dict[str, Any]] = {
     "rna": {
+        "features": "shared",
         "normalization": "log",
         "feature_selection": "seurat",
         "n_top_features": 2000,
@@ -14,6 +15,7 @@ KIND_DEFAULTS: dict[str, dict[str, Any]] = {
         "batch_correction": "auto",
     },
     "protein": {
+        "features": "shared",
         "normalization": "clr",
         "feature_selection": "all",
         "n_top_features": None,
@@ -23,6 +25,7 @@ KIND_DEFAULTS: dict[str, dict[str, Any]] = {
         "batch_correction": "auto",
     },
     "epigenome": {
+        "features": "shared",
         "normalization": "tfidf",
         "feature_selection": "prevalence",
         "n_top_features": 50_000,
@@ -33,6 +36,7 @@ KIND_DEFAULTS: dict[str, dict[str, Any]] = {
         "batch_correction": "auto",
     },
     "features": {
+        "features": "shared",
         "normalization": "none",
         "feature_selection": "all",
         "n_top_features": None,
@@ -66,8 +70,17 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 
 # Valid combinations, by kind.
 ALLOWED = {
-    "rna": {"normalization": {"log", "none"}, "reduction": {"pca", "lsi"}},
-    "protein": {"normalization": {"clr", "log", "none"}, "reduction": {"pca"}},
-    "epigenome": {"normalization": {"tfidf"}, "reduction": {"lsi"}},
-    "features": {"normalization": {"none"}, "reduction": {"none"}, "feature_selection": {"all"}},
+    "rna": {"features": {"shared", "union"}, "normalization": {"log", "none"}, "reduction": {"pca", "lsi"}},
+    "protein": {
+        "features": {"shared", "union"},
+        "normalization": {"clr", "log", "none"},
+        "reduction": {"pca"},
+    },
+    "epigenome": {"features": {"shared"}, "normalization": {"tfidf"}, "reduction": {"lsi"}},
+    "features": {
+        "features": {"shared"},
+        "normalization": {"none"},
+        "reduction": {"none"},
+        "feature_selection": {"all"},
+    },
 }

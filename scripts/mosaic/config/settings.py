@@ -5,6 +5,7 @@ import csv
 import difflib
 import os
 from collections.abc import Collection, Iterator, Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,7 @@ def load(
         faults += _training_faults(complete, with_defaults({}, config_schema)["encoder"], sheet)
         faults += _column_faults(complete, sheet)
         faults += _method_faults(complete, sheet, with_conda=with_conda)
+        faults += _export_faults(complete, sheet, with_conda=with_conda)
         faults += design_faults(sheet, sheet_path)
     if faults:
         raise InputError.of_all(faults, "the configuration")
@@ -334,6 +336,14 @@ def _config_faults(config: Mapping, sheet: SampleSheet) -> Iterator[InputError]:
                 where=key_of("modalities", name, "reduction"),
                 hint="leave normalization out, or set reduction to pca",
             )
+        wrong = modality["kind"] == "rna" and (modality["reduction"], modality["normalization"]) != ("pca", "log")
+        if modality["features"] == "union" and wrong:
+            found = f"here {modality['normalization']} and {modality['reduction']}"
+            yield InputError(
+                f"union goes with normalization log (of rna) and reduction pca, {found}",
+                where=key_of("modalities", name, "features"),
+                hint="leave it out, or leave out normalization and reduction",
+            )
         if "drop_first" in modality and modality["kind"] != "epigenome":
             yield InputError(
                 f"only chromatin's first component follows depth, and the kind is {modality['kind']}",
@@ -355,6 +365,10 @@ def _config_faults(config: Mapping, sheet: SampleSheet) -> Iterator[InputError]:
             if str(name) in sheet.slices and name in knns:
                 problem, hint = "is no text, as names of slices are", f"write it in quotes: '{name}'"
             yield InputError(problem, where=key_of("graph", "intra_knns", name), hint=hint)
+    given = config["um_per_unit"]
+    for name in sorted(set(given) - set(sheet.slices), key=str) if isinstance(given, Mapping) else ():
+        hint = f"one number for all slices, or one for each of some, by its name in quotes: {', '.join(sheet.slices)}"
+        yield InputError("is no slice of the sheet", where=key_of("um_per_unit", name), hint=hint)
     cluster = config["cluster"]
     wanted = CLUSTERERS[cluster["method"]].needs
     for name, begin in NEEDS.items():
@@ -456,9 +470,11 @@ def _method_faults(config: Mapping, sheet: SampleSheet, *, with_conda: bool) -> 
         if reason := unsupported_reason(method, sheet, kinds):
             hint = "leave it out, or change the sheet"
             yield InputError(f"{method} can't integrate these slices: {reason}", where=key_of("methods"), hint=hint)
+    exports = ["spatialdata"] if config["export"]["spatialdata"] else []
     for method, python in config["interpreters"].items():
-        if method in config["methods"] and not os.access(python, os.X_OK):
-            hint = f"make it with `make baselines`, or name another Python, relative to {Path.cwd()}"
+        if method in (*config["methods"], *exports) and not os.access(python, os.X_OK):
+            made = "make .venv-spatialdata" if method in exports else "make baselines"
+            hint = f"make it with `{made}`, or name another Python, relative to {Path.cwd()}"
             yield InputError(f"{shown(python)} is no program", where=key_of("interpreters", method), hint=hint)
     for method in config["methods"]:
         if (
@@ -474,6 +490,25 @@ def _method_faults(config: Mapping, sheet: SampleSheet, *, with_conda: bool) -> 
                 hint=f"make it with `make {folder}` (`make baselines` makes all) and set interpreters: "
                 f"{{{method}: {folder}/bin/python}}, or run with --sdm conda",
             )
+
+
+def _export_faults(config: Mapping, sheet: SampleSheet, *, with_conda: bool) -> Iterator[InputError]:
+    """Exports that nothing can run, or whose names would be one to a file system without upper and lower case."""
+    if not config["export"]["spatialdata"]:
+        return
+    where = key_of("export", "spatialdata")
+    if not with_conda and "spatialdata" not in config["interpreters"]:
+        yield InputError(
+            "needs an environment of its own, and neither conda nor an interpreter is given",
+            where=where,
+            hint="make it with `make .venv-spatialdata` and set interpreters: {spatialdata: "
+            ".venv-spatialdata/bin/python}, or run with --sdm conda",
+        )
+    for names in (sheet.slices, sheet.modalities):
+        for first, second in combinations(names, 2):
+            if first.lower() == second.lower():
+                problem = f"SpatialData can't hold {first} and {second}, which differ in upper and lower case alone"
+                yield InputError(problem, where=where, hint="rename one of them in the sheet")
 
 
 def unused_modalities(config: Mapping, sheet: SampleSheet) -> list[str]:

@@ -35,6 +35,7 @@ from mosaic.figures.style import (
     text_at,
     used,
 )
+from mosaic.frame import Frame
 
 
 def _umaps(panels: Sequence[tuple[str, np.ndarray, np.ndarray, Mapping[str, str], str | None]]) -> Figure:
@@ -162,22 +163,22 @@ class _Grid:
         Slice to coordinates (spots x 2).
     lanes
         Number of times that each row is repeated, one below the other.
-    um_per_unit
-        Micrometres in a unit of the coordinates, for scale bars; None: unknown.
+    frames
+        Slice to image and unit of its coordinates; slices may be absent.
     """
 
-    def __init__(self, coords: Mapping[str, np.ndarray], lanes: int = 1, um_per_unit: float | None = None):
+    def __init__(self, coords: Mapping[str, np.ndarray], lanes: int = 1, frames: Mapping[str, Frame] | None = None):
         if not coords:
             raise InputError("no slice to draw")
         self.names = sorted(coords, key=natural)
         self.lanes = lanes
         self.columns = int(np.ceil(len(coords) / np.ceil(len(coords) / 4)))
         self.cell = {1: 4.0, 2: 3.2, 3: 2.6}.get(self.columns, 2.15)
-        self.tissues = {name: Tissue(coords[name], self.cell, 1.6 * self.cell, um_per_unit) for name in self.names}
+        room, known = (self.cell, 1.6 * self.cell), frames or {}
+        self.tissues = {name: Tissue(coords[name], *room, known.get(name, Frame())) for name in self.names}
         self.rows = [self.names[start : start + self.columns] for start in range(0, len(coords), self.columns)]
         self.heights = [max(self.tissues[name].height for name in row) for row in self.rows]
-        # A scale bar needs a line below the tissue.
-        self.foot = 0 if um_per_unit is None else LINE
+        self.foot = max(tissue.foot for tissue in self.tissues.values())
         lane = [height + self.foot for height in self.heights]
         self.width = self.columns * (self.cell + GAP)
         self.height = sum(lanes * each + 1.5 * LINE + GAP + (lanes - 1) * GAP / 2 for each in lane) - GAP
@@ -210,7 +211,7 @@ def domains_on_tissue(
     domains: Mapping[str, Iterable],
     truth: Mapping[str, Iterable] | None = None,
     *,
-    um_per_unit: float | None = None,
+    frames: Mapping[str, Frame] | None = None,
 ) -> Figure:
     """Domains of all slices side by side on tissue, above the true domains if known.
 
@@ -223,8 +224,9 @@ def domains_on_tissue(
     truth
         Slice to true domain of each spot, missing where unknown; slices may be absent. Colours are those of
         ``matched_palette``, without a truth those of ``palette``.
-    um_per_unit
-        Micrometres in a unit of the coordinates, for scale bars; None: unknown, no bars.
+    frames
+        Slice to the image to draw under its spots and the unit of its coordinates, for a scale bar (``style.frames``);
+        slices may be absent.
 
     Raises
     ------
@@ -235,7 +237,7 @@ def domains_on_tissue(
     coords = {name: checked(coords[name])[0] for name in names}
     called = {name: checked(coords[name], domains[name])[1] for name in names}
     true = {name: checked(coords[name], truth[name])[1] for name in names if name in truth} if truth else {}
-    grid = _Grid(coords, 2 if true else 1, um_per_unit)
+    grid = _Grid(coords, 2 if true else 1, frames)
     pooled = np.concatenate([called[name] for name in names])
     if true:
         pooled_truth = np.concatenate([true.get(name, np.full(len(called[name]), None)) for name in names])
@@ -279,13 +281,13 @@ def confidence_on_tissue(
     values: Mapping[str, np.ndarray],
     label: str,
     *,
-    um_per_unit: float | None = None,
+    frames: Mapping[str, Frame] | None = None,
 ) -> Figure:
     """Confidence of each spot's domain, on the tissue of every slice.
 
     Parameters
     ----------
-    coords, um_per_unit
+    coords, frames
         As for ``domains_on_tissue``.
     values
         Slice to the confidence of each spot, 0 to 1.
@@ -297,7 +299,7 @@ def confidence_on_tissue(
     InputError
         If no slice is given.
     """
-    grid = _Grid({name: checked(own)[0] for name, own in coords.items()}, 1, um_per_unit)
+    grid = _Grid({name: checked(own)[0] for name, own in coords.items()}, 1, frames)
     bar = 2.2
     page = MARGIN + grid.width + 0.08 + 0.75 + MARGIN, max(grid.height, bar + LINE) + 2 * MARGIN
     figure = Figure(figsize=page)
@@ -322,7 +324,7 @@ def imputed_on_tissue(
     slice_names: tuple[str, str],
     *,
     notes: Sequence[str] | None = None,
-    um_per_unit: float | None = None,
+    frames: tuple[Frame, Frame] = (Frame(), Frame()),
 ) -> Figure:
     """Imputed counts of the slice that lacks a modality, beside measured counts of a slice that has it.
 
@@ -340,8 +342,8 @@ def imputed_on_tissue(
         Names of the imputed and of the measured slice.
     notes
         A line below the name of each feature, such as its held-out score; None: no lines.
-    um_per_unit
-        As for ``domains_on_tissue``.
+    frames
+        Image and unit of the coordinates of the imputed and of the measured slice.
 
     Returns
     -------
@@ -358,10 +360,10 @@ def imputed_on_tissue(
             raise InputError(f"counts of shape {counts.shape} for {len(spots)} spots and {len(names)} features")
     cell, bar, ticks = 1.75, 0.08, 0.6
     columns = min(len(names), 2)
-    tissues = [Tissue(spots, cell, 1.6 * cell, um_per_unit) for spots, _ in pair]
+    tissues = [Tissue(spots, cell, 1.6 * cell, frame) for (spots, _), frame in zip(pair, frames, strict=True)]
     height = max(tissue.height for tissue in tissues)
     head = 3.3 * LINE + (0 if notes is None else LINE)
-    block = 2 * cell + 1.5 * GAP + bar + ticks, head + height + (0 if um_per_unit is None else LINE) + GAP
+    block = 2 * cell + 1.5 * GAP + bar + ticks, head + height + max(tissue.foot for tissue in tissues) + GAP
     rows = int(np.ceil(len(names) / columns))
     figure = Figure(figsize=(2 * MARGIN + columns * (block[0] + GAP) - GAP, 2 * MARGIN + rows * block[1] - GAP))
     for number, feature in enumerate(names):

@@ -83,6 +83,8 @@ def overview(
         corrections=corrections,
         results=_results(spots, n_domains, [(s, m) for s in slices for m in kinds if (s, m) not in counts], checks),
         figures=[_figure(name, Path(path)) for name, path in figures.items()],
+        # Where the page has its figures it lies in the folder of the results; elsewhere in a frame, whose links fail.
+        explorer_linked=bool(figures),
         settings=_settings(config, versions),
         config=json.dumps(config, indent=1, ensure_ascii=False),
     )

@@ -6,7 +6,7 @@ Sizes are in inches and every panel has an explicit position. Spots therefore ha
 them, and the page fits 1 to 12 slices, 2 to 30 domains and names of 30 characters.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from natsort import natsort_keygen, ns
 
 from mosaic.errors import InputError
 from mosaic.files import atomic_write
+from mosaic.frame import Frame, read_frames
 from mosaic.matrices import match_labels
 from mosaic.spatial import astray, median_spot_distance
 
@@ -227,10 +228,34 @@ def bare(colour_bar: Colorbar) -> None:
         colour_bar.solids.set_rasterized(True)
 
 
-class Tissue:
-    """A slice on the page: its spots (n x 2), the distance between them, their panel, and the scale bar below.
+def frames(paths: Sequence[str], *, image: bool, image_opacity: float) -> dict[str, Frame]:
+    """The frames of slices, as figures draw them.
 
-    Spots far from all others (``places.astray``) are left out, and the panel says how many.
+    Parameters
+    ----------
+    paths
+        Of ``<results>/tissue/{slice}.json``.
+    image
+        Whether to draw the tissue image under the spots, in slices that have one.
+    image_opacity
+        From 0 to 1: below 1 its colours are paler, so that those of the spots stand out.
+
+    Returns
+    -------
+    dict from slice to Frame.
+    """
+    found = read_frames(paths, images=image)
+    for name, frame in found.items():
+        if frame.image is not None:
+            pale = 255 - image_opacity * (255.0 - frame.image)
+            found[name] = frame._replace(image=np.round(pale).astype(np.uint8))
+    return found
+
+
+class Tissue:
+    """A slice on the page: its image and spots (n x 2), the distance between them, their panel, the scale bar below.
+
+    Spots far from all others (``spatial.astray``) are left out, and the panel says how many.
 
     Parameters
     ----------
@@ -238,11 +263,11 @@ class Tissue:
         Coordinates of the spots.
     width, height
         Maximum size, in inches.
-    um_per_unit
-        Micrometres in a unit of the coordinates; None: unknown, no bar.
+    frame
+        Image and unit of the coordinates; an unknown unit has no bar.
     """
 
-    def __init__(self, coords: np.ndarray, width: float, height: float, um_per_unit: float | None = None):
+    def __init__(self, coords: np.ndarray, width: float, height: float, frame: Frame = Frame()):  # noqa: B008
         self.shown = ~astray(coords)
         self.coords = coords[self.shown]
         self.pitch = median_spot_distance(self.coords)
@@ -251,14 +276,25 @@ class Tissue:
         extent = self.high - self.low
         self.scale = min(width / extent[0], height / extent[1])  # inches per unit of the coordinates
         self.width, self.height = extent * self.scale
-        self.um_per_unit = um_per_unit
+        self.frame = frame
+
+    @property
+    def foot(self) -> float:
+        """Height of the scale bar below the panel, in inches."""
+        return 0 if self.frame.microns_per_unit is None else LINE
 
     def draw(self, figure: Figure, left: float, top: float, c: np.ndarray, **scatter) -> PathCollection:
-        """Draw the spots as discs that nearly touch, with colours ``c``; y points down, as in images."""
+        """Draw the spots as discs with colours ``c``; y points down, as in images.
+
+        The discs nearly touch; over an image they leave room to see it, if they are large enough.
+        """
         axes = axes_at(figure, left, top, self.width, self.height)
         step = self.pitch * self.scale * 72
         # The background washes out discs of a pixel or two: let these overlap a little.
         diameter = max(step * (0.95 if step > 2 else 1.2), 0.6)
+        if self.frame.image is not None:
+            self._image(axes, self.frame.image)
+            diameter = max(0.65 * step, min(diameter, 2))
         colours = np.asarray(c)[self.shown]
         x, y = self.coords.T
         points = axes.scatter(x, y, s=diameter**2, linewidths=0, rasterized=True, c=colours, **scatter)
@@ -269,16 +305,26 @@ class Tissue:
             note = f"{number} spot{' lies' if number == 1 else 's lie'} far outside"
             # Below the tissue, if the scale bar leaves room.
             axes.text(1, -0.02, note, transform=axes.transAxes, ha="right", va="top", size=SMALL - 1)
-        if self.um_per_unit is not None:
-            self._scale_bar(axes)
+        if self.frame.microns_per_unit is not None:
+            self._scale_bar(axes, self.frame.microns_per_unit)
         return points
 
-    def _scale_bar(self, axes: Axes) -> None:
+    def _image(self, axes: Axes, pixels: np.ndarray) -> None:
+        """Draw the part of the image that the panel shows."""
+        size = np.array([self.frame.width, self.frame.height])
+        count = np.array(pixels.shape[1::-1])
+        first = np.clip(np.floor(self.low / size * count), 0, count - 1).astype(int)
+        last = np.clip(np.ceil(self.high / size * count), first + 1, count).astype(int)
+        (x, y), (x_end, y_end) = first / count * size, last / count * size
+        cut = pixels[first[1] : last[1], first[0] : last[0]]
+        axes.imshow(cut, extent=(x, x_end, y_end, y), interpolation="antialiased", zorder=0)
+
+    def _scale_bar(self, axes: Axes, um_per_unit: float) -> None:
         """A bar of 1, 2 or 5 times a power of ten, about a quarter of the tissue long, with its length beside it."""
-        most = (self.high[0] - self.low[0]) * self.um_per_unit / 3
+        most = (self.high[0] - self.low[0]) * um_per_unit / 3
         steps = np.outer(10.0 ** np.arange(np.floor(np.log10(most)) - 1, np.log10(most) + 1), (1, 2, 5)).ravel()
         length = steps[steps <= most].max()
-        share = length / (self.high[0] - self.low[0]) / self.um_per_unit
+        share = length / (self.high[0] - self.low[0]) / um_per_unit
         # Below the tissue, in units of the panel height.
         y = -0.5 * LINE / self.height
         axes.plot([0, share], [y, y], color=INK, lw=1.5, solid_capstyle="butt", transform=axes.transAxes, clip_on=False)

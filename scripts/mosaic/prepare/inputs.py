@@ -7,8 +7,9 @@ import anndata as ad
 import pandas as pd
 
 from mosaic.errors import InputError
+from mosaic.prepare.feature_names import match_features, with_names
 from mosaic.prepare.pairing import compare
-from mosaic.prepare.read import inspect_slice, read_columns
+from mosaic.prepare.read import inspect_slice, read_columns, read_features
 from mosaic.spots import annotation, no_column, spread_column
 
 logger = logging.getLogger(__name__)
@@ -64,14 +65,17 @@ def survey(
     -------
     DataFrame with a row per slice and modality: ``slice``, ``modality``, ``path``, ``spots``, ``features``,
     ``values_in`` (where the file stores counts or features), ``in_tissue`` (spots), ``spatial`` (width and height of
-    the tissue in the unit of the file) and, if ``truth`` is set, ``truth`` (spots with a true domain).
+    the tissue in the unit of the file), ``um_per_unit`` (micrometres in that unit, if the file tells), ``image``
+    (pixels of the tissue image that figures show) and, if ``truth`` is set, ``truth`` (spots with a true domain).
 
     Raises
     ------
     InputError
         Lists all faults of all files and of their comparison; warnings are logged.
     """
-    table, faults, known, comparable = [], [], set(), {}
+    table, faults, known = [], [], set()
+    comparable: dict[tuple[str, str], ad.AnnData] = {}
+    tables: dict[str, dict[str, pd.DataFrame]] = {}
     for slice_name, modality, path in rows:
         adata, own = inspect_slice(path, slice_name, kinds[modality], truth=truth, keep_obs=keep_obs)
         faults += own
@@ -81,6 +85,8 @@ def survey(
         known |= set(adata.uns["columns"])
         if "spatial" in adata.obsm:
             comparable[slice_name, modality] = _under_tissue(adata)
+            if kinds[modality] != "features":
+                tables.setdefault(modality, {})[slice_name] = read_features(path, slice_name)
         if not own:
             extent = adata.obsm["spatial"].max(axis=0) - adata.obsm["spatial"].min(axis=0)
             labelled = int(adata.obs[truth].notna().sum()) if truth in adata.obs else 0
@@ -93,9 +99,16 @@ def survey(
                 "values_in": adata.uns["place"],
                 "in_tissue": int(adata.obs["in_tissue"].sum()),
                 "spatial": " x ".join(f"{length:.6g}" for length in extent),
+                "um_per_unit": adata.uns["microns_per_unit"],
+                "image": adata.uns["image"],
             }
             table.append(facts | ({} if truth is None else {"truth": labelled}))
     faults += [no_column(name, known) for name in _named(truth, keep_obs) if name not in known]
+    for modality, called in tables.items():
+        if len(called) > 1:
+            renamed = match_features(called, modality).renamed
+            for name in called:
+                comparable[name, modality] = with_names(comparable[name, modality], renamed)
     if comparable:
         shared = compare(comparable)
         for warning in shared.warnings:

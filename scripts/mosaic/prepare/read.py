@@ -12,8 +12,10 @@ from scipy import sparse
 
 from mosaic.config.readers import READERS, known, reader_of
 from mosaic.errors import InputError, few, shortened
+from mosaic.frame import Frame
 from mosaic.prepare.readers import h5ad
 from mosaic.prepare.readers.parts import Functions, Parts
+from mosaic.prepare.tissue import frame_of
 from mosaic.spatial import astray
 from mosaic.spots import as_text, plain_values
 
@@ -24,7 +26,7 @@ Source: TypeAlias = str | Path | ad.AnnData
 
 # By the names in READERS. `parts.whole` makes a reader of a function that reads all of a path.
 FUNCTIONS = {
-    "h5ad": Functions(h5ad.read, h5ad.read_obs),
+    "h5ad": Functions(h5ad.read, h5ad.read_obs, h5ad.read_var, h5ad.read_tissue),
 }
 
 # `inspect_slice` checks a sample of the rows of a matrix with more values than this, if the format allows.
@@ -35,6 +37,9 @@ _MOST_COUNTS = 2**24
 
 # Names of the column of var with gene identifiers, in Space Ranger, scanpy, CELLxGENE and others.
 _GENE_IDS = ("gene_id", "gene_ids", "feature_id", "feature_ids", "ensembl_id")
+
+# Names of the column of var with gene symbols.
+_SYMBOLS = ("gene_name", "gene_names", "gene_symbol", "gene_symbols", "symbol", "symbols", "feature_name", "SYMBOL")
 
 # Text that means "no true domain", in lower case.
 _MISSING_WORDS = ("", "nan", "na", "n/a", "<na>", "none", "null")
@@ -97,8 +102,9 @@ def inspect_slice(
     Returns
     -------
     The AnnData of ``read_slice`` without counts, features and faulty parts (None if the file can't be read), with the
-    location of the matrix in ``uns["place"]`` and the columns of ``obs`` in ``uns["columns"]``; and all errors that
-    ``read_slice`` would raise.
+    location of the matrix in ``uns["place"]``, the columns of ``obs`` in ``uns["columns"]`` and the image's pixels and
+    the unit of the coordinates in ``uns["image"]`` and ``uns["microns_per_unit"]`` (empty and None if not there); and
+    all errors that ``read_slice`` and ``read_tissue`` would raise.
     """
     try:
         parts = _functions(path, kind).read(str(path), counted=kind != "features", most=_SAMPLE_ABOVE)
@@ -106,7 +112,14 @@ def inspect_slice(
         return None, [fault]
     adata, faults = _checked(parts, str(path), slice_name, kind, truth, keep_obs)
     if adata is not None:
-        facts = {"place": parts.place, "columns": sorted(map(str, parts.source.obs))}
+        facts: dict[str, Any] = {"place": parts.place, "columns": sorted(map(str, parts.source.obs))}
+        try:
+            frame = read_tissue(path, slice_name)
+        except InputError as fault:
+            faults.append(fault)
+            frame = Frame()
+        facts["image"] = "" if frame.image is None else f"{frame.image.shape[1]} x {frame.image.shape[0]}"
+        facts["microns_per_unit"] = frame.microns_per_unit
         adata = ad.AnnData(obs=adata.obs, var=adata.var, obsm=dict(adata.obsm), uns=facts)
     return adata, faults
 
@@ -132,6 +145,59 @@ def read_columns(source: Source, slice_name: str, truth: str | None, keep_obs: S
     obs = source.obs if isinstance(source, ad.AnnData) else _functions(source).read_obs(where)
     columns = named_columns(obs, truth, keep_obs, where)
     return columns.set_axis(_spot_names(obs.index, slice_name))
+
+
+def read_features(source: Source, slice_name: str) -> pd.DataFrame:
+    """The features of a user's file, with what else they are called.
+
+    Parameters
+    ----------
+    source, slice_name
+        See ``read_slice``.
+
+    Returns
+    -------
+    DataFrame indexed by name, with ``gene_id`` and ``symbol`` as text, empty where the file has none.
+
+    Raises
+    ------
+    InputError
+        If the file can't be read.
+    """
+    where = _called(source, slice_name)
+    var = source.var if isinstance(source, ad.AnnData) else _functions(source).read_var(where)
+    found = {}
+    for name, columns in (("gene_id", _GENE_IDS), ("symbol", _SYMBOLS)):
+        column = next((column for column in columns if column in var), None)
+        values = pd.Series("", index=var.index) if column is None else var[column].astype(object)
+        found[name] = values.where(values.notna(), "").astype(str).to_numpy(dtype=object)
+    return pd.DataFrame(found, index=var.index.astype(str).rename(None))
+
+
+def read_tissue(source: Source, slice_name: str) -> Frame:
+    """The tissue image of a user's file and the unit of its coordinates: see ``tissue.frame_of``.
+
+    Parameters
+    ----------
+    source, slice_name
+        See ``read_slice``.
+
+    Raises
+    ------
+    InputError
+        If the file or its image can't be read.
+    """
+    where = _called(source, slice_name)
+    if isinstance(source, ad.AnnData):
+        uns, coordinates = source.uns, source.obsm.get("spatial", np.empty((0, 2)))
+    else:
+        uns, coordinates = _functions(source).read_tissue(where)
+    places = np.asarray(coordinates)
+    if places.ndim != 2 or not len(places) or places.shape[1] < 2 or places.dtype.kind not in "iuf":
+        return Frame()  # `read_slice` has the message
+    places = places[:, :2].astype(np.float64)
+    there = np.isfinite(places).all(axis=1)
+    return frame_of(uns, places[there], slice_name, where) if there.any() else Frame()
 
 
 def _called(source: Source, slice_name: str) -> str:

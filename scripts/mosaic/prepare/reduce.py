@@ -15,7 +15,8 @@ from sklearn.preprocessing import normalize
 
 from mosaic.errors import InputError
 from mosaic.prepare.batch_correction import correct, within_slices
-from mosaic.spots import slice_names, stack
+from mosaic.prepare.panel_pca import feature_means, feature_scales, panel_pca, panel_shares, place_means
+from mosaic.spots import MEASURED, slice_names, stack
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +27,8 @@ def select_features(adata: ad.AnnData, selection: str, n_top: int | None) -> np.
     Parameters
     ----------
     adata
-        The stacked slices: normalised X, ``obs["slice"]``; ``layers["counts"]`` for ``seurat_v3``.
+        The stacked slices: normalised X, ``obs["slice"]``; ``layers["counts"]`` for ``seurat_v3``; ``varm["measured"]``
+        if they measured different features, which then count where they were measured.
     selection
         ``seurat``: highly variable within slices, on log-normalised X (Satija et al., Nature Biotechnology 2015).
         ``seurat_v3``: the same on counts (Stuart et al., Cell 2019). ``prevalence``: detected in most spots, averaged
@@ -45,14 +47,16 @@ def select_features(adata: ad.AnnData, selection: str, n_top: int | None) -> np.
     """
     if selection == "all" or n_top is None or n_top >= adata.n_vars:
         return np.ones(adata.n_vars, dtype=bool)
+    there = adata.varm[MEASURED].to_numpy().sum(axis=1) if MEASURED in adata.varm else adata.obs["slice"].nunique()
     if selection == "prevalence":
-        seen = np.mean(
+        seen = np.sum(
             [
                 np.asarray((adata.X[(adata.obs["slice"] == name).to_numpy()] > 0).mean(axis=0)).ravel()
                 for name in slice_names(adata.obs)
             ],
             axis=0,
         )
+        seen = seen / there
         mask = np.zeros(adata.n_vars, dtype=bool)
         mask[np.argsort(-seen, kind="stable")[:n_top]] = True
         return mask
@@ -71,7 +75,16 @@ def select_features(adata: ad.AnnData, selection: str, n_top: int | None) -> np.
             where="feature_selection",
             hint="set feature_selection to prevalence or all, or raise min_spots under qc",
         ) from error
-    return frame["highly_variable"].to_numpy()
+    if MEASURED not in adata.varm or selection != "seurat":
+        return frame["highly_variable"].to_numpy()
+    # As scanpy ranks them, but a slice that did not measure a feature has no part in the mean of its dispersions.
+    frame = frame.assign(dispersions_norm=frame["dispersions_norm"].fillna(0).to_numpy() / there)
+    ranked = frame.assign(place=np.arange(len(frame))).sort_values(
+        ["highly_variable_nbatches", "dispersions_norm"], ascending=False, kind="stable"
+    )
+    mask = np.zeros(adata.n_vars, dtype=bool)
+    mask[ranked["place"].to_numpy()[:n_top]] = True
+    return mask
 
 
 def lsi(matrix: sparse.csr_matrix, n_comps: int, *, drop_first: str | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -144,6 +157,9 @@ class ReductionSettings:
         See ``batch_correction.correct``; skipped, with a log message, if there is one slice.
     drop_first
         See ``lsi``.
+    features
+        See ``spots.stack``. With ``union``, a feature counts in the slices that measured it alone, for selection, scale
+        and PCA (``panel_pca``), and log-normalised counts of a panel are those of a spot with its share of all counts.
     """
 
     kind: str
@@ -154,6 +170,7 @@ class ReductionSettings:
     n_comps: int
     batch_correction: str | Mapping[str, Mapping]
     drop_first: str | None = None
+    features: str = "shared"
 
     @property
     def needs_counts(self) -> bool:
@@ -189,7 +206,8 @@ def reduce_modality(slices: Iterable[ad.AnnData], modality: str, *, seed: int = 
     AnnData of the selected features without X: ``obsm["X_reduced"]`` (spots x components), ``obsm["X_corrected"]``, the
     same after batch correction, coordinates in ``obsm["spatial"]``; ``varm["loadings"]`` of ``X_reduced``, and
     ``varm["loadings_within"]`` if the pair shift corrected features of the variation within slices;
-    ``uns["batch_correction"]``, the record of the correction (``batch_correction.Correction.record``).
+    ``varm["measured"]`` as of ``spots.stack``; ``uns["batch_correction"]``, the record of the correction
+    (``batch_correction.Correction.record``).
 
     Raises
     ------
@@ -198,7 +216,7 @@ def reduce_modality(slices: Iterable[ad.AnnData], modality: str, *, seed: int = 
     """
     asked = ReductionSettings(**settings)
     method = asked.batch_correction
-    adata = stack(slices, modality)
+    adata = stack(slices, modality, asked.features)
     if asked.reduction == "none":
         found = _Components(np.asarray(adata.X, dtype=np.float32))
     else:
@@ -215,7 +233,7 @@ def reduce_modality(slices: Iterable[ad.AnnData], modality: str, *, seed: int = 
         method = "none"
     names, coordinates = adata.obs["slice"].to_numpy(dtype=str), adata.obsm["spatial"]
     corrected = correct(found.features, names, coordinates, method, seed=seed, within=found.within, what=modality)
-    varm = {"loadings": found.loadings, "loadings_within": corrected.loadings}
+    varm = {"loadings": found.loadings, "loadings_within": corrected.loadings, MEASURED: adata.varm.get(MEASURED)}
     return ad.AnnData(
         obs=adata.obs,
         var=adata.var[[]],
@@ -253,6 +271,8 @@ def _available(adata: ad.AnnData, settings: ReductionSettings) -> int:
 def _components(adata: ad.AnnData, modality: str, settings: ReductionSettings, seed: int) -> _Components:
     """PCA or LSI of the selected features."""
     n_comps = min(settings.n_comps, _available(adata, settings))
+    if MEASURED in adata.varm:
+        return _panel_components(adata, modality, settings, n_comps, seed)
     if settings.reduction == "lsi":
         matrix = adata.layers["counts"]
         if settings.kind == "epigenome":
@@ -276,3 +296,49 @@ def _components(adata: ad.AnnData, modality: str, settings: ReductionSettings, s
         return adata.X @ axes - mean @ axes, axes.astype(np.float32)
 
     return _Components(adata.obsm["X_pca"].astype(np.float32), adata.varm["PCs"].astype(np.float32), within)
+
+
+def _panel_components(
+    adata: ad.AnnData, modality: str, settings: ReductionSettings, n_comps: int, seed: int
+) -> _Components:
+    """PCA of slices that measured different features."""
+    measured = adata.varm[MEASURED].to_numpy().T
+    if measured.all(axis=0).sum() < 3:
+        raise InputError(
+            f"of the {adata.n_vars} features selected, {measured.all(axis=0).sum()} are in all slices",
+            where=f"modality {modality}",
+            hint="set feature_selection: all, or raise n_top_features; slices are compared by what they share",
+        )
+    rows = [(adata.obs["slice"] == name).to_numpy() for name in adata.varm[MEASURED]]
+    parts = [sparse.csr_matrix(adata.X[own], dtype=np.float64) for own in rows]
+    if settings.kind == "rna":
+        counts = [_with_values(part, np.expm1(part.data)) for part in parts]
+        shares = panel_shares(counts, measured)
+        logger.info(
+            "%s: share of the counts of all features: %s",
+            modality,
+            ", ".join(f"{name} {share:.2f}" for name, share in zip(adata.varm[MEASURED], shares, strict=True)),
+        )
+        parts = [_with_values(part, np.log1p(part.data * share)) for part, share in zip(counts, shares, strict=True)]
+    if settings.scale:
+        scales = sparse.diags_array(1 / feature_scales(parts, measured))
+        parts = [sparse.csr_matrix(part @ scales) for part in parts]
+    overall = np.tile(feature_means(parts, measured), (len(parts), 1))
+    order = np.argsort(np.concatenate([np.flatnonzero(own) for own in rows]))
+
+    def stacked(scores: list[np.ndarray]) -> np.ndarray:
+        return np.vstack(scores)[order].astype(np.float32)
+
+    def within() -> tuple[np.ndarray, np.ndarray]:
+        means = np.array([np.asarray(part.mean(axis=0)).ravel() for part in parts])
+        found = panel_pca(parts, measured, means, n_comps, seed=seed)
+        offsets = place_means(found.loadings, measured, means - overall)
+        scores = [own + offset for own, offset in zip(found.scores, offsets, strict=True)]
+        return stacked(scores), found.loadings.astype(np.float32)
+
+    found = panel_pca(parts, measured, overall, n_comps, seed=seed)
+    return _Components(stacked(found.scores), found.loadings.astype(np.float32), within)
+
+
+def _with_values(matrix: sparse.csr_matrix, values: np.ndarray) -> sparse.csr_matrix:
+    return sparse.csr_matrix((values, matrix.indices, matrix.indptr), shape=matrix.shape)

@@ -194,3 +194,61 @@ def test_a_slice_without_spots(mosaic):
     embedding, donor = mosaic
     with pytest.raises(InputError, match="slice s9: has no spots"):
         impute.impute_modality(embedding, "s9", "adt", {"adt": donor})
+
+
+@pytest.fixture
+def panels(mosaic):
+    """RNA of three slices in one latent space: s1 measured a to d, s2 a and b, s3 a, b and c; groups differ in all."""
+    embedding, _ = mosaic
+    rng = np.random.default_rng(1)
+    group = np.repeat([0, 1], 10)
+    own = {"s1": "abcd", "s2": "ab", "s3": "abc"}
+    slices, latent = [], []
+    for name, features in own.items():
+        obs = embedding.obs.iloc[:20][["slice", "barcode"]].assign(slice=pd.Categorical([name] * 20))
+        obs.index = [f"{name}:{barcode}" for barcode in obs["barcode"]]
+        values = {feature: np.where(group == number % 2, 8.0, 2) for number, feature in enumerate("abcd")}
+        values["c"] = values["c"] + (10 if name == "s3" else 0)
+        counts = sparse.csr_matrix(np.column_stack([values[feature] for feature in features]))
+        adata = ad.AnnData(counts, obs=obs, var=pd.DataFrame(index=list(features)), layers={"counts": counts})
+        adata.obsm["spatial"] = rng.normal(size=(20, 2))
+        slices.append(adata)
+        latent.append(np.array([[1.0, 0], [0, 1]])[group] + rng.normal(scale=0.01, size=(20, 2)))
+    stacked = spots.stack(slices, "rna", "union")
+    return collect_embeddings({"rna": stacked}, {"rna": np.vstack(latent).astype(np.float32)}), stacked
+
+
+@pytest.mark.parametrize("method", ["matching", "nearest"])
+def test_features_that_a_panel_lacks_come_from_the_slices_that_measured_them(panels, method, tmp_path):
+    embedding, counts = panels
+    settings = {"method": method, "n_neighbors": 5}
+    done = impute.impute_modality(embedding, "s2", "rna", {"rna": counts}, **settings)
+    assert done.obs_names.tolist() == [f"s2:B{number}" for number in range(20)]
+    assert sorted(done.var_names) == ["c", "d"]
+    values = pd.DataFrame(done.layers["imputed"].toarray(), columns=done.var_names)
+    # d is of s1 alone; zeros where s3 did not measure it would halve it.
+    np.testing.assert_allclose(values["d"], np.repeat([2, 8], 10), atol=1)
+    # c is of s1, which has 8 and 2, and of s3, which has 18 and 12.
+    first, second = values["c"].iloc[:10].mean(), values["c"].iloc[10:].mean()
+    assert 8 < first < 18
+    assert 2 < second < first - 1
+    plan = impute.plan_modality(embedding, "s2", "rna", {"rna": counts}, **settings)
+    imputed.write_imputed(plan, tmp_path / "made.h5ad")
+    made = store.read(tmp_path / "made.h5ad")
+    np.testing.assert_array_equal(made.layers["imputed"].toarray(), done.layers["imputed"].toarray())
+    assert made.var["unit"].gt(0).all()
+
+
+def test_a_slice_that_measured_all_has_nothing_imputed(panels, tmp_path):
+    embedding, counts = panels
+    plan = impute.plan_modality(embedding, "s1", "rna", {"rna": counts}, n_neighbors=5)
+    imputed.write_imputed(plan, tmp_path / "made.h5ad")
+    made = store.read(tmp_path / "made.h5ad")
+    assert made.shape == (20, 0)
+    assert made.layers["imputed"].shape == (20, 0)
+    assert impute.impute_modality(embedding, "s1", "rna", {"rna": counts}, n_neighbors=5).shape == (20, 0)
+
+
+def test_slices_with_one_panel_have_nothing_to_impute(mosaic):
+    embedding, donor = mosaic
+    assert impute.impute_modality(embedding, "s1", "adt", {"adt": donor}, method="nearest").shape == (20, 0)

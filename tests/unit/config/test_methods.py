@@ -58,7 +58,7 @@ def test_own_method_can_do_all():
 def test_schema_names_the_methods_of_the_table():
     properties = yaml.safe_load((REPOSITORY / "workflow/schemas/config.schema.yaml").read_text())["properties"]
     assert properties["methods"]["items"]["enum"] == ["spamosaic", *methods.BASELINES]
-    assert properties["interpreters"]["propertyNames"]["enum"] == [
+    assert properties["interpreters"]["propertyNames"]["enum"] == ["spatialdata"] + [
         name for name, baseline in methods.BASELINES.items() if baseline.separate
     ] + [name for name, baseline in methods.BASELINES.items() if not baseline.separate]
 

@@ -20,6 +20,7 @@ SCHEMAS = Path(__file__).parents[3] / "workflow" / "schemas"
 CONFIG_SCHEMA, SHEET_SCHEMA = (
     yaml.safe_load((SCHEMAS / f"{name}.schema.yaml").read_text()) for name in ("config", "slices")
 )
+ADT = {"kind": "protein"}
 MOSAIC = [("s1", "rna"), ("s1", "adt"), ("s2", "rna"), ("s3", "adt")]
 
 
@@ -216,6 +217,27 @@ def test_sheet_with_bom_crlf_and_blank_lines(load):
             "normalization is none",
             "set reduction to pca",
         ),
+        ({"um_per_unit": {"s1": 1, "s9": 2}}, "config key um_per_unit.s9", "is no slice of the sheet", "by its name"),
+        ({"um_per_unit": {"s1": 0}}, "config key um_per_unit", "is not valid", "one per slice by its name"),
+        (
+            {"export": {"spatialdata": True}, "interpreters": {"spatialdata": "nowhere/python"}},
+            "config key interpreters.spatialdata",
+            "is no program",
+            "make .venv-spatialdata",
+        ),
+        (
+            {"modalities": {"rna": {"kind": "rna", "features": "union", "reduction": "lsi"}, "adt": ADT}},
+            "config key modalities.rna.features",
+            "here log and lsi",
+            "leave it out",
+        ),
+        (
+            {"modalities": {"rna": {"kind": "epigenome", "features": "union"}, "adt": ADT}},
+            "config key modalities.rna.features",
+            "'union' does not go with kind epigenome",
+            "one of: shared",
+        ),
+        ({"figures": {"image_opacity": 2}}, "config key figures.image_opacity", "2 is greater", "maximum"),
         ({"graph": {"intra_knns": 0}}, "config key graph.intra_knns", "0 is not valid", "one per slice by its name"),
         (
             {"graph": {"intra_knns": {"s1": 10, "s2": 6, "s3": 6, "s4": 2}}},
@@ -420,6 +442,19 @@ def test_yaml_that_is_sound(tmp_path, monkeypatch):
     assert read_yaml("config.yaml").keys() == {"b"}
     path.write_text("# nothing\n")
     assert read_yaml(path) is None
+
+
+def test_spatialdata_needs_an_environment_and_names_that_differ(load, tmp_path):
+    rows = [("s1", "rna"), ("S1", "rna"), ("s1", "adt")]
+    given = {"slices": "slices.tsv", "modalities": {"rna": {"kind": "rna"}, "adt": {"kind": "protein"}}}
+    given |= {"cluster": {"n_domains": 5}}
+    load(rows)  # writes the sheet
+    for with_conda, count in ((False, 2), (True, 1)):
+        with pytest.raises(InputError) as caught:
+            settings.load(given | {"export": {"spatialdata": True}}, CONFIG_SCHEMA, SHEET_SCHEMA, with_conda=with_conda)
+        assert str(caught.value).startswith(f"{count} fault")
+        assert "SpatialData can't hold s1 and S1" in str(caught.value)
+        assert ("make .venv-spatialdata" in str(caught.value)) != with_conda
 
 
 def test_command_line_gives_numbers_where_the_schema_wants_them():

@@ -18,6 +18,7 @@ from matplotlib.text import Text
 from mosaic.check.checks import CHECKS
 from mosaic.errors import InputError
 from mosaic.figures import charts, maps, style, tables
+from mosaic.frame import Frame, write_frame
 
 NASTY = ["s1", "_a_slice_with_a_very_long_name", "$E_{1}$ <b>&amp;</b> ΩЖ\x07 µm", "cost $5 or $6", "W" * 30]
 EXTREMES = [(1, 30), (5, 2), (12, 30)]
@@ -31,6 +32,13 @@ def grid(count: int, aspect: float = 1.0, pitch: float = 100.0) -> np.ndarray:
     columns = max(int(np.sqrt(count / aspect)), 1)
     row, column = np.divmod(np.arange(count), columns)
     return np.column_stack([column, row]) * pitch
+
+
+def framed(frame: Frame, side: float = 1000.0) -> Frame:
+    """The same with an image: black, with a white square in the middle of its second quarter from the left."""
+    image = np.zeros((40, 40, 3), np.uint8)
+    image[18:22, 13:17] = 255
+    return frame._replace(image=image, width=side, height=side)
 
 
 class Run:
@@ -82,6 +90,10 @@ class Run:
             columns=["domain", "feature", "mean", "share", "marker_of"],
         )
 
+    def frames(self):
+        """An image and a unit for each slice but every third."""
+        return {name: framed(Frame(microns_per_unit=0.5)) for i, name in enumerate(self.slices) if i % 3 != 1}
+
     def imputed(self, **more):
         first, second = self.coords[self.slices[0]], self.coords[self.slices[-1]]
         features = ["CD3", "chr1:1000000-$1000500_a_long_name", "B", "C", "D", "E"][: len(self.slices)]
@@ -121,9 +133,12 @@ FIGURES = {
     "latent": lambda run: maps.latent_umap(run.umap, run.slice, run.modality, run.domain),
     "tissue": lambda run: maps.domains_on_tissue(run.coords, run.domains),
     "tissue and truth": lambda run: maps.domains_on_tissue(run.coords, run.domains, run.truth),
-    "tissue and scale": lambda run: maps.domains_on_tissue(run.coords, run.domains, run.truth, um_per_unit=0.5),
+    "tissue and scale": lambda run: maps.domains_on_tissue(run.coords, run.domains, run.truth, frames=run.frames()),
     "confidence": lambda run: maps.confidence_on_tissue(
         run.coords, {name: np.linspace(0, 1, len(own)) for name, own in run.coords.items()}, "share of seeds " * 5
+    ),
+    "confidence and image": lambda run: maps.confidence_on_tissue(
+        run.coords, {name: np.linspace(0, 1, len(own)) for name, own in run.coords.items()}, "c", frames=run.frames()
     ),
     "composition": lambda run: charts.domain_composition(run.composition, run.domain_colours),
     "markers": lambda run: charts.marker_dots(run.profile, run.domain_colours),
@@ -137,7 +152,8 @@ FIGURES = {
     "nothing hidden": lambda run: charts.holdout(HIDDEN.iloc[:0], COVERAGE.iloc[:0]),
     "imputed": Run.imputed,
     "imputed, checked": lambda run: run.imputed(
-        notes=["hidden spots: r = -0.12, no better than the mean"] * 6, um_per_unit=7
+        notes=["hidden spots: r = -0.12, no better than the mean"] * 6,
+        frames=(Frame(microns_per_unit=7), framed(Frame())),
     ),
 }
 
@@ -335,7 +351,9 @@ def test_a_spot_far_from_all_others_is_left_out_and_the_panel_says_so():
     labels = ["2", *["1"] * 90]
     drawn = {
         "domains": maps.domains_on_tissue({"s": coords}, {"s": labels}),
-        "confidence": maps.confidence_on_tissue({"s": coords}, {"s": np.linspace(0, 1, 91)}, "x", um_per_unit=0.5),
+        "confidence": maps.confidence_on_tissue(
+            {"s": coords}, {"s": np.linspace(0, 1, 91)}, "x", frames={"s": Frame(microns_per_unit=0.5)}
+        ),
         "imputed": maps.imputed_on_tissue(coords, np.ones((91, 1)), ["a"], coords, np.ones((91, 1)), ("s", "t")),
     }
     for name, figure in drawn.items():
@@ -455,6 +473,51 @@ def test_qc_axis_has_readable_ticks(values, drawn):
 
 
 # ---------------------------------------------------------------------------------------------------------- the rest
+def test_the_image_lies_where_the_spots_say_and_the_discs_leave_it_room(tmp_path):
+    """The white square is at (375, 500): drawn there, whatever part of the image the panel shows; y points down."""
+    coords = np.array([(x, y) for x in range(300, 500, 25) for y in range(400, 700, 25)], float)
+    frames = {"s": framed(Frame())}
+    figures = [maps.domains_on_tissue({"s": coords}, {"s": np.ones(len(coords))}, frames=own) for own in (frames, {})]
+    sizes = [np.sqrt(points(figure)[0].get_sizes()[0]) for figure in figures]
+    assert sizes[0] / sizes[1] == pytest.approx(0.65 / 0.95)
+    (picture,) = figures[0].axes[0].images
+    left, right, bottom, top = picture.get_extent()
+    rows, columns = np.nonzero(picture.get_array()[..., 0] == 255)
+    height, width = picture.get_array().shape[:2]
+    assert (left, right, top, bottom) == (275, 500, 375, 700)
+    assert left + (columns.mean() + 0.5) / width * (right - left) == pytest.approx(375)
+    assert top + (rows.mean() + 0.5) / height * (bottom - top) == pytest.approx(500)
+    for name, figure in zip("ab", figures, strict=True):
+        style.save(figure, tmp_path / f"{name}.svg", tmp_path / f"{name}.png")
+    shown = imread(tmp_path / "a.png")[..., :3]
+    assert (shown.max(axis=2) < 0.05).sum() > 0.2 * (imread(tmp_path / "b.png")[..., :3].min(axis=2) < 0.9).sum()
+
+
+def test_slices_without_image_or_unit_look_as_ever(tmp_path):
+    run = Run(3, 4, per_slice=30)
+    for name, frames in (("a", None), ("b", {}), ("c", dict.fromkeys(run.slices, Frame(spot_diameter=55.0)))):
+        figure = maps.domains_on_tissue(run.coords, run.domains, frames=frames)
+        style.save(figure, tmp_path / f"{name}.svg", tmp_path / f"{name}.png")
+    for kind in ("svg", "png"):
+        assert len({(tmp_path / f"{name}.{kind}").read_bytes() for name in "abc"}) == 1
+
+
+def test_only_slices_of_a_known_unit_have_a_scale_bar():
+    run = Run(3, 2)
+    frames = {run.slices[0]: Frame(microns_per_unit=1.0), run.slices[2]: Frame(microns_per_unit=100.0)}
+    written = texts(maps.domains_on_tissue(run.coords, run.domains, frames=frames))
+    assert sum(text.endswith((" µm", " mm")) and text[0].isdigit() for text in written) == 2
+
+
+def test_the_config_says_whether_and_how_strong_images_are_drawn(tmp_path):
+    write_frame(framed(Frame(microns_per_unit=2.0)), "s", tmp_path / "s.json")
+    paths = [str(tmp_path / "s.json")]
+    assert style.frames(paths, image=False, image_opacity=1.0)["s"] == Frame(microns_per_unit=2.0)
+    for opacity, black in ((1.0, 0), (0.6, 102), (0.0, 255)):
+        image = style.frames(paths, image=True, image_opacity=opacity)["s"].image
+        assert (image.min(), image.max(), image.dtype) == (black, 255, np.uint8)
+
+
 def test_training_curves():
     table = pd.DataFrame({"epoch": [1, 2], "loss": [3.0, 1.0], "contrastive": [2.0, 0.5], "reconstruction": np.nan})
     figure = charts.training_curves({10: table, 2: table * 2})

@@ -86,6 +86,8 @@ def test_what_each_file_holds(sheet):
         "values_in": "X",
         "in_tissue": 4,
         "spatial": "1 x 1",
+        "um_per_unit": None,
+        "image": "",
         "truth": 2,
     }
     assert table.loc["adt", ["in_tissue", "truth"]].tolist() == [3, 0]

@@ -164,3 +164,45 @@ def test_the_pair_shift_takes_loadings_of_the_variation_within_slices(slices):
     assert done.uns["batch_correction"]["method"] == "pair_shift"
     assert done.varm["loadings_within"].shape == done.varm["loadings"].shape
     assert np.abs(done.varm["loadings_within"] - done.varm["loadings"]).max() > 0.01
+
+
+def test_union_of_equal_features_changes_no_bit(slices):
+    one, other = (reduce.reduce_modality(slices, "rna", **PLAIN, features=name) for name in ("shared", "union"))
+    np.testing.assert_array_equal(one.obsm["X_reduced"], other.obsm["X_reduced"])
+    assert "measured" not in other.varm
+
+
+@pytest.mark.parametrize("changed", [{}, {"scale": True}, {"batch_correction": "pair_shift"}])
+def test_union_takes_all_features_and_says_who_measured_them(slices, changed):
+    panel = [slices[0], slices[1][:, 5:15].copy()]
+    done = reduce.reduce_modality(panel, "rna", **PLAIN | changed, features="union")
+    assert done.var_names.tolist() == slices[0].var_names.tolist()
+    assert done.varm["measured"]["s1"].all()
+    assert done.varm["measured"].index[done.varm["measured"]["s2"]].tolist() == panel[1].var_names.tolist()
+    assert done.obsm["X_corrected"].shape == (200, 5)
+    assert np.isfinite(done.obsm["X_corrected"]).all()
+    # The order of the spots is that of the slices.
+    assert done.obs["slice"].tolist() == ["s1"] * 100 + ["s2"] * 100
+    shared = reduce.reduce_modality(panel, "rna", **PLAIN | changed)
+    assert shared.shape == (200, 10)
+
+
+@pytest.mark.parametrize("selection", ["seurat", "prevalence"])
+def test_union_selects_features_by_the_slices_that_measured_them(slices, selection):
+    """A feature of one slice is as good as the others of that slice; zeros that were not measured are no counts."""
+    panel = [slices[0][:, 5:].copy(), slices[1][:, :15].copy()]
+    stacked = spots.stack(panel, "rna", "union")
+    mask = reduce.select_features(stacked, selection, 12)
+    assert mask.sum() == 12
+    if selection == "prevalence":
+        seen = [
+            np.mean([(adata[:, name].X.toarray() > 0).mean() for adata in panel if name in adata.var_names])
+            for name in stacked.var_names
+        ]
+        assert min(np.array(seen)[mask]) >= max(np.array(seen)[~mask])
+
+
+def test_union_of_slices_that_share_too_little_is_told(slices):
+    panel = [slices[0][:, :10].copy(), slices[1][:, 8:].copy()]
+    with pytest.raises(InputError, match="of the 20 features selected, 2 are in all slices"):
+        reduce.reduce_modality(panel, "rna", **PLAIN, features="union")

@@ -62,6 +62,45 @@ def read_obs(path: str) -> pd.DataFrame:
         return ad.io.read_elem(file["obs"])
 
 
+def read_var(path: str) -> pd.DataFrame:
+    """Read ``var`` alone; InputError if the file can't be read."""
+    with _opened(path) as file:
+        _check_memory(_declared_bytes(_table(file, "var", path)), path)
+        return ad.io.read_elem(file["var"])
+
+
+def read_tissue(path: str) -> tuple[dict, np.ndarray]:
+    """Read the parts of ``uns`` that ``tissue.frame_of`` takes, and the coordinates (spots x 2).
+
+    Of the images of a library only the one in the highest resolution.
+
+    Raises
+    ------
+    InputError
+        If the file can't be read.
+    """
+    with _opened(path) as file:
+        found = {}
+        libraries = file.get("uns/spatial")
+        for name, library in libraries.items() if isinstance(libraries, h5py.Group) else ():
+            images = library.get("images") if isinstance(library, h5py.Group) else None
+            known = images if isinstance(images, h5py.Group) else {}
+            best = [key for key in ("hires", "lowres") if key in known][:1]
+            there = isinstance(library, h5py.Group) and "scalefactors" in library
+            parts = [*(known[key] for key in best), *([library["scalefactors"]] if there else [])]
+            _check_memory(sum(map(_declared_bytes, parts)), path)
+            factors = ad.io.read_elem(library["scalefactors"]) if there else {}
+            found[name] = {"images": {key: ad.io.read_elem(known[key]) for key in best}, "scalefactors": factors}
+        uns = {"spatial": found}
+        if isinstance(file.get("uns/microns_per_unit"), h5py.Dataset):
+            uns["microns_per_unit"] = ad.io.read_elem(file["uns/microns_per_unit"])
+        places = file.get("obsm/spatial")
+        if not isinstance(places, h5py.Dataset):
+            return uns, np.empty((0, 2))
+        _check_memory(_declared_bytes(places), path)
+        return uns, ad.io.read_elem(places)
+
+
 @contextmanager
 def _opened(path: str) -> Iterator[h5py.File]:
     """A user's file; what can be wrong with it as a file is told in words."""

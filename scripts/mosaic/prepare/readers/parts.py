@@ -1,9 +1,10 @@
 """What a reader returns, and how to make a reader of a function that reads all of a file."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import anndata as ad
+import numpy as np
 import pandas as pd
 
 from mosaic.errors import InputError, shortened
@@ -42,10 +43,16 @@ class Functions(NamedTuple):
         From a path, ``counted`` and ``most`` to Parts: see ``h5ad.read``.
     read_obs
         From a path to its table of spots.
+    read_var
+        From a path to its table of features.
+    read_tissue
+        From a path to the parts of ``uns`` that ``tissue.frame_of`` takes, and the coordinates (spots x 2).
     """
 
     read: Callable[..., Parts]
     read_obs: Callable[[str], pd.DataFrame]
+    read_var: Callable[[str], pd.DataFrame]
+    read_tissue: Callable[[str], tuple[Mapping, np.ndarray]]
 
 
 def whole(read: Callable[[str], ad.AnnData]) -> Functions:
@@ -56,8 +63,8 @@ def whole(read: Callable[[str], ad.AnnData]) -> Functions:
     read
         From a path to an AnnData, spots x features: barcodes as ``obs_names``, unique feature names, gene identifiers
         as ``var["gene_id"]`` if there are any, coordinates (spots x 2) in ``obsm["spatial"]``, counts or ready features
-        in X, and other columns of the spots in ``obs``, such as ``in_tissue`` (0 or 1). Exceptions become an InputError
-        of the path.
+        in X, other columns of the spots in ``obs``, such as ``in_tissue`` (0 or 1), and in ``uns`` the image and the
+        unit of the coordinates (see ``tissue.frame_of``). Exceptions become an InputError of the path.
     """
 
     def told(path: str) -> ad.AnnData:
@@ -75,4 +82,8 @@ def whole(read: Callable[[str], ad.AnnData]) -> Functions:
         adata = told(path)
         return Parts(adata, adata)
 
-    return Functions(parts, lambda path: told(path).obs)
+    def tissue(path: str) -> tuple[Mapping, np.ndarray]:
+        adata = told(path)
+        return adata.uns, adata.obsm.get("spatial", np.empty((0, 2)))
+
+    return Functions(parts, lambda path: told(path).obs, lambda path: told(path).var, tissue)

@@ -1,0 +1,45 @@
+"""Write the explorer: a folder that a browser opens without a server."""
+
+from mosaic.logs import job_log
+
+with job_log(snakemake.log[0]):
+    from pathlib import Path
+
+    import pandas as pd
+
+    from mosaic import store
+    from mosaic.figures import explorer, style
+    from mosaic.prepare import normalize
+
+    given, asked = snakemake.input, snakemake.params
+
+    def of(paths, modality):
+        """The files of a modality, which their names have before the ending."""
+        return [path for path in paths if Path(path).name.split(".")[-2] == modality]
+
+    def on_scale(paths, scale, layer=None):
+        """Slices on the scale that is shown, one at a time in memory; imputed counts are in a layer."""
+        for path in paths:
+            adata = store.read(path)
+            yield normalize.normalize_slice(explorer.as_counts(adata, layer) if layer else adata, scale)
+
+    spots = store.read_spots(given.integrated)
+    available = {modality: store.read_features(*of(given.counts, modality)) for modality in asked.kinds}
+    explorer.check_asked(asked.features, available)
+
+    def panels():
+        """The modalities, one at a time in memory."""
+        for modality, kind in asked.kinds.items():
+            scale = {"protein": "clr", "features": "none"}.get(kind, "log")
+            markers = [store.read_table(path, index="feature").index for path in of(given.markers, modality)]
+            selected = store.read_features(*of(given.reduced, modality))
+            features = explorer.shown_features(available[modality], kind, selected, markers, asked.features)
+            measured = on_scale(of(given.counts, modality), scale)
+            imputed = on_scale(of(given.imputed, modality), scale, "imputed")
+            yield explorer.panel(modality, scale, features, spots.obs_names, measured, imputed)
+
+    quality = {name: pd.concat(map(store.read_table, of(given.quality, name))) for name in asked.kinds}
+    columns = explorer.columns(spots, asked.methods, asked.seeds, asked.truth, quality)
+    frames = style.frames(given.tissue, **asked.figures)
+    slices = {name: explorer.Slice(note, frames[name]) for name, note in asked.notes.items()}
+    explorer.write(snakemake.output[0], given.page, spots, columns, panels(), slices)

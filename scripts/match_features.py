@@ -1,0 +1,13 @@
+"""Match the features of the slices of a modality, and list what they share."""
+
+from mosaic.logs import job_log
+
+with job_log(snakemake.log[0]):
+    from mosaic import files
+    from mosaic.prepare import feature_names, read
+
+    own = [row for row in snakemake.params.rows if row[1] == snakemake.wildcards.modality]
+    tables = {name: read.read_features(path, name) for name, _, path in own}
+    found = feature_names.match_features(tables, snakemake.wildcards.modality)
+    files.write_table(found.listed, snakemake.output.listed, index=False)
+    files.write_table(found.renamed, snakemake.output.renamed, index=False)
