@@ -27,7 +27,7 @@ _MIXTURE = MixtureSettings(merges=0)
 # As the default encoder; one or three change nothing.
 PROPAGATIONS = 2
 
-# Least variance of a feature, as a share of the largest; and least number of spots of a domain.
+# Least variance of a feature within domains, as a share of the largest over all; and least number of spots of a domain.
 _RIDGE = 1e-6
 _LEAST = 1e-9
 
@@ -303,6 +303,8 @@ class _Emission:
             block = view.features[first : first + n_rows].astype(np.float64)
             self.second += block.T @ block
 
+        self.least_variance = max(_RIDGE * self.second.diagonal().max() / max(len(view.rows), 1), _LEAST)
+
     def fit(self, posterior: np.ndarray) -> tuple[np.ndarray, float]:
         """Log-likelihood of the view's spots in each domain (n, domains), and a constant for all of them together."""
         weight = posterior[self.view.rows]
@@ -316,7 +318,7 @@ class _Emission:
         scatter = (self.second - cross - cross.T + squares) / n_spots
         diagonal = scatter.diagonal()
         covariance = (1 - self.settings.shrinkage) * scatter
-        np.fill_diagonal(covariance, np.maximum(diagonal, _RIDGE * diagonal.max()))
+        np.fill_diagonal(covariance, np.maximum(diagonal, self.least_variance))
         factor = linalg.cho_factor(covariance, lower=True)
         directions = linalg.cho_solve(factor, mean.T)  # features x domains
         level = offset @ directions + 0.5 * (mean.T * directions).sum(axis=0)  # slices x domains

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.preprocessing import normalize
 
 from mosaic.analyse.tissue_field import View, averages, fit_field, views_of
 from mosaic.embedding import LATENT
@@ -116,7 +117,11 @@ def hidden_calls(
 def _called_by_field(
     tissue: Tissue, domains: pd.Series, seen: np.ndarray, hidden: pd.Index, without: set[str], start: np.ndarray
 ) -> np.ndarray:
-    """Probabilities of the ``seen`` domains for hidden spots (hidden x seen), from a start of that shape."""
+    """Probabilities of the ``seen`` domains for hidden spots (hidden x seen), from a start of that shape.
+
+    Hidden spots have hidden neighbours alone. The domains of others come from all modalities and would tell theirs; a
+    slice that lacks the modality has no such neighbours.
+    """
     rows = tissue.spots.get_indexer(hidden)
     free = np.isin(np.arange(len(tissue.spots)), rows)
     # A spot of a domain that only hidden spots have is hidden, and is free.
@@ -126,7 +131,11 @@ def _called_by_field(
     for name, view in tissue.views.items():
         kept = ~free[view.rows] if name in without else slice(None)
         views.append(View(view.rows[kept], view.features[kept]))
-    return fit_field(views, tissue.graph, tissue.slices, posterior, free=free).posterior[rows]
+    edges = tissue.graph.tocoo()
+    alike = free[edges.row] == free[edges.col]
+    places = (edges.row[alike], edges.col[alike])
+    graph = normalize(sparse.csr_matrix((edges.data[alike], places), shape=edges.shape), norm="l1")
+    return fit_field(views, graph, tissue.slices, posterior, free=free).posterior[rows]
 
 
 def calibrate(domains: pd.DataFrame, modalities: pd.Series, calls: pd.DataFrame) -> pd.DataFrame:

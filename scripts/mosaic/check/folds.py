@@ -333,6 +333,15 @@ def _rmse(moments: np.ndarray, n: int) -> np.ndarray:
     return np.sqrt(np.maximum(xx - 2 * xy + yy, 0))
 
 
+def _error_spread(moments: np.ndarray, n: int) -> np.ndarray:
+    """Standard deviation of x - y from the same sums: the error that is not the same in all spots.
+
+    The logarithm of a mean is above the mean of logarithms, the more so the fewer the counts: no fault of imputation.
+    """
+    x, y, _, _, _ = moments.T / n
+    return np.sqrt(np.maximum(_rmse(moments, n) ** 2 - (x - y) ** 2, 0))
+
+
 def _auroc(values: np.ndarray, present: np.ndarray) -> np.ndarray:
     """Area under the ROC curve of each column, by ranks (Mann-Whitney); NaN where all or none are present."""
     n_present = present.sum(axis=0)
@@ -361,8 +370,8 @@ class Summary(NamedTuple):
         Per feature, over all hidden spots: ``n_spots``; ``pearson`` and ``pearson_neighbors``; ``rmse``, ``rmse_mean``
         and ``rmse_neighbors``; ``pearson_log`` and ``pearson_log_neighbors``, of log-normalised counts, without what a
         spot's depth gives to all features alike; ``auroc``; ``error_low`` and ``error_high``, between which 90 % of the
-        errors lie, in units of ``intervals.error_scale``; ``better_than_mean``, of log-normalised counts: a smaller
-        RMSE than the donors' mean, and a correlation above zero.
+        errors lie, in units of ``intervals.error_scale``; ``better_than_mean``, of log-normalised counts: errors that
+        vary less over the spots than those of the donors' mean, and a correlation above zero.
     coverage
         Per fold and nominal coverage: the proportion of measured counts inside the intervals from the other folds
         (``actual``). Empty if there is one fold.
@@ -419,8 +428,8 @@ def summarise(scored: Sequence[ad.AnnData]) -> Summary:
     with np.errstate(invalid="ignore"):
         features["auroc"] = (np.nan_to_num(auroc) * known).sum(axis=0) / known.sum(axis=0)
     features["error_low"], features["error_high"] = low, high
-    rmse_log, rmse_log_mean = (_rmse(sums[key], n_spots.sum()) for key in ("_log", "_log_mean"))
-    features["better_than_mean"] = (rmse_log < rmse_log_mean) & (features["pearson_log"] > 0)
+    spread, spread_mean = (_error_spread(sums[key], n_spots.sum()) for key in ("_log", "_log_mean"))
+    features["better_than_mean"] = (spread < spread_mean) & (features["pearson_log"] > 0)
 
     names = [_name(adata) for adata in scored]
     held = []

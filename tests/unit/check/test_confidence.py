@@ -173,3 +173,26 @@ def test_the_field_calls_hidden_spots_without_their_hidden_modality():
     scrambled = features["adt"].copy()
     scrambled[np.isin(bridge, hidden)] = 1e3
     np.testing.assert_array_equal(called(scrambled)["posterior"], by_field["posterior"])
+
+
+def test_neighbours_that_are_not_hidden_do_not_tell_the_domain():
+    """RNA sees nothing at all: hidden spots beside spots of known domains are called no better than the fold does."""
+    rng = np.random.default_rng(1)
+    grid = np.stack(np.meshgrid(np.arange(16), np.arange(12), indexing="ij"), axis=-1).reshape(-1, 2).astype(float)
+    truth = (grid[:, 0] >= 8).astype(int)
+    names = pd.Index([f"s:{row}" for row in range(len(grid))])
+    hidden = np.flatnonzero(grid[:, 1] >= 8)
+    own = np.where(np.isin(np.arange(len(grid)), hidden), "rna", "rna+adt")
+    domains = pd.DataFrame({"slice": "s", "domain": truth, "probability": 1.0}, index=names)
+    latent = np.where((own == "rna")[:, None], [0.6, 0.4], np.eye(2)[truth]) + 0.01 * rng.normal(size=(len(grid), 2))
+    fold = ad.AnnData(
+        obs=pd.DataFrame({"modalities": pd.Categorical(own)}, index=names), obsm={"X_latent": latent.astype(np.float32)}
+    )
+    views = {
+        "rna": View(np.arange(len(grid)), rng.normal(size=(len(grid), 2)).astype(np.float32)),
+        "adt": View(np.arange(len(grid)), (5 * np.eye(2)[truth]).astype(np.float32)),
+    }
+    slices = np.zeros(len(grid), dtype=int)
+    tissue = confidence.Tissue(names, views, averages(grid, slices), slices)
+    calls = confidence.hidden_calls(domains, pd.Series("rna+adt", index=names), fold, tissue)
+    assert (calls["called"] == calls["domain"]).mean() == pytest.approx(0.5, abs=0.1)
