@@ -89,6 +89,8 @@ $(VENV)/.run-ready: requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	# So that `python -m mosaic.sheet` finds the library of this folder.
+	echo "$(CURDIR)/scripts" > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/mosaic.pth"
 	touch $@
 
 $(VENV)-node/.ready:

@@ -7,7 +7,10 @@ with job_log(snakemake.log[0]):
     from mosaic.prepare import feature_names, read
 
     own = [row for row in snakemake.params.rows if row[1] == snakemake.wildcards.modality]
-    tables = {name: read.read_features(path, name) for name, _, path in own}
-    found = feature_names.match_features(tables, snakemake.wildcards.modality)
+    kind, modality = snakemake.params.kind, snakemake.wildcards.modality
+    tables = {
+        name: read.read_features(path, name, kind, modality=modality, options=options) for name, _, path, options in own
+    }
+    found = feature_names.match_features(tables, modality)
     files.write_table(found.listed, snakemake.output.listed, index=False)
     files.write_table(found.renamed, snakemake.output.renamed, index=False)

@@ -8,10 +8,11 @@ with job_log(snakemake.log[0]):
     from mosaic import files, store
     from mosaic.prepare import feature_names, qc, read
 
-    adata = read.read_slice(snakemake.input.h5ad, snakemake.wildcards.slice, snakemake.params.kind)
+    asked, called = snakemake.params, snakemake.wildcards
+    adata = read.read_slice(asked.path, called.slice, asked.kind, modality=called.modality, options=asked.options)
     if snakemake.input.names:
         adata = feature_names.with_names(adata, feature_names.read_renamed(snakemake.input.names))
-    passed, metrics, summary = qc.filter_slice(adata, **snakemake.params.thresholds)
+    passed, metrics, summary = qc.filter_slice(adata, **asked.thresholds)
     files.write_table(metrics, snakemake.output.spots, index_label="spot")
     with files.atomic_write(snakemake.output.summary) as unfinished:
         unfinished.write_text(json.dumps(summary, indent=1))

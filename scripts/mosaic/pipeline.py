@@ -40,6 +40,7 @@ from mosaic.analyse.domains import Domains, domains_of
 from mosaic.analyse.impute import impute_modality
 from mosaic.analyse.metrics import evaluate
 from mosaic.analyse.umap import umap_coordinates
+from mosaic.config.defaults import COUNTING
 from mosaic.config.design import SampleRow, SampleSheet
 from mosaic.config.schema import read_yaml, with_changes
 from mosaic.config.settings import SCHEMAS, load
@@ -120,6 +121,7 @@ class Pipeline:
         self._given = config
         self._in_memory = sources is not None
         self._sources = {row[:2]: row.path for row in self.sheet} if sources is None else dict(sources)
+        self._options = {row[:2]: dict(row.options) for row in self.sheet}
         self._made: dict[tuple, Any] = {}
 
     @classmethod
@@ -178,7 +180,7 @@ class Pipeline:
     def annotations(self) -> pd.DataFrame:
         """The columns of ``obs`` that ``truth`` and ``keep_obs`` name, of all spots before QC."""
         named = self.config["truth"], self.config["keep_obs"]
-        rows = [(*key, source) for key, source in self._sources.items()]
+        rows = [(*key, source, self._options[key]) for key, source in self._sources.items()]
         return self._once("annotate", named, lambda: annotate(rows, *named))
 
     def passed(self) -> dict[Key, Passed]:
@@ -337,7 +339,8 @@ class Pipeline:
 
     # What the steps depend on.
     def _of_reading(self, modality: str) -> list:
-        return [self._modality(modality)["kind"], self.config["truth"], self.config["keep_obs"]]
+        counting = {key: self._modality(modality).get(key) for key in COUNTING}
+        return [self._modality(modality)["kind"], self.config["truth"], self.config["keep_obs"], counting]
 
     def _of_qc(self, modality: str) -> list:
         return [self._of_reading(modality), self.config["qc"][modality]]
@@ -353,21 +356,27 @@ class Pipeline:
         return [self._of_training(), self.config["cluster"]]
 
     def _slice(self, name: str, modality: str) -> ad.AnnData:
-        kind, truth, keep_obs = settings = self._of_reading(modality)
+        kind, truth, keep_obs, _ = settings = self._of_reading(modality)
+        source, options = self._sources[name, modality], self._options[name, modality]
 
         def read() -> ad.AnnData:
-            return read_slice(self._sources[name, modality], name, kind, truth=truth, keep_obs=keep_obs)
+            named = {"truth": truth, "keep_obs": keep_obs}
+            return read_slice(source, name, kind, modality=modality, options=options, **named)
 
         return self._once(f"read {name} {modality}", settings, read)
 
     def _renamed(self, modality: str) -> pd.DataFrame | None:
-        """New names of a modality's features; None for one slice, and for ready features."""
+        """New names of a modality's features; None for one slice, and for kinds that have no names of genes."""
         names = self.sheet.slices_of(modality)
-        if len(names) == 1 or self._modality(modality)["kind"] == "features":
+        kind = self._modality(modality)["kind"]
+        if len(names) == 1 or kind not in ("rna", "protein"):
             return None
 
         def matched() -> pd.DataFrame:
-            tables = {name: read_features(self._sources[name, modality], name) for name in names}
+            tables = {}
+            for name in names:
+                source, options = self._sources[name, modality], self._options[name, modality]
+                tables[name] = read_features(source, name, kind, modality=modality, options=options)
             return match_features(tables, modality).renamed
 
         return self._once(f"match {modality}", [], matched)
@@ -393,7 +402,8 @@ class Pipeline:
 
     def _reduced(self, modality: str) -> ad.AnnData:
         def reduce() -> ad.AnnData:
-            return features_of(self._passed_of(modality), modality, **self._modality(modality))
+            settings = {key: value for key, value in self._modality(modality).items() if key not in COUNTING}
+            return features_of(self._passed_of(modality), modality, **settings)
 
         return self._once(f"reduce {modality}", self._of_reduction(modality), reduce)
 

@@ -1,8 +1,10 @@
 """`snakemake check`: all files of the sheet, before anything else is run."""
 
 import json
+import re
 
 import anndata as ad
+import instruments
 import numpy as np
 import pandas as pd
 import pytest
@@ -92,3 +94,34 @@ def test_named_columns_are_gathered(placed):
     obs = ad.read_h5ad(checkout.folder / "results/annotations.h5ad").obs
     assert obs["age"].tolist()[-1] == "unknown"
     assert obs["age"].tolist()[:2] == ["0", "0.5"]
+
+
+def test_folders_of_instruments_beside_h5ad_files(checkout, raw_slice):
+    """One folder in two rows, a part of another by its name, and an h5ad beside the sheet."""
+    counts = instruments.counted(instruments.panel(n_proteins=6))
+    instruments.visium(checkout.folder / "runs" / "s1", counts)
+    instruments.visium_hd(checkout.folder / "runs" / "hd", instruments.panel(), sizes=(16,))
+    rows = [
+        "slice\tmodality\tpath\tformat",
+        "s1\trna\truns/s1/outs\t",
+        "s1\tadt\truns/s1\tvisium",
+        "s2\trna\truns/hd#square_016um\tauto",
+    ]
+    (checkout.folder / "config/slices.tsv").write_text("\n".join(rows))
+    (checkout.folder / "config/config.yaml").write_text(
+        json.dumps({**CONFIG, "truth": None, "keep_obs": ["array_row"]})
+    )
+    done = checkout.snakemake("check", "results/qc/s1.adt.json", "results/qc/s2.rna.h5ad", "results/annotations.h5ad")
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = pd.read_csv(checkout.folder / "results/inputs.tsv", sep="\t")
+    assert table["features"].tolist() == [12, 4, 12]
+    summary = json.loads((checkout.folder / "results/qc/s1.adt.json").read_text())
+    assert list(summary["controls"]) == instruments.ISOTYPES
+    assert ad.read_h5ad(checkout.folder / "results/qc/s2.rna.h5ad").obs["barcode"].str.startswith("s_016um_").all()
+    assert ad.read_h5ad(checkout.folder / "results/annotations.h5ad").obs["array_row"].notna().all()
+    # Only what reads an edited file is run again.
+    (checkout.folder / "runs/s1/outs/web_summary.html").touch()
+    assert "Nothing to be done" in checkout.snakemake("results/qc/s1.adt.json", "--dry-run").stdout
+    positions = checkout.folder / "runs/s1/outs/spatial/tissue_positions.csv"
+    positions.write_text(positions.read_text() + "\n")
+    assert re.search(r"updated input files:\s+qc", checkout.snakemake("results/qc/s1.adt.json", "--dry-run").stdout)

@@ -18,6 +18,8 @@ from prove import pins
 from running import REPOSITORY
 from snakemake.cli import parse_args
 
+from mosaic import sheet
+
 PAGES = sorted(
     path
     for pattern in ("*.md", "config/**/*.md", "docs/**/*.md", "benchmarks/**/*.md")
@@ -144,6 +146,10 @@ def python_resolves(words: list[str]) -> None:
         command = [sys.executable, "-m", "pytest", "--collect-only", "-qq", *words[2:]]
         done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout
+        return
+    if words[:2] == ["-m", "mosaic.sheet"]:
+        # tests/unit/test_sheet.py runs it.
+        assert sheet.parser().parse_args([word for word in words[2:] if word != "..."]).paths
         return
     script, arguments = REPOSITORY / words[0], words[1:]
     assert script.is_file(), f"there is no {words[0]}"

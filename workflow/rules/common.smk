@@ -17,6 +17,8 @@ sys.path.insert(0, str(SCRIPTS))
 
 from mosaic.config import figures, methods, schema, settings
 from mosaic.config.clusterers import CLUSTERERS
+from mosaic.config.defaults import COUNTING
+from mosaic.config.readers import source_files
 from mosaic.errors import InputError
 from mosaic.imports import imported_modules
 
@@ -107,16 +109,28 @@ def slices_with(pattern):
 
 
 def renamed_features(wildcards):
-    """New names of a modality's features; empty for one slice, and for ready features."""
+    """New names of a modality's features; empty for one slice, and for kinds that have no names of genes."""
     alone = len(SHEET.slices_of(wildcards.modality)) == 1
-    ready = config["modalities"][wildcards.modality]["kind"] == "features"
-    return [] if alone or ready else "<results>/features/{modality}.renamed.tsv"
+    named = config["modalities"][wildcards.modality]["kind"] in ("rna", "protein")
+    return [] if alone or not named else "<results>/features/{modality}.renamed.tsv"
+
+
+def sources_of_modality(wildcards):
+    """Files of the user's that hold one modality of any slice."""
+    own = [row for row in SHEET if row.modality == wildcards.modality]
+    return [file for row in own for file in source_files(row.path, row.options)]
+
+
+def sources(wildcards):
+    """Files of the user's that hold one modality of one slice."""
+    row = SHEET.row(wildcards.slice, wildcards.modality)
+    return source_files(row.path, row.options)
 
 
 def reduction(wildcards):
     """Settings of `reduce` for a modality."""
     modality = config["modalities"][wildcards.modality]
-    return {key: value for key, value in modality.items() if key != "normalization"}
+    return {key: value for key, value in modality.items() if key not in ("normalization", *COUNTING)}
 
 
 def mnn_pairs(wildcards):

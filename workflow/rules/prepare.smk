@@ -1,5 +1,5 @@
-# From the users' files to features. Reads the h5ad files of the sample sheet; writes <results>/qc, normalized,
-# reduced, features and tissue, <results>/annotations.h5ad and, only for `snakemake check`, <results>/inputs.tsv.
+# From the users' files to features. Reads what the sample sheet names; writes <results>/qc, normalized, reduced,
+# features and tissue, <results>/annotations.h5ad and, only for `snakemake check`, <results>/inputs.tsv.
 
 
 rule simulate_demo:
@@ -28,7 +28,7 @@ rule simulate_demo:
 rule check:
     """Check all files of the sample sheet in seconds and report all faults at once; runs only by `snakemake check`."""
     input:
-        h5ad=[row.path for row in SHEET],
+        sources=[file for row in SHEET for file in source_files(row.path, row.options)],
         library=library("check"),
     output:
         ensure("<results>/inputs.tsv", non_empty=True),
@@ -43,7 +43,7 @@ rule check:
         mem_mb=memory(1000, 2),
         runtime=10,
     params:
-        rows=[list(row) for row in SHEET],
+        rows=[[*row[:3], dict(row.options)] for row in SHEET],
         kinds={name: modality["kind"] for name, modality in config["modalities"].items()},
         truth=config["truth"],
         keep_obs=config["keep_obs"],
@@ -56,7 +56,7 @@ rule check:
 rule annotate:
     """Collect the obs columns that the config names (`truth`, `keep_obs`) from all files of the sample sheet."""
     input:
-        h5ad=[row.path for row in SHEET],
+        sources=[file for row in SHEET for file in source_files(row.path, row.options)],
         library=library("annotate"),
     output:
         ensure("<results>/annotations.h5ad", non_empty=True),
@@ -71,7 +71,7 @@ rule annotate:
         mem_mb=memory(1000, 2),
         runtime=10,
     params:
-        rows=[list(row) for row in SHEET],
+        rows=[[*row[:3], dict(row.options)] for row in SHEET],
         truth=config["truth"],
         keep_obs=config["keep_obs"],
     message:
@@ -83,7 +83,7 @@ rule annotate:
 rule match_features:
     """Match the features of the slices of a modality by name, identifier or symbol, and list what they share."""
     input:
-        slices=lambda wildcards: [row.path for row in SHEET if row.modality == wildcards.modality],
+        sources=sources_of_modality,
         library=library("match_features"),
     output:
         listed=ensure("<results>/features/{modality}.tsv", non_empty=True),
@@ -97,7 +97,8 @@ rule match_features:
         mem_mb=memory(1000, 2),
         runtime=30,
     params:
-        rows=[list(row) for row in SHEET],
+        rows=[[*row[:3], dict(row.options)] for row in SHEET],
+        kind=lookup("modalities/{modality}/kind", within=config),
     message:
         "Matching the features of {wildcards.modality}"
     script:
@@ -107,7 +108,7 @@ rule match_features:
 rule qc:
     """Check one modality of one slice and drop spots and features that fail quality control."""
     input:
-        h5ad=lambda wildcards: SHEET.path(wildcards.slice, wildcards.modality),
+        sources=sources,
         names=renamed_features,
         library=library("qc"),
     output:
@@ -126,6 +127,8 @@ rule qc:
         mem_mb=memory(1000, 20),
         runtime=30,
     params:
+        path=lambda wildcards: SHEET.row(wildcards.slice, wildcards.modality).path,
+        options=lambda wildcards: dict(SHEET.row(wildcards.slice, wildcards.modality).options),
         kind=lookup("modalities/{modality}/kind", within=config),
         thresholds=lookup("qc/{modality}", within=config),
     message:
@@ -137,7 +140,7 @@ rule qc:
 rule read_tissue:
     """Read the tissue image of each slice and the unit of its coordinates, for the figures."""
     input:
-        slices=[row.path for row in SHEET],
+        sources=[file for row in SHEET for file in source_files(row.path, row.options)],
         library=library("read_tissue"),
     output:
         ensure(collect("<results>/tissue/{slice}.json", slice=SHEET.slices), non_empty=True),
@@ -150,7 +153,7 @@ rule read_tissue:
         mem_mb=memory(1500, 2),
         runtime=30,
     params:
-        rows=[list(row) for row in SHEET],
+        rows=[[*row[:3], dict(row.options)] for row in SHEET],
         um_per_unit=um_per_unit(),
     message:
         "Reading the tissue images"

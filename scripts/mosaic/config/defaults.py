@@ -68,6 +68,9 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "impute": {"method": "nearest", "n_neighbors": 10},
 }
 
+# Keys of a modality that say how fragments are counted: the reader's, not the reduction's.
+COUNTING = ("peaks", "bin_size")
+
 # Valid combinations, by kind.
 ALLOWED = {
     "rna": {"features": {"shared", "union"}, "normalization": {"log", "none"}, "reduction": {"pca", "lsi"}},

@@ -2,17 +2,30 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
+from types import MappingProxyType
 from typing import NamedTuple
 
 from mosaic.errors import InputError
 
 
 class SampleRow(NamedTuple):
-    """One modality of one slice."""
+    """One modality of one slice.
+
+    Attributes
+    ----------
+    slice, modality
+        Their names.
+    path
+        The file or folder that holds it, as the workflow opens it.
+    options
+        What a reader needs besides, where it is not the default: ``format`` (a name in ``READERS``), ``name`` (what
+        stands after ``#`` in the sheet), ``positions`` (a table of positions), ``peaks`` (a BED file), ``bin_size``.
+    """
 
     slice: str
     modality: str
     path: str
+    options: Mapping[str, str | int] = MappingProxyType({})
 
 
 class SampleSheet(tuple[SampleRow, ...]):
@@ -106,13 +119,17 @@ class SampleSheet(tuple[SampleRow, ...]):
                 found += [(slice_name, modality, part) for part in ([0] if whole else range(1, n_stripes + 1))]
         return found
 
-    def path(self, slice_name: str, modality: str) -> str:
-        """The file of one modality of one slice; raises InputError if the slice lacks the modality."""
+    def row(self, slice_name: str, modality: str) -> SampleRow:
+        """The row of one modality of one slice; raises InputError if the slice lacks the modality."""
         for row in self:
             if row[:2] == (slice_name, modality):
-                return row.path
+                return row
         hint = f"it measured {', '.join(self.modalities_of(slice_name))}"
         raise InputError(f"slice {slice_name} did not measure {modality}", where="the sheet", hint=hint)
+
+    def path(self, slice_name: str, modality: str) -> str:
+        """The file or folder of one modality of one slice; raises InputError if the slice lacks the modality."""
+        return self.row(slice_name, modality).path
 
 
 def design_faults(sheet: SampleSheet, path: str) -> Iterator[InputError]:

@@ -12,11 +12,12 @@ from typing import Any
 import yaml
 
 from mosaic.config.clusterers import CLUSTERERS, NEEDS, OPTIONS, going_by, taking
-from mosaic.config.defaults import ALLOWED, KIND_DEFAULTS, PUBLISHED, PUBLISHED_KINDS
+from mosaic.config.defaults import ALLOWED, COUNTING, KIND_DEFAULTS, PUBLISHED, PUBLISHED_KINDS
 from mosaic.config.design import SampleRow, SampleSheet, design_faults
 from mosaic.config.encoders import ENCODERS, impossible
+from mosaic.config.layouts import listed
 from mosaic.config.methods import BASELINES, unsupported_reason
-from mosaic.config.readers import READERS, known
+from mosaic.config.readers import READERS, known, reader_of
 from mosaic.config.schema import (
     _Validator,
     hint_of,
@@ -28,7 +29,7 @@ from mosaic.config.schema import (
     with_defaults,
     with_nulls,
 )
-from mosaic.errors import InputError
+from mosaic.errors import InputError, few
 
 # The folder of the JSON Schemas: a link in the repository, a copy in an installed package.
 SCHEMAS = Path(__file__).with_name("schemas")
@@ -157,7 +158,7 @@ def load(
     if sheet is not None:
         sheet_path = "the slices"
         for row in sheet:
-            values = {**row._asdict(), "path": "in memory"}
+            values = {"slice": row.slice, "modality": row.modality, "path": "in memory"}
             faults += _row_faults(values, sheet_schema, modalities, where=row.path)
     elif not isinstance(sheet_path, str):
         sheet = SampleSheet()
@@ -170,6 +171,7 @@ def load(
         faults.append(InputError("is no modality of the config", where=key_of("qc", name), hint=hint))
     if not faults:
         complete = _complete(config, config_schema, sheet)
+        sheet = _with_counting(sheet, complete["modalities"])
         faults += _config_faults(complete, sheet)
         faults += _training_faults(complete, with_defaults({}, config_schema)["encoder"], sheet)
         faults += _column_faults(complete, sheet)
@@ -216,8 +218,8 @@ def _read_sheet(
         return SampleSheet(), faults
     rows = []
     first_seen: dict[tuple[str, ...], int] = {}
-    first_path: dict[str, tuple[int, str]] = {}
-    further: dict[str, dict[str, tuple[int, str]]] = {name: {} for name in columns if name not in schema["required"]}
+    first_path: dict[tuple[str, str], tuple[int, SampleRow, str]] = {}
+    further: dict[str, dict[str, tuple[int, str]]] = {name: {} for name in columns if name not in schema["properties"]}
     for number, cells in table[1:]:
         where = f"{path}, line {number}"
         if len(cells) != len(columns):
@@ -227,22 +229,21 @@ def _read_sheet(
             continue
         values = dict(zip(columns, cells, strict=True))
         faults += _row_faults(values, schema, modalities, where)
-        row = SampleRow(*(values[name] for name in SampleRow._fields))
+        row, row_faults = _row_of(values, path, made, where)
+        faults += row_faults
         if row[:2] in first_seen:
             problem = f"{row.modality} of slice {row.slice} is there already, in line {first_seen[row[:2]]}"
             faults.append(InputError(problem, where=where, hint="one row per slice and modality"))
         first_seen.setdefault(row[:2], number)
         if row.path:
             # Whatever its spelling, and through links.
-            first, spelled = first_path.setdefault(_file(row.path), (number, row.path))
-            if first != number:
-                problem = f"{plain_name(row.path)} is the same file as in line {first}"
-                problem += f", {plain_name(spelled)}" if spelled != row.path else ""
-                faults.append(InputError(problem, where=where, hint="each modality of each slice has its own file"))
-        if row.path and made is not None and row.path not in made and not _may_be_read(row.path):
-            problem = f"{plain_name(row.path)} is {'a folder' if os.path.isdir(row.path) else 'not there'}"
-            hint = f"give the path of {known()}, relative to {Path.cwd()}"
-            faults.append(InputError(problem, where=where, hint=hint))
+            place = _file(row.path), str(row.options.get("name", ""))
+            first, other, spelled = first_path.setdefault(place, (number, row, values["path"]))
+            if first != number and not _may_share(row, other):
+                problem = f"{plain_name(values['path'])} is the same file as in line {first}"
+                problem += f", {plain_name(spelled)}" if spelled != values["path"] else ""
+                hint = "each modality of each slice has its own file, or its own name after # in a file of several"
+                faults.append(InputError(problem, where=where, hint=hint))
         for name, told in further.items():
             if values[name]:
                 first, value = told.setdefault(row.slice, (number, values[name]))
@@ -286,9 +287,63 @@ def _header_faults(columns: list[str], schema: Mapping, where: str) -> Iterator[
             )
 
 
-def _may_be_read(path: str) -> bool:
-    """Whether a file is there, or a folder where a reader takes one; what it holds is seen when it is read."""
-    return os.path.isfile(path) or (os.path.isdir(path) and any(reader.folder for reader in READERS.values()))
+def _row_of(
+    values: Mapping[str, str], sheet: str, made: Collection[str] | None, where: str
+) -> tuple[SampleRow, list[InputError]]:
+    """A row with its paths as the workflow opens them, and their faults; ``made`` None: none is looked for."""
+    text, name = values["path"], ""
+    path, faults = _located(text, sheet, where)
+    if not os.path.lexists(path) and "#" in text:
+        text, _, name = text.rpartition("#")
+        path, faults = _located(text, sheet, where)
+    options: dict[str, str] = {"name": name} if name else {}
+    if values.get("format", "auto") not in ("", "auto"):
+        options["format"] = values["format"]
+    if made is not None and path and path not in made and not faults:
+        faults += _path_faults(path, values["path"], options.get("format"), where)
+    if values.get("positions"):
+        options["positions"], found = _located(values["positions"], sheet, where)
+        faults += found
+        if made is not None and not os.path.isfile(options["positions"]):
+            problem = f"the table of positions {plain_name(values['positions'])} is not there"
+            hint = f"give its path, relative to {Path.cwd()} or to the sheet"
+            faults.append(InputError(problem, where=where, hint=hint))
+    return SampleRow(values["slice"], values["modality"], path, options), faults
+
+
+def _located(text: str, sheet: str, where: str) -> tuple[str, list[InputError]]:
+    """A path as the workflow opens it: ``~`` is the home, and what is only beside the sheet is found there."""
+    path = os.path.expanduser(text)
+    beside = os.path.normpath(os.path.join(os.path.dirname(sheet), path))
+    if not path or os.path.isabs(path) or not os.path.lexists(beside) or _file(beside) == _file(path):
+        return path, []
+    if not os.path.lexists(path):
+        return beside, []
+    problem = f"{plain_name(text)} is there twice, in {Path.cwd()} and beside the sheet"
+    return path, [InputError(problem, where=where, hint=f"write {plain_name('./' + path)} as a whole path, from /")]
+
+
+def _path_faults(path: str, spelled: str, given: str | None, where: str) -> Iterator[InputError]:
+    """Faults of a path that can be told without reading it: what a file holds is seen when it is read."""
+    if os.path.isdir(path):
+        if given is None and reader_of(path) is None:
+            inside = listed(path)
+            problem = f"{plain_name(spelled)} is a folder that is not known: "
+            problem += f"it holds {few([plain_name(name) for name in inside], 5)}" if inside else "it is empty"
+            hint = f"give the path of {known()}; look whether the folder is whole, or one above or below is meant"
+            yield InputError(problem, where=where, hint=hint)
+    elif not os.path.isfile(path):
+        hint = f"give the path of {known()}, relative to {Path.cwd()} or to the sheet"
+        yield InputError(f"{plain_name(spelled)} is not there", where=where, hint=hint)
+
+
+def _may_share(row: SampleRow, other: SampleRow) -> bool:
+    """Whether two rows may name one path: of several modalities for one slice, or of several slices."""
+    name = row.options.get("format") or reader_of(row.path)
+    reader = None if name is None else READERS.get(str(name))
+    if reader is None or row[:2] == other[:2]:
+        return False
+    return reader.slices if row.slice != other.slice else reader.several
 
 
 def _file(path: str) -> str:
@@ -313,6 +368,16 @@ def _complete(config: Mapping, schema: Mapping, sheet: SampleSheet) -> dict:
     qc_schema = schema["properties"]["qc"]["additionalProperties"]
     complete["qc"] = {name: with_defaults(complete["qc"].get(name, {}), qc_schema) for name in modalities}
     return complete
+
+
+def _with_counting(sheet: SampleSheet, modalities: Mapping) -> SampleSheet:
+    """The sheet with what a reader of fragments needs of the config."""
+    rows = []
+    for row in sheet:
+        given = {key: modalities[row.modality].get(key) for key in COUNTING}
+        found = {key: value for key, value in given.items() if value is not None}
+        rows.append(row._replace(options={**row.options, **found}) if found else row)
+    return SampleSheet(rows, sheet.columns)
 
 
 def _config_faults(config: Mapping, sheet: SampleSheet) -> Iterator[InputError]:
@@ -344,6 +409,14 @@ def _config_faults(config: Mapping, sheet: SampleSheet) -> Iterator[InputError]:
                 where=key_of("modalities", name, "features"),
                 hint="leave it out, or leave out normalization and reduction",
             )
+        for key in COUNTING:
+            if modality.get(key) is not None and modality["kind"] != "epigenome":
+                problem = f"fragments of chromatin alone are counted by it, and the kind is {modality['kind']}"
+                yield InputError(problem, where=key_of("modalities", name, key), hint="leave it out")
+        if modality.get("peaks") and config["check_files"] and not os.path.isfile(modality["peaks"]):
+            problem = f"{shown(modality['peaks'])} is not there"
+            hint = f"give the path of a BED file, relative to {Path.cwd()}"
+            yield InputError(problem, where=key_of("modalities", name, "peaks"), hint=hint)
         if "drop_first" in modality and modality["kind"] != "epigenome":
             yield InputError(
                 f"only chromatin's first component follows depth, and the kind is {modality['kind']}",

@@ -137,6 +137,7 @@ def _slice(
                 "kept": summary["spots_kept"],
                 "found": summary["spots_in"],
                 "beside": summary["spots_dropped_by_reason"].get("off tissue", 0),
+                "controls": _controls(summary.get("controls", {})),
             }
         )
     pairs = [
@@ -146,6 +147,11 @@ def _slice(
     ]
     told = [own.get(name, "") for own in columns.values()]
     return {"name": name, "columns": told, "spots": spots, "pairs": pairs}
+
+
+def _controls(controls: Mapping[str, int]) -> str:
+    """Features that are controls, and were set apart when the slice was read; empty without any."""
+    return f"{_many(len(controls), 'control')} set apart, with {sum(controls.values()):,} counts" if controls else ""
 
 
 def _part(row: Mapping[str, Any], smaller: str, shared: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,13 +15,13 @@ from mosaic.spots import annotation, no_column, spread_column
 logger = logging.getLogger(__name__)
 
 
-def annotate(rows: Iterable[tuple[str, str, str]], truth: str | None, keep_obs: Sequence[str]) -> pd.DataFrame:
+def annotate(rows: Iterable[Sequence], truth: str | None, keep_obs: Sequence[str]) -> pd.DataFrame:
     """Collect the obs columns that the config names, over all spots of all files.
 
     Parameters
     ----------
     rows
-        The sample sheet: slice, modality and path.
+        The sample sheet: slice, modality, path and, where there are any, options (see ``design.SampleRow``).
     truth, keep_obs
         See ``spots.named_columns``.
 
@@ -36,8 +36,9 @@ def annotate(rows: Iterable[tuple[str, str, str]], truth: str | None, keep_obs: 
         If a file can't be read, or no file has a column.
     """
     tables: dict[str, list[pd.DataFrame]] = {}
-    for slice_name, modality, path in rows:
-        tables.setdefault(modality, []).append(read_columns(path, slice_name, truth, keep_obs))
+    for slice_name, modality, path, *options in rows:
+        asked = {"modality": modality, "options": options[0] if options else None}
+        tables.setdefault(modality, []).append(read_columns(path, slice_name, truth, keep_obs, **asked))
     spots = pd.Index([spot for own in tables.values() for table in own for spot in table.index]).unique()
     parts = {f"{name} {number}": table for name, own in tables.items() for number, table in enumerate(own)}
     names = _named(truth, keep_obs)
@@ -48,14 +49,14 @@ def annotate(rows: Iterable[tuple[str, str, str]], truth: str | None, keep_obs: 
 
 
 def survey(
-    rows: Sequence[tuple[str, str, str]], kinds: Mapping[str, str], truth: str | None, keep_obs: Sequence[str]
+    rows: Sequence[Sequence], kinds: Mapping[str, str], truth: str | None, keep_obs: Sequence[str]
 ) -> pd.DataFrame:
     """Check all files of a sample sheet: names, columns, coordinates, shared names, and values if that is fast.
 
     Parameters
     ----------
     rows
-        The sample sheet: slice, modality and path.
+        See ``annotate``.
     kinds
         Per modality its kind.
     truth, keep_obs
@@ -76,8 +77,9 @@ def survey(
     table, faults, known = [], [], set()
     comparable: dict[tuple[str, str], ad.AnnData] = {}
     tables: dict[str, dict[str, pd.DataFrame]] = {}
-    for slice_name, modality, path in rows:
-        adata, own = inspect_slice(path, slice_name, kinds[modality], truth=truth, keep_obs=keep_obs)
+    for slice_name, modality, path, *options in rows:
+        asked = {"modality": modality, "options": options[0] if options else None}
+        adata, own = inspect_slice(path, slice_name, kinds[modality], truth=truth, keep_obs=keep_obs, **asked)
         faults += own
         logger.info("%s: %d faults", path, len(own))
         if adata is None:
@@ -85,8 +87,9 @@ def survey(
         known |= set(adata.uns["columns"])
         if "spatial" in adata.obsm:
             comparable[slice_name, modality] = _under_tissue(adata)
-            if kinds[modality] != "features":
-                tables.setdefault(modality, {})[slice_name] = read_features(path, slice_name)
+            if kinds[modality] in ("rna", "protein"):
+                called = read_features(path, slice_name, kinds[modality], **asked)
+                tables.setdefault(modality, {})[slice_name] = called
         if not own:
             extent = adata.obsm["spatial"].max(axis=0) - adata.obsm["spatial"].min(axis=0)
             labelled = int(adata.obs[truth].notna().sum()) if truth in adata.obs else 0

@@ -99,7 +99,7 @@ def filter_slice(
     Returns
     -------
     The AnnData that passed; for each spot of the input the metrics, ``kept`` (bool) and ``reasons``; and a summary:
-    numbers, resolved thresholds, reasons with their counts, and dropped features.
+    numbers, resolved thresholds, reasons with their counts, dropped features, and controls with their total counts.
 
     Raises
     ------
@@ -154,6 +154,7 @@ def filter_slice(
                 hint="lower min_spots under qc in the config",
             )
     passed = passed.copy()
+    controls = passed.uns.pop("controls", {})
     summary = {
         "spots_in": adata.n_obs,
         "spots_kept": passed.n_obs,
@@ -162,6 +163,8 @@ def filter_slice(
         "features_in": adata.n_vars,
         "features_kept": passed.n_vars,
         "features_dropped": {"seen in fewer than min_spots spots": dropped.tolist()},
+        # Set apart when the slice was read: they are not among the features.
+        "controls": dict(controls),
         "dropped_spots": metrics.loc[~kept, "reasons"].to_dict(),
     }
     kept_shape = (passed.n_obs, adata.n_obs, passed.n_vars, adata.n_vars)

@@ -1,7 +1,8 @@
 """Read and check users' files."""
 
 import logging
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -10,11 +11,23 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from mosaic.config.layouts import listed
 from mosaic.config.readers import READERS, known, reader_of
 from mosaic.errors import InputError, few, shortened
 from mosaic.frame import Frame
-from mosaic.prepare.readers import h5ad
-from mosaic.prepare.readers.parts import Functions, Parts
+from mosaic.prepare.readers import (
+    cosmx,
+    fragments,
+    h5ad,
+    matrices,
+    merscope,
+    space_ranger,
+    stereoseq,
+    xenium,
+    zarr_stores,
+)
+from mosaic.prepare.readers.features import GENE_IDS
+from mosaic.prepare.readers.parts import Asked, Functions, Parts, whole
 from mosaic.prepare.tissue import frame_of
 from mosaic.spatial import astray
 from mosaic.spots import as_text, plain_values
@@ -26,7 +39,20 @@ Source: TypeAlias = str | Path | ad.AnnData
 
 # By the names in READERS. `parts.whole` makes a reader of a function that reads all of a path.
 FUNCTIONS = {
-    "h5ad": Functions(h5ad.read, h5ad.read_obs, h5ad.read_var, h5ad.read_tissue),
+    "visium_hd": whole(space_ranger.visium_hd, space_ranger.visium_hd_contents),
+    "visium": whole(space_ranger.visium, space_ranger.visium_contents),
+    "xenium": whole(xenium.read, xenium.contents),
+    "merscope": whole(merscope.read, merscope.contents),
+    "cosmx": whole(cosmx.read, cosmx.contents),
+    "stereoseq": whole(stereoseq.read, stereoseq.contents),
+    "fragments": whole(fragments.read, fragments.contents),
+    "spatialdata": whole(zarr_stores.read_spatialdata, zarr_stores.spatialdata_contents),
+    "zarr": whole(zarr_stores.read, zarr_stores.contents),
+    "h5mu": Functions(
+        h5ad.read_h5mu, h5ad.read_h5mu_obs, h5ad.read_h5mu_var, h5ad.read_h5mu_tissue, h5ad.h5mu_contents
+    ),
+    "matrix": whole(matrices.read, matrices.contents),
+    "h5ad": Functions(h5ad.read, h5ad.read_obs, h5ad.read_var, h5ad.read_tissue, h5ad.contents),
 }
 
 # `inspect_slice` checks a sample of the rows of a matrix with more values than this, if the format allows.
@@ -34,9 +60,6 @@ _SAMPLE_ABOVE = 5_000_000
 
 # Largest count up to which float32 represents all whole numbers.
 _MOST_COUNTS = 2**24
-
-# Names of the column of var with gene identifiers, in Space Ranger, scanpy, CELLxGENE and others.
-_GENE_IDS = ("gene_id", "gene_ids", "feature_id", "feature_ids", "ensembl_id")
 
 # Names of the column of var with gene symbols.
 _SYMBOLS = ("gene_name", "gene_names", "gene_symbol", "gene_symbols", "symbol", "symbols", "feature_name", "SYMBOL")
@@ -46,9 +69,16 @@ _MISSING_WORDS = ("", "nan", "na", "n/a", "<na>", "none", "null")
 
 
 def read_slice(
-    source: Source, slice_name: str, kind: str, *, truth: str | None = None, keep_obs: Sequence[str] = ()
+    source: Source,
+    slice_name: str,
+    kind: str,
+    *,
+    modality: str = "",
+    options: Mapping | None = None,
+    truth: str | None = None,
+    keep_obs: Sequence[str] = (),
 ) -> ad.AnnData:
-    """Read one modality of one slice from a user's file, and check it.
+    """Read one modality of one slice from a user's file or folder, and check it.
 
     Parameters
     ----------
@@ -60,6 +90,10 @@ def read_slice(
         The slice's name in the sheet.
     kind
         ``rna``, ``protein``, ``epigenome`` or ``features``.
+    modality
+        The modality's name in the sheet, for files with several.
+    options
+        What a reader needs besides: see ``design.SampleRow``.
     truth, keep_obs
         Columns of ``obs`` to keep if the file has them: see ``named_columns``.
 
@@ -68,7 +102,8 @@ def read_slice(
     AnnData, spots x features, with ``obs_names`` ``{slice}:{barcode}``, ``obs["slice"]``, ``obs["barcode"]``,
     ``obs["in_tissue"]`` (bool; True if the file has no such column), the named columns, ``var["gene_id"]`` if the file
     has such a column, ``obsm["spatial"]`` (spots x 2, the unit of the file) and ``layers["counts"]`` (CSR, float32), or
-    for kind ``features`` X (float32). Nothing else of the file is kept, because
+    for kind ``features`` X (float32). Where a panel has controls, ``uns["controls"]`` has their names and total
+    counts; they are no features. Nothing else of the file is kept, because
     libraries would use, for example, a user's ``var["highly_variable"]``. Dense counts are made sparse chunk by chunk.
 
     Raises
@@ -80,7 +115,8 @@ def read_slice(
     if isinstance(source, ad.AnnData):
         parts = Parts(source, source)
     else:
-        parts = _functions(source, kind).read(where, counted=kind != "features")
+        asked = _asked(source, slice_name, kind, modality, options)
+        parts = _functions(asked, options).read(asked)
     adata, faults = _checked(parts, where, slice_name, kind, truth, keep_obs)
     if faults:
         raise faults[0]
@@ -88,7 +124,14 @@ def read_slice(
 
 
 def inspect_slice(
-    path: str | Path, slice_name: str, kind: str, *, truth: str | None = None, keep_obs: Sequence[str] = ()
+    path: str | Path,
+    slice_name: str,
+    kind: str,
+    *,
+    modality: str = "",
+    options: Mapping | None = None,
+    truth: str | None = None,
+    keep_obs: Sequence[str] = (),
 ) -> tuple[ad.AnnData | None, list[InputError]]:
     """Find all faults of a slice; check a sample of a large matrix, instead of reading all of it.
 
@@ -96,7 +139,7 @@ def inspect_slice(
     ----------
     path
         What one of ``READERS`` recognises.
-    slice_name, kind, truth, keep_obs
+    slice_name, kind, modality, options, truth, keep_obs
         See ``read_slice``.
 
     Returns
@@ -107,14 +150,15 @@ def inspect_slice(
     all errors that ``read_slice`` and ``read_tissue`` would raise.
     """
     try:
-        parts = _functions(path, kind).read(str(path), counted=kind != "features", most=_SAMPLE_ABOVE)
+        asked = _asked(path, slice_name, kind, modality, options)._replace(most=_SAMPLE_ABOVE)
+        parts = _functions(asked, options).read(asked)
     except InputError as fault:
         return None, [fault]
     adata, faults = _checked(parts, str(path), slice_name, kind, truth, keep_obs)
     if adata is not None:
         facts: dict[str, Any] = {"place": parts.place, "columns": sorted(map(str, parts.source.obs))}
         try:
-            frame = read_tissue(path, slice_name)
+            frame = read_tissue(path, slice_name, modality=modality, options=options)
         except InputError as fault:
             faults.append(fault)
             frame = Frame()
@@ -124,12 +168,20 @@ def inspect_slice(
     return adata, faults
 
 
-def read_columns(source: Source, slice_name: str, truth: str | None, keep_obs: Sequence[str]) -> pd.DataFrame:
+def read_columns(
+    source: Source,
+    slice_name: str,
+    truth: str | None,
+    keep_obs: Sequence[str],
+    *,
+    modality: str = "",
+    options: Mapping | None = None,
+) -> pd.DataFrame:
     """Columns of a user's ``obs`` that the config names and the file has (see ``named_columns``).
 
     Parameters
     ----------
-    source, slice_name, truth, keep_obs
+    source, slice_name, truth, keep_obs, modality, options
         See ``read_slice``.
 
     Returns
@@ -142,17 +194,23 @@ def read_columns(source: Source, slice_name: str, truth: str | None, keep_obs: S
         If the file can't be read.
     """
     where = _called(source, slice_name)
-    obs = source.obs if isinstance(source, ad.AnnData) else _functions(source).read_obs(where)
+    if isinstance(source, ad.AnnData):
+        obs = source.obs
+    else:
+        asked = _asked(source, slice_name, None, modality, options)
+        obs = _functions(asked, options).read_obs(asked)
     columns = named_columns(obs, truth, keep_obs, where)
     return columns.set_axis(_spot_names(obs.index, slice_name))
 
 
-def read_features(source: Source, slice_name: str) -> pd.DataFrame:
+def read_features(
+    source: Source, slice_name: str, kind: str, *, modality: str = "", options: Mapping | None = None
+) -> pd.DataFrame:
     """The features of a user's file, with what else they are called.
 
     Parameters
     ----------
-    source, slice_name
+    source, slice_name, kind, modality, options
         See ``read_slice``.
 
     Returns
@@ -164,22 +222,25 @@ def read_features(source: Source, slice_name: str) -> pd.DataFrame:
     InputError
         If the file can't be read.
     """
-    where = _called(source, slice_name)
-    var = source.var if isinstance(source, ad.AnnData) else _functions(source).read_var(where)
+    if isinstance(source, ad.AnnData):
+        var = source.var
+    else:
+        asked = _asked(source, slice_name, kind, modality, options)
+        var = _functions(asked, options).read_var(asked)
     found = {}
-    for name, columns in (("gene_id", _GENE_IDS), ("symbol", _SYMBOLS)):
+    for name, columns in (("gene_id", GENE_IDS), ("symbol", _SYMBOLS)):
         column = next((column for column in columns if column in var), None)
         values = pd.Series("", index=var.index) if column is None else var[column].astype(object)
         found[name] = values.where(values.notna(), "").astype(str).to_numpy(dtype=object)
     return pd.DataFrame(found, index=var.index.astype(str).rename(None))
 
 
-def read_tissue(source: Source, slice_name: str) -> Frame:
+def read_tissue(source: Source, slice_name: str, *, modality: str = "", options: Mapping | None = None) -> Frame:
     """The tissue image of a user's file and the unit of its coordinates: see ``tissue.frame_of``.
 
     Parameters
     ----------
-    source, slice_name
+    source, slice_name, modality, options
         See ``read_slice``.
 
     Raises
@@ -191,7 +252,8 @@ def read_tissue(source: Source, slice_name: str) -> Frame:
     if isinstance(source, ad.AnnData):
         uns, coordinates = source.uns, source.obsm.get("spatial", np.empty((0, 2)))
     else:
-        uns, coordinates = _functions(source).read_tissue(where)
+        asked = _asked(source, slice_name, None, modality, options)
+        uns, coordinates = _functions(asked, options).read_tissue(asked)
     places = np.asarray(coordinates)
     if places.ndim != 2 or not len(places) or places.shape[1] < 2 or places.dtype.kind not in "iuf":
         return Frame()  # `read_slice` has the message
@@ -205,19 +267,36 @@ def _called(source: Source, slice_name: str) -> str:
     return f"the AnnData of slice {slice_name}" if isinstance(source, ad.AnnData) else str(source)
 
 
-def _functions(path: str | Path, kind: str | None = None) -> Functions:
-    """The reader of a path; raises InputError if there is none, or it does not give this kind."""
-    name = reader_of(path)
+def _asked(path: str | Path, slice_name: str, kind: str | None, modality: str, options: Mapping | None) -> Asked:
+    given = {key: value for key, value in (options or {}).items() if key != "format"}
+    return Asked(str(path), kind, slice_name, modality, **given)
+
+
+def _functions(asked: Asked, options: Mapping | None) -> Functions:
+    """The reader of a path; raises InputError if there is none, or it does not give what is asked."""
+    name = (options or {}).get("format") or reader_of(asked.path)
     if name is None:
-        raise _unknown(path)
-    if kind is not None and kind not in READERS[name].kinds:
-        problem = f"is {READERS[name].label}, which gives {few(READERS[name].kinds)}, not {kind}"
-        raise InputError(problem, where=str(path), hint="change the modality's kind in the config, or the path")
+        raise _unknown(asked.path)
+    reader = READERS[name]
+    if not reader.recognises(asked.path):
+        problem = f"is not {reader.label}, which column format of the sheet says"
+        raise InputError(problem, where=asked.path, hint="leave the column empty, or mend the path")
+    if asked.kind is not None and asked.kind not in reader.kinds:
+        problem = f"is {reader.label}, which gives {few(reader.kinds)}, not {asked.kind}"
+        raise InputError(problem, where=asked.path, hint="change the modality's kind in the config, or the path")
+    if asked.name and not reader.named:
+        problem = f"is {reader.label}, which has no parts, and the sheet asks for {shortened(asked.name)}"
+        raise InputError(problem, where=asked.path, hint="leave out # and what follows")
     return FUNCTIONS[name]
 
 
 def _unknown(path: str | Path) -> InputError:
     """The error for a path that no reader recognises."""
+    if os.path.isdir(path):
+        inside = listed(str(path))
+        problem = f"is a folder that is not known: it holds {few(inside, 5) or 'nothing'}"
+        hint = f"the path must lead to {known()}; look whether the folder is whole, or one above or below is meant"
+        return InputError(problem, where=str(path), hint=hint)
     try:
         with open(path, "rb") as file:
             begin = file.read(8)
@@ -225,8 +304,8 @@ def _unknown(path: str | Path) -> InputError:
         problem = f"can't be opened ({getattr(error, 'strerror', None) or error})"
         hint = "check that the path names a file, that a link leads somewhere, and that you may read it"
         return InputError(problem, where=str(path), hint=hint)
-    what = "is empty (0 bytes)" if not begin else "is a zip archive" if begin[:4] == b"PK\3\4" else "is no HDF5 file"
-    problem = f"{what}, so it can't be read as {' or '.join(READERS)}"
+    what = "empty (0 bytes)" if not begin else "a zip archive" if begin[:4] == b"PK\3\4" else "no file that is known"
+    problem = f"is {what}, so no reader takes it"
     return InputError(problem, where=str(path), hint=f"the path must lead to {known()}; {h5ad.WRITE_AGAIN}")
 
 
@@ -273,6 +352,7 @@ def _checked(
         obs[name] = columns[name].array
     adata = ad.AnnData(
         matrix if kind == "features" and not parts.sampled else None,
+        uns={"controls": dict(parts.controls)} if parts.controls else {},
         obs=obs,
         var=_gene_ids(source.var),
         obsm={} if coordinates is None else {"spatial": coordinates},
@@ -286,9 +366,9 @@ def _spot_names(barcodes: pd.Index, slice_name: str) -> pd.Index:
 
 
 def _gene_ids(var: pd.DataFrame) -> pd.DataFrame:
-    """Identifiers of the features as ``gene_id``, from the first of ``_GENE_IDS`` in var."""
+    """Identifiers of the features as ``gene_id``, from the first of ``GENE_IDS`` in var."""
     kept = pd.DataFrame(index=var.index.rename(None))
-    for name in _GENE_IDS:
+    for name in GENE_IDS:
         if name in var:
             kept["gene_id"] = var[name].astype(str).to_numpy(dtype=object)
             break

@@ -109,7 +109,7 @@ def test_links_need_a_bridge_where_there_is_one(load):
 def test_sheet_with_bom_crlf_and_blank_lines(load):
     load()
     text = "\ufeffslice\tmodality\tpath\r\n\r\ns1\trna\ts1.rna.h5ad\r\n"
-    assert load(text=text)[1] == (("s1", "rna", "s1.rna.h5ad"),)
+    assert [row[:3] for row in load(text=text)[1]] == [("s1", "rna", "s1.rna.h5ad")]
 
 
 @pytest.mark.parametrize(
@@ -386,7 +386,7 @@ def test_sheet_with_comments_and_further_columns(load):
     )
     sheet = load(text=text)[1]
     rows = (("s1", "rna", "s1.rna.h5ad"), ("s1", "adt", "s1.adt.h5ad"), ("s2", "rna", "s2.rna.h5ad"))
-    assert sheet == rows
+    assert tuple(row[:3] for row in sheet) == rows
     assert sheet.columns == {"donor": {"s1": "A"}, "age": {"s1": "007"}}
     assert load()[1].columns == {}
     assert "column age: is named by truth, too" in faults(load, text=text, truth="age")
@@ -550,7 +550,7 @@ def test_names_that_look_like_something_else_stay_names(load):
     _, sheet = load(rows, graph={"intra_knns": dict.fromkeys((name for name, _ in rows), 4)})
     assert sheet.slices == ["001", "1e3", "NA", "nan", "None", "true"]
     text = "slice\tmodality\tpath\n" + '"001"\t"rna"\t"001.rna.h5ad"\n'
-    assert load(text=text)[1] == (("001", "rna", "001.rna.h5ad"),)
+    assert [row[:3] for row in load(text=text)[1]] == [("001", "rna", "001.rna.h5ad")]
     found = faults(load, [("1", "rna")], graph={"intra_knns": {1: 4}})
     assert "intra_knns.1: is no text, as names of slices are\n    Hint: write it in quotes: '1'" in found
 
@@ -686,14 +686,75 @@ def test_schema_names_the_ways_to_find_domains():
 
 def test_a_path_may_be_a_folder_where_a_reader_takes_one(load, tmp_path, monkeypatch):
     (tmp_path / "s1").mkdir()
-    for name in set(READERS) - {"h5ad"}:
-        monkeypatch.delitem(READERS, name)
     sheet = "slice\tmodality\tpath\ns1\trna\ts1\n"
-    assert "s1 is a folder\n    Hint: give the path of an h5ad file" in faults(load, text=sheet)
-    monkeypatch.setitem(READERS, "folder", Reader("an instrument's folder", lambda path: True, folder=True))
+    told = faults(load, text=sheet)
+    assert "s1 is a folder that is not known: it is empty\n    Hint: give the path of a Visium HD folder, " in told
+    (tmp_path / "s1" / "notes.txt").touch()
+    assert "it holds notes.txt\n" in faults(load, text=sheet)
+    reader = Reader("an instrument's folder", lambda path: Path(path).is_dir(), several=True)
+    monkeypatch.setitem(READERS, "folder", reader)
     assert load(text=sheet)[1].path("s1", "rna") == "s1"
     gone = sheet.replace("\ts1\n", "\ts2\n")
-    assert "Hint: give the path of an h5ad file or an instrument's folder" in faults(load, text=gone)
+    assert " or an instrument's folder, relative to" in faults(load, text=gone)
+    both = sheet + "s1\tadt\ts1\n"
+    assert [row.path for row in load(text=both)[1]] == ["s1", "s1"]
+    assert "s1 is the same file as in line 2" in faults(load, text=sheet + "s2\trna\ts1\n")
+    monkeypatch.setitem(READERS, "folder", reader._replace(slices=True))
+    assert load(text=sheet + "s2\trna\ts1\n")[1].slices == ["s1", "s2"]
+
+
+def test_a_part_of_a_path_and_further_files_are_options(load, tmp_path):
+    load()
+    (tmp_path / "places.csv").touch()
+    (tmp_path / "a#b.h5ad").touch()
+    text = "slice\tmodality\tpath\tformat\tpositions\n"
+    text += "s1\trna\ts1.rna.h5ad#x/y\th5ad\tplaces.csv\ns2\trna\ta#b.h5ad\tauto\t\n"
+    sheet = load(text=text)[1]
+    assert sheet[0].path == "s1.rna.h5ad"
+    assert sheet[0].options == {"name": "x/y", "format": "h5ad", "positions": "places.csv"}
+    assert sheet[1] == ("s2", "rna", "a#b.h5ad", {})
+    assert not sheet.columns
+    assert "format 'h5' is not valid" in faults(load, text=text.replace("\th5ad\tplaces", "\th5\tplaces"))
+    assert "the table of positions gone.csv is not there" in faults(load, text=text.replace("places", "gone"))
+    twice = text + "s1\tadt\ts1.rna.h5ad#x/y\t\t\n"
+    assert "s1.rna.h5ad#x/y is the same file as in line 2" in faults(load, text=twice)
+    apart = load(text=twice.replace("adt\ts1.rna.h5ad#x/y", "adt\ts1.rna.h5ad#z"))[1]
+    assert apart.row("s1", "adt").options == {"name": "z"}
+
+
+def test_a_path_is_found_at_home_and_beside_the_sheet(load, tmp_path, monkeypatch):
+    load()
+    home, beside = tmp_path / "home", tmp_path / "runs"
+    for folder in (home, beside):
+        folder.mkdir()
+        (folder / f"{folder.name}.h5ad").touch()
+    monkeypatch.setenv("HOME", str(home))
+    text = "slice\tmodality\tpath\ns1\trna\t~/home.h5ad\ns2\trna\truns.h5ad\n"
+    assert "runs.h5ad is not there" in faults(load, text=text)
+    (beside / "slices.tsv").write_text(text)
+    config = {"slices": "runs/slices.tsv", "modalities": {"rna": {"kind": "rna"}}, "cluster": {"n_domains": 5}}
+    sheet = settings.load(config, CONFIG_SCHEMA, SHEET_SCHEMA)[1]
+    assert [row.path for row in sheet] == [str(home / "home.h5ad"), "runs/runs.h5ad"]
+    (tmp_path / "runs.h5ad").touch()
+    with pytest.raises(InputError, match=r"runs\.h5ad is there twice, in .* and beside the sheet"):
+        settings.load(config, CONFIG_SCHEMA, SHEET_SCHEMA)
+
+
+def test_the_schema_of_the_sheet_names_the_readers():
+    assert SHEET_SCHEMA["properties"]["format"]["enum"] == ["", "auto", *READERS]
+
+
+def test_what_fragments_are_counted_in_is_the_epigenome_s_alone(load, tmp_path):
+    (tmp_path / "peaks.bed").touch()
+    rows = [("s1", "rna"), ("s1", "atac")]
+    modalities = {"rna": {"kind": "rna"}, "atac": {"kind": "epigenome", "peaks": "peaks.bed", "bin_size": 500}}
+    sheet = load(rows, modalities=modalities)[1]
+    assert sheet.row("s1", "atac").options == {"peaks": "peaks.bed", "bin_size": 500}
+    assert sheet.row("s1", "rna").options == {}
+    modalities["atac"]["peaks"] = "gone.bed"
+    assert "modalities.atac.peaks: 'gone.bed' is not there" in faults(load, rows, modalities=modalities)
+    modalities["rna"]["bin_size"] = 500
+    assert "modalities.rna.bin_size: fragments of chromatin alone" in faults(load, rows, modalities=modalities)
 
 
 def test_a_setting_that_the_encoder_ignores_is_a_fault(load):

@@ -54,6 +54,7 @@ def write(tmp_path):
         ("s1", "adt"): {"spots_in": 1500, "spots_kept": 1200, "spots_dropped_by_reason": {"few counts": 300}},
         ("s2", "rna"): {"spots_in": 900, "spots_kept": 900, "spots_dropped_by_reason": {}},
     }
+    counts["s1", "rna"]["controls"] = {"NegControlProbe_1": 1000, "Blank-1": 100}
     config = {
         "slices": HOSTILE,
         "truth": HOSTILE,
@@ -101,6 +102,7 @@ def test_page_says_what_went_in_and_came_out(write):
     for part in (
         "2,100 spots of 2 slices, rna, adt: 3 domains",
         "1,100 of 1,500, 300 of which lie beside the tissue",
+        "2 controls set apart, with 1,100 counts",
         "1,200 of 1,500 ",
         "Slice donor age rna",
         "rna pair shift 0.00 0.04 0.90 7",

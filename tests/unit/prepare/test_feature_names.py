@@ -92,8 +92,8 @@ def test_from_files_to_features_of_one_name(raw_slice, written, tmp_path):
     one.var["gene_ids"] = IDS
     other.var_names = VERSIONED
     paths = {"s1": written(one, "1.h5ad"), "s2": written(other, "2.h5ad")}
-    tables = {name: read.read_features(path, name) for name, path in paths.items()}
-    pd.testing.assert_frame_equal(tables["s1"], read.read_features(one, "s1"))
+    tables = {name: read.read_features(path, name, "rna") for name, path in paths.items()}
+    pd.testing.assert_frame_equal(tables["s1"], read.read_features(one, "s1", "rna"))
     found = match_features(tables, "rna")
     found.renamed.to_csv(tmp_path / "renamed.tsv", sep="\t", index=False)
     renamed = feature_names.read_renamed(tmp_path / "renamed.tsv")

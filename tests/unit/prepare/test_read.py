@@ -16,7 +16,7 @@ from scipy import sparse
 from mosaic.config.readers import READERS, Reader, known, reader_of
 from mosaic.errors import InputError
 from mosaic.prepare import read
-from mosaic.prepare.readers import h5ad, parts
+from mosaic.prepare.readers import h5ad, hdf5, parts
 
 
 def test_reads_counts_names_and_places(raw_slice, written):
@@ -162,12 +162,40 @@ def test_all_faults_of_a_file_are_found(raw_slice, written):
 
 
 def test_formats_that_are_no_slice(raw_slice, tmp_path):
-    md.MuData({"prot": raw_slice()}).write_h5mu(tmp_path / "all.h5mu")
-    refused(tmp_path / "all.h5mu", "is a MuData with prot", "['prot'].write_h5ad(")
     with h5py.File(tmp_path / "10x.h5", "w") as file:
         for name in ("barcodes", "data", "indices", "indptr", "shape"):
             file[f"matrix/{name}"] = np.zeros(3)
-    refused(tmp_path / "10x.h5", "is a 10x h5 file", "scanpy.read_10x_h5")
+    refused(tmp_path / "10x.h5", "holds no positions: a table of positions expected, and 10x.h5", "column positions")
+
+
+def test_a_modality_of_a_mudata(raw_slice, tmp_path):
+    md.set_options(pull_on_update=False)
+    rna, adt = raw_slice(), raw_slice(20, 4, seed=1, prefix="CD")
+    places = rna.obsm.pop("spatial")
+    adt = adt[::-1].copy()
+    del adt.obsm["spatial"]
+    rna.obs["depth"] = 1.0
+    mdata = md.MuData({"rna": rna, "prot": adt})
+    order = rna.obs_names.get_indexer(mdata.obs_names)
+    mdata.obsm["spatial"] = places[order]
+    mdata.obs["domain"] = [f"d{number}" for number in order]
+    path = tmp_path / "all.h5mu"
+    mdata.write_h5mu(path)
+    found = read.read_slice(path, "s1", "rna", modality="rna", keep_obs=["depth", "domain"])
+    np.testing.assert_array_equal(found.layers["counts"].toarray(), rna.X.toarray())
+    np.testing.assert_array_equal(found.obsm["spatial"], places)
+    assert found.obs["domain"].tolist() == [f"d{number}" for number in range(30)]
+    protein = read.read_slice(path, "s1", "protein", modality="adt", options={"name": "prot"})
+    np.testing.assert_array_equal(protein.obsm["spatial"], places[19::-1])
+    np.testing.assert_array_equal(protein.layers["counts"].toarray(), adt.X.toarray())
+    columns = read.read_columns(path, "s1", "domain", [], options={"name": "prot"})
+    assert columns["domain"].tolist() == [f"d{number}" for number in range(19, -1, -1)]
+    with pytest.raises(InputError, match=r"has the modalities prot, rna, and none is named adt\n.*all\.h5mu#prot"):
+        read.read_slice(path, "s1", "protein", modality="adt")
+    assert [part[:3] for part in read.FUNCTIONS["h5mu"].contents(str(path))] == [
+        ("prot", "protein", ""),
+        ("rna", "rna", ""),
+    ]
 
 
 def test_a_file_that_another_program_holds(raw_slice, written):
@@ -292,7 +320,7 @@ def test_features_beyond_float32(raw_slice, written):
     ("content", "problem"),
     [
         (b"", "is empty (0 bytes)"),
-        (b"spot,gene\n", "is no HDF5 file"),
+        (b"spot,gene\n", "is no file that is known"),
         (b"\x89HDF\r\n\x1a\n truncated", "can't be read as h5ad ("),
     ],
 )
@@ -314,7 +342,7 @@ def refused(path, problem, hint, kind="rna"):
 
 
 def test_what_is_no_file_of_its_own(raw_slice, written, tmp_path, monkeypatch):
-    refused(tmp_path, "can't be opened (Is a directory)", "names a file")
+    refused(tmp_path, "is a folder that is not known: it holds nothing", "look whether the folder is whole")
     refused(tmp_path / "gone.h5ad", "can't be opened (No such file", "names a file")
     (tmp_path / "link.h5ad").symlink_to("nowhere.h5ad")
     refused(tmp_path / "link.h5ad", "can't be opened (No such file", "a link leads somewhere")
@@ -409,7 +437,7 @@ def test_a_damaged_or_lying_file(raw_slice, written, damage, kind):
 
 def test_features_that_memory_can_not_hold_dense(raw_slice, written, monkeypatch):
     path = written(raw_slice())
-    monkeypatch.setattr(h5ad.os, "sysconf", {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": 30 * 12 * 12 - 1}.get)
+    monkeypatch.setattr(hdf5.os, "sysconf", {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": 30 * 12 * 12 - 1}.get)
     refused(path, "GB of memory, and this machine has", "kind features is for a few columns", "features")
 
 
@@ -466,15 +494,15 @@ def test_a_file_after_a_block_of_another_program_is_recognised(raw_slice, writte
 def folder_reader(monkeypatch, raw_slice):
     """A reader of folders that hold `matrix`, which reads them whole and gives no features."""
 
-    def folder(path):
-        assert (Path(path) / "matrix").read_text() == "counts", "the matrix is cut"
+    def folder(asked):
+        assert (Path(asked.path) / "matrix").read_text() == "counts", "the matrix is cut"
         adata = raw_slice()
         adata.obs["in_tissue"] = 1
         return adata
 
-    reader = Reader("a folder", lambda path: (Path(path) / "matrix").is_file(), kinds=("rna",), folder=True)
+    reader = Reader("a folder", lambda path: (Path(path) / "matrix").is_file(), kinds=("rna",))
     monkeypatch.setitem(READERS, "folder", reader)
-    monkeypatch.setitem(read.FUNCTIONS, "folder", parts.whole(folder))
+    monkeypatch.setitem(read.FUNCTIONS, "folder", parts.whole(folder, lambda path: []))
 
 
 def test_a_reader_that_reads_its_path_whole(raw_slice, tmp_path, folder_reader):
@@ -496,5 +524,5 @@ def test_a_reader_of_other_kinds_and_a_damaged_path_are_told(tmp_path, folder_re
 def test_an_unknown_path_is_told_what_is_known(tmp_path, folder_reader):
     path = tmp_path / "slice.txt"
     path.write_text("spot")
-    refused(path, f"is no HDF5 file, so it can't be read as {' or '.join(READERS)}", known())
+    refused(path, "is no file that is known, so no reader takes it", known())
     assert known().endswith(" or a folder")

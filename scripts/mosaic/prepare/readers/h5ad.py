@@ -1,8 +1,7 @@
-"""h5ad: one AnnData, whole or, of a large matrix, a sample."""
+"""h5ad and h5mu: an AnnData, whole or, of a large matrix, a sample; a modality of a MuData."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Any
 
 import anndata as ad
 import h5py
@@ -10,16 +9,15 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from mosaic.errors import InputError, few, shortened
-from mosaic.prepare.readers.parts import Parts
+from mosaic.errors import InputError, few
+from mosaic.prepare.readers import hdf5
+from mosaic.prepare.readers.features import guessed
+from mosaic.prepare.readers.parts import Asked, Found, Parts
 
 WRITE_AGAIN = "write the file again with anndata's write_h5ad and check that it was copied whole"
 
 # Values of a dense matrix that are read at once.
 _CHUNK_VALUES = 50_000_000
-
-# Bytes of a short string in memory; a file says 16.
-_STRING_BYTES = 80
 
 # Of a matrix that is sampled, so many rows are read from begin, middle and end.
 _SAMPLED = 100
@@ -33,43 +31,38 @@ _IN_RAW = (
 )
 
 
-def read(path: str, *, counted: bool, most: int | None = None) -> Parts:
+def read(asked: Asked) -> Parts:
     """Read names, coordinates, and counts or features; of a matrix of more than ``most`` values, a sample.
 
     Parameters
     ----------
-    path
-        The file.
-    counted
-        Whether the modality has counts: they are in ``layers["counts"]`` or, without that layer, in ``X``. Else its
-        features are in ``X``.
-    most
-        Largest number of stored values that is read whole; None: any.
+    asked
+        The file. Counts are in ``layers["counts"]`` or, without that layer, in ``X``; features of kind ``features`` are
+        in ``X``.
 
     Raises
     ------
     InputError
         If the file can't be read, or declares what can't be.
     """
-    with _opened(path) as file:
-        return _needed_parts(file, path, counted=counted, most=most)
+    with hdf5.opened(asked.path, "h5ad", WRITE_AGAIN) as file:
+        return _needed_parts(file, asked.path, counted=asked.counted, most=asked.most)
 
 
-def read_obs(path: str) -> pd.DataFrame:
+def read_obs(asked: Asked) -> pd.DataFrame:
     """Read ``obs`` alone; InputError if the file can't be read."""
-    with _opened(path) as file:
-        _check_memory(_declared_bytes(_table(file, "obs", path)), path)
+    with hdf5.opened(asked.path, "h5ad", WRITE_AGAIN) as file:
+        hdf5.check_memory(hdf5.declared_bytes(_table(file, "obs", asked.path)), asked.path)
         return ad.io.read_elem(file["obs"])
 
 
-def read_var(path: str) -> pd.DataFrame:
+def read_var(asked: Asked) -> pd.DataFrame:
     """Read ``var`` alone; InputError if the file can't be read."""
-    with _opened(path) as file:
-        _check_memory(_declared_bytes(_table(file, "var", path)), path)
-        return ad.io.read_elem(file["var"])
+    with hdf5.opened(asked.path, "h5ad", WRITE_AGAIN) as file:
+        return _read_var(file, asked.path)
 
 
-def read_tissue(path: str) -> tuple[dict, np.ndarray]:
+def read_tissue(asked: Asked) -> tuple[dict, np.ndarray]:
     """Read the parts of ``uns`` that ``tissue.frame_of`` takes, and the coordinates (spots x 2).
 
     Of the images of a library only the one in the highest resolution.
@@ -79,86 +72,133 @@ def read_tissue(path: str) -> tuple[dict, np.ndarray]:
     InputError
         If the file can't be read.
     """
-    with _opened(path) as file:
-        found = {}
-        libraries = file.get("uns/spatial")
-        for name, library in libraries.items() if isinstance(libraries, h5py.Group) else ():
-            images = library.get("images") if isinstance(library, h5py.Group) else None
-            known = images if isinstance(images, h5py.Group) else {}
-            best = [key for key in ("hires", "lowres") if key in known][:1]
-            there = isinstance(library, h5py.Group) and "scalefactors" in library
-            parts = [*(known[key] for key in best), *([library["scalefactors"]] if there else [])]
-            _check_memory(sum(map(_declared_bytes, parts)), path)
-            factors = ad.io.read_elem(library["scalefactors"]) if there else {}
-            found[name] = {"images": {key: ad.io.read_elem(known[key]) for key in best}, "scalefactors": factors}
-        uns = {"spatial": found}
-        if isinstance(file.get("uns/microns_per_unit"), h5py.Dataset):
-            uns["microns_per_unit"] = ad.io.read_elem(file["uns/microns_per_unit"])
-        places = file.get("obsm/spatial")
-        if not isinstance(places, h5py.Dataset):
-            return uns, np.empty((0, 2))
-        _check_memory(_declared_bytes(places), path)
-        return uns, ad.io.read_elem(places)
+    with hdf5.opened(asked.path, "h5ad", WRITE_AGAIN) as file:
+        return _read_tissue(file, asked.path)
 
 
-@contextmanager
-def _opened(path: str) -> Iterator[h5py.File]:
-    """A user's file; what can be wrong with it as a file is told in words."""
-    try:
-        with h5py.File(path) as file:
-            _check_own(file, path)
-            _check_format(file, path)
-            yield file
-    except InputError:
-        raise
-    except Exception as error:  # h5py and anndata raise about anything on a damaged file
-        if "unable to lock file" in str(error):
-            raise InputError(
-                "is locked: another program has it open to write, or the file system knows no locks",
-                where=path,
-                hint="close it there, a notebook perhaps, and run again; if nothing has it open, "
-                "set HDF5_USE_FILE_LOCKING=FALSE in the environment",
-            ) from error
-        problem = f"can't be read as h5ad ({type(error).__name__}: {shortened(str(error), 300)})"
-        raise InputError(problem, where=path, hint=WRITE_AGAIN) from error
+def contents(path: str) -> list[Found]:
+    """What the file seems to hold, by its number of features and their names."""
+    with hdf5.opened(path, "h5ad", WRITE_AGAIN) as file:
+        var = ad.io.read_elem(_table(file, "var", path))
+        n_spots = len(ad.io.read_elem(_table(file, "obs", path)))
+    return [guessed(var.index, n_spots)]
 
 
-def _check_own(file: h5py.File, where: str) -> None:
-    """Whether the file holds all that it names: HDF5 would read any other file, and it would go into the results."""
+def read_h5mu(asked: Asked) -> Parts:
+    """Read one modality of a MuData: that after ``#`` or, without a name, that with the modality's name in the sheet.
 
-    def linked(name: str, link: object) -> str | None:
-        return name if isinstance(link, h5py.ExternalLink) else None
+    Coordinates and columns of ``obs`` that only the whole MuData has are those of its spots.
 
-    def stored(name: str, thing: h5py.Dataset | h5py.Group) -> str | None:
-        return name if isinstance(thing, h5py.Dataset) and (thing.external or thing.is_virtual) else None
-
-    if name := file.visititems_links(linked) or file.visititems(stored):
-        raise InputError(
-            f"{shortened(name)} lies in another file, which is not read",
-            where=where,
-            hint="if you trust it, read this file with anndata and write a copy with write_h5ad, which holds it all",
+    Raises
+    ------
+    InputError
+        If there is no such modality, and as ``read``.
+    """
+    with hdf5.opened(asked.path, "h5mu", WRITE_AGAIN) as file:
+        group = _modality(file, asked)
+        found = _needed_parts(
+            group, f"{asked.path}#{asked.name or asked.modality}", counted=asked.counted, most=asked.most
         )
+        _shared(file, found.source, asked)
+        return found
 
 
-def _check_format(file: h5py.File, where: str) -> None:
-    """HDF5 files that others mean by a slice, and what to make of them."""
-    if isinstance(file.get("mod"), h5py.Group):
-        names = list(file["mod"]) or ["rna"]
+def read_h5mu_obs(asked: Asked) -> pd.DataFrame:
+    """Read ``obs`` of a modality, with the columns of the whole MuData; InputError as ``read_h5mu``."""
+    with hdf5.opened(asked.path, "h5mu", WRITE_AGAIN) as file:
+        table = _table(_modality(file, asked), "obs", asked.path)
+        hdf5.check_memory(hdf5.declared_bytes(table), asked.path)
+        source = ad.AnnData(obs=ad.io.read_elem(table))
+        _shared(file, source, asked)
+        return source.obs
+
+
+def h5mu_contents(path: str) -> list[Found]:
+    """The modalities of a MuData."""
+    with hdf5.opened(path, "h5mu", WRITE_AGAIN) as file:
+        found = []
+        for name, group in file["mod"].items():
+            obs, var = (ad.io.read_elem(_table(group, table, path)) for table in ("obs", "var"))
+            found.append(guessed(var.index, len(obs), name))
+        return found
+
+
+def read_h5mu_var(asked: Asked) -> pd.DataFrame:
+    """Read ``var`` of a modality alone; InputError as ``read_h5mu``."""
+    with hdf5.opened(asked.path, "h5mu", WRITE_AGAIN) as file:
+        return _read_var(_modality(file, asked), asked.path)
+
+
+def read_h5mu_tissue(asked: Asked) -> tuple[dict, np.ndarray]:
+    """What ``read_tissue`` reads, of a modality or, where it has none of it, of the whole MuData."""
+    with hdf5.opened(asked.path, "h5mu", WRITE_AGAIN) as file:
+        group = _modality(file, asked)
+        whole, own = _read_tissue(file, asked.path)[0], _read_tissue(group, asked.path)
+        source = ad.AnnData(obs=ad.io.read_elem(_table(group, "obs", asked.path)), obsm={})
+        _shared(file, source, asked)
+        places = own[1] if len(own[1]) else source.obsm.get("spatial", own[1])
+        return whole | own[0], places
+
+
+def _read_var(file: h5py.Group, where: str) -> pd.DataFrame:
+    table = _table(file, "var", where)
+    hdf5.check_memory(hdf5.declared_bytes(table), where)
+    return ad.io.read_elem(table)
+
+
+def _read_tissue(file: h5py.Group, where: str) -> tuple[dict, np.ndarray]:
+    found: dict[str, Any] = {}
+    libraries = file.get("uns/spatial")
+    for name, library in libraries.items() if isinstance(libraries, h5py.Group) else ():
+        images = library.get("images") if isinstance(library, h5py.Group) else None
+        known = images if isinstance(images, h5py.Group) else {}
+        best = [key for key in ("hires", "lowres") if key in known][:1]
+        there = isinstance(library, h5py.Group) and "scalefactors" in library
+        parts = [*(known[key] for key in best), *([library["scalefactors"]] if there else [])]
+        hdf5.check_memory(sum(map(hdf5.declared_bytes, parts)), where)
+        factors = ad.io.read_elem(library["scalefactors"]) if there else {}
+        found[name] = {"images": {key: ad.io.read_elem(known[key]) for key in best}, "scalefactors": factors}
+    uns: dict[str, Any] = {"spatial": found} if found else {}
+    if isinstance(file.get("uns/microns_per_unit"), h5py.Dataset):
+        uns["microns_per_unit"] = ad.io.read_elem(file["uns/microns_per_unit"])
+    places = file.get("obsm/spatial")
+    if not isinstance(places, h5py.Dataset):
+        return uns, np.empty((0, 2))
+    hdf5.check_memory(hdf5.declared_bytes(places), where)
+    return uns, ad.io.read_elem(places)
+
+
+def _modality(file: h5py.File, asked: Asked) -> h5py.Group:
+    there = file.get("mod")
+    names = list(there) if isinstance(there, h5py.Group) else []
+    wanted = asked.name or asked.modality
+    if wanted not in names:
         raise InputError(
-            f"is a MuData with {few(names)}, not an AnnData of one modality",
-            where=where,
-            hint=f"write each modality to a file of its own, mudata.read_h5mu(path)[{names[0]!r}].write_h5ad(...), "
-            "with a row of the sheet for each",
+            f"has the modalities {few(names, 9) or '(none)'}, and none is named {wanted}",
+            where=asked.path,
+            hint=f"name one in the sheet, such as {os.path.basename(asked.path)}#{names[0] if names else 'rna'}",
         )
-    if "obs" not in file and "var" not in file:
-        groups = [file, *(group for group in file.values() if isinstance(group, h5py.Group))]
-        if any({"barcodes", "data", "indices", "indptr"} <= set(group) for group in groups):
-            raise InputError(
-                "is a 10x h5 file, not an h5ad",
-                where=where,
-                hint='read it with scanpy.read_10x_h5, put coordinates into obsm["spatial"] (scanpy.read_visium reads '
-                "both from Space Ranger's folder), and write it with write_h5ad",
-            )
+    return there[wanted]
+
+
+def _shared(file: h5py.File, source: ad.AnnData, asked: Asked) -> None:
+    """Give the spots of a modality what only the whole MuData has of them: coordinates, columns of ``obs``."""
+    places = file.get(f"obsmap/{asked.name or asked.modality}")
+    if not isinstance(places, h5py.Dataset):
+        return
+    # Per spot of the MuData its number in the modality, from 1; 0: it is not there.
+    numbers = places[:].astype(np.int64).ravel()
+    rows = np.flatnonzero(numbers)
+    order = rows[np.argsort(numbers[rows])]
+    if len(order) != source.n_obs:
+        return
+    obs = ad.io.read_elem(_table(file, "obs", asked.path))
+    for column in obs.columns.difference(source.obs.columns):
+        source.obs[column] = obs[column].iloc[order].array
+    if "spatial" not in source.obsm and isinstance(file.get("obsm/spatial"), h5py.Dataset):
+        hdf5.check_memory(hdf5.declared_bytes(file["obsm/spatial"]), asked.path)
+        if file["obsm/spatial"].shape[0] == len(obs):
+            source.obsm["spatial"] = file["obsm/spatial"][:][order]
 
 
 def _table(file: h5py.File, name: str, where: str) -> h5py.Group:
@@ -185,7 +225,7 @@ def _needed_parts(file: h5py.File, where: str, *, counted: bool, most: int | Non
     whole = [*tables, *([places["spatial"]] if "spatial" in places else [])]
     if isinstance(stored, h5py.Group) and not sampled:
         whole.append(stored)
-    _check_memory(sum(map(_declared_bytes, whole)), where)
+    hdf5.check_memory(sum(map(hdf5.declared_bytes, whole)), where)
     obs, var = (ad.io.read_elem(table) for table in tables)
     if isinstance(places.get("spatial"), h5py.Dataset) and places["spatial"].shape[:1] != (len(obs),):
         problem = f'obsm["spatial"] has shape {places["spatial"].shape}, but there are {len(obs)} spots in obs'
@@ -197,7 +237,7 @@ def _needed_parts(file: h5py.File, where: str, *, counted: bool, most: int | Non
     if stored is not None:
         _check_matrix(stored, (len(obs), len(var)), place, where)
         if not counted:  # dense as it is, and as float32
-            _check_memory(len(obs) * len(var) * 12, where)
+            hdf5.check_memory(len(obs) * len(var) * 12, where)
         if sampled:
             rows, columns, matrix = _sample(stored)
         else:
@@ -229,24 +269,6 @@ def _sample(stored: h5py.Dataset | h5py.Group) -> tuple[np.ndarray | slice, np.n
     if by_columns:
         return slice(None), chosen, sparse.hstack([backed[:, block] for block in blocks], format="csr")
     return chosen, slice(None), sparse.vstack([sparse.csr_matrix(backed[block]) for block in blocks], format="csr")
-
-
-def _declared_bytes(stored: h5py.Dataset | h5py.Group) -> int:
-    """Memory that a dataset, or all of a group, says it needs."""
-    if isinstance(stored, h5py.Group):
-        return sum(map(_declared_bytes, stored.values()))
-    return (stored.size or 0) * (_STRING_BYTES if h5py.check_string_dtype(stored.dtype) else stored.dtype.itemsize)
-
-
-def _check_memory(needed: int, where: str) -> None:
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > there:
-        raise InputError(
-            f"needs {needed / 1e9:,.0f} GB of memory, and this machine has {there / 1e9:,.0f}",
-            where=where,
-            hint="check the shapes in the file; counts belong to the kinds rna, protein and epigenome, which keep them "
-            "sparse, and kind features is for a few columns",
-        )
 
 
 def _check_matrix(stored: h5py.Dataset | h5py.Group, expected: tuple[int, int], place: str, where: str) -> None:

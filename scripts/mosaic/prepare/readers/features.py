@@ -1,0 +1,161 @@
+"""Features of an instrument's matrix: those of a kind, controls set apart, names that are unique."""
+
+import logging
+import re
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+
+from mosaic.errors import InputError, few
+from mosaic.prepare.readers.parts import Asked, Found, Parts
+
+logger = logging.getLogger(__name__)
+
+# Feature types of 10x Genomics, by kind.
+TYPES = {
+    "rna": ("Gene Expression",),
+    "protein": ("Antibody Capture", "Protein Expression"),
+    "epigenome": ("Peaks",),
+}
+# Names of the column of var with gene identifiers, in Space Ranger, scanpy, CELLxGENE and others.
+GENE_IDS = ("gene_id", "gene_ids", "feature_id", "feature_ids", "ensembl_id")
+# Other types that are controls of the measurement of genes, as Xenium has them.
+_CONTROL_TYPES = re.compile(r"control|codeword", flags=re.IGNORECASE)
+# Antibodies that bind nothing of the tissue: an animal's immunoglobulin, or named so. Human IgM and IgD are proteins.
+_ANIMAL, _IG = r"(mouse|rat|hamster|rabbit|goat|\bms)", r"ig[gma]\d?"
+_ISOTYPE = re.compile(
+    rf"isotype|{_ANIMAL}.*{_IG}|{_IG}.*{_ANIMAL}|{_IG}.*(ctrl|control)|(ctrl|control).*{_IG}", flags=re.IGNORECASE
+)
+# Probes that bind nothing, of MERSCOPE and CosMx.
+_BLANKS = re.compile(r"(blank|negprb|negative|systemcontrol|falsecode|custom_blank)[-_ \d]?.*", flags=re.IGNORECASE)
+
+
+def of_kind(parts: Parts, asked: Asked) -> Parts:
+    """The features of a kind, without its controls.
+
+    Parameters
+    ----------
+    parts
+        As read, with ``var["name"]``, ``var["feature_types"]``, and ``var["gene_id"]`` if there are identifiers.
+    asked
+        The kind (None: all features), and the path for messages.
+
+    Returns
+    -------
+    The same spots. Repeated names have the identifier behind them (``TBCE_ENSG00000285053``), and are logged.
+    ``controls`` has the names of controls with their total counts.
+
+    Raises
+    ------
+    InputError
+        If there are no features of the kind, or it has none.
+    """
+    if asked.kind is None:
+        return parts
+    var = parts.source.var
+    types = var["feature_types"].astype(str)
+    wanted = types.isin(TYPES[asked.kind]).to_numpy()
+    if not wanted.any():
+        there = ", ".join(f"{name} ({count:,})" for name, count in types.value_counts().items())
+        raise InputError(
+            f"has no features of type {' or '.join(TYPES[asked.kind])}, which kind {asked.kind} needs; it has {there}",
+            where=asked.path,
+            hint="change the modality's kind in the config, or take the row out of the sheet",
+        )
+    if asked.kind == "protein":
+        controls = wanted & _isotypes(var)
+    else:
+        blank = np.array([bool(_BLANKS.fullmatch(name)) for name in var["name"]])
+        of_type = np.array([bool(_CONTROL_TYPES.search(name)) for name in types])
+        controls = (of_type | (wanted & blank)) if asked.kind == "rna" else np.zeros(len(var), dtype=bool)
+    if not (wanted & ~controls).any():
+        raise InputError(
+            f"all {wanted.sum()} features of kind {asked.kind} are controls: {few(list(var['name'][wanted]))}",
+            where=asked.path,
+            hint="check the panel that the instrument was given",
+        )
+    apart = _totals(parts, controls)
+    if apart:
+        logger.info("%s: %d controls are set apart: %s", asked.path, len(apart), few(list(apart), 20))
+    names = _unique(var[wanted & ~controls], asked.path)
+    chosen = wanted & ~controls
+
+    def kept(adata: ad.AnnData) -> ad.AnnData:
+        part = adata if chosen.all() else adata[:, chosen].copy()
+        part.var = pd.DataFrame(
+            {"gene_id": var["gene_id"][chosen]} if "gene_id" in var else {}, index=var.index[chosen]
+        )
+        part.var_names = names
+        return part
+
+    source = kept(parts.source)
+    values = source if parts.values is parts.source else kept(parts.values)
+    return parts._replace(source=source, values=values, controls=apart)
+
+
+def _isotypes(var: pd.DataFrame) -> np.ndarray:
+    named = np.array([bool(_ISOTYPE.search(name)) for name in var["name"]])
+    if "isotype_control" in var:
+        named |= var["isotype_control"].astype(str).str.lower().isin(["true", "1"]).to_numpy()
+    return named
+
+
+def _totals(parts: Parts, controls: np.ndarray) -> dict[str, int]:
+    """Total counts of the controls; of a sample, those of the sample."""
+    if not controls.any():
+        return {}
+    counts = np.asarray(parts.values.X[:, np.flatnonzero(controls)].sum(axis=0)).ravel()
+    return {name: int(count) for name, count in zip(parts.source.var["name"][controls], counts, strict=True)}
+
+
+def _unique(var: pd.DataFrame, where: str) -> pd.Index:
+    """Names of which each repeated one has its identifier behind it."""
+    names = pd.Index(var["name"])
+    repeated = names.duplicated(keep=False)
+    if not repeated.any() or "gene_id" not in var:
+        return names
+    logger.info(
+        "%s: %d names are of several features, and have the identifier behind them: %s",
+        where,
+        names[repeated].nunique(),
+        few(names[repeated].unique(), 20),
+    )
+    return pd.Index(np.where(repeated, names + "_" + var["gene_id"].astype(str), names))
+
+
+def contents_of(var: pd.DataFrame, n_spots: int, name: str = "") -> list[Found]:
+    """Modalities of a matrix by the types of its features, for a sheet to start from."""
+    types = var["feature_types"].astype(str)
+    found = []
+    for kind, own in TYPES.items():
+        count = int(types.isin(own).sum())
+        if count:
+            modality = {"rna": "rna", "protein": "protein", "epigenome": "atac"}[kind]
+            found.append(Found(modality, kind, name, f"{n_spots:,} spots, {count:,} features"))
+    return found
+
+
+# Kinds of what is named so.
+KINDS = {
+    **dict.fromkeys(("rna", "gex", "gene_expression"), "rna"),
+    **dict.fromkeys(("adt", "prot", "protein", "proteins"), "protein"),
+    **dict.fromkeys(("atac", "peaks"), "epigenome"),
+}
+
+
+def guessed(names: pd.Index, n_spots: int, called: str = "") -> Found:
+    """A modality by its name or else by its features: intervals of a genome, few of them (proteins), or genes."""
+    told = f"{n_spots:,} spots, {len(names):,} features"
+    if kind := KINDS.get(called.lower()):
+        return Found(called, kind, "", told)
+    intervals = sum(bool(re.fullmatch(r"\w+[:_-]\d+[_-]\d+", str(feature))) for feature in names[:100])
+    kind = "epigenome" if intervals > 50 else "protein" if len(names) < 250 else "rna"
+    modality = {"rna": "rna", "protein": "protein", "epigenome": "atac"}[kind]
+    return Found(called or modality, kind, "", f"{told}; the kind is guessed by them")
+
+
+def of_genes(names: list[str]) -> pd.DataFrame:
+    """A table of features that are genes, by their number: names may be repeated."""
+    columns = {"name": names, "feature_types": "Gene Expression"}
+    return pd.DataFrame(columns, index=pd.RangeIndex(len(names)).astype(str))
