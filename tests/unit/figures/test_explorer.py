@@ -1,4 +1,4 @@
-"""The data of the explorer are what the run found, to the step of a byte. The page: tests/test_explorer.py."""
+"""The data of the explorer are what the run found, to the step of a byte. The page: tests/test_explorer_page.py."""
 
 import base64
 import io
