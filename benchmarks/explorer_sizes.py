@@ -73,7 +73,7 @@ def made_explorer(folder: Path, run: ad.AnnData, features: Sequence[str], impute
         rates = 0.3 + 2.0 * odd[rows, None] * (np.arange(len(features)) % 2)
         values = sparse.csr_matrix(np.log1p(rng.poisson(rates)))
         parts.append(explorer.Part(rows, values, pd.Index(features), name in imputed))
-    scores = pd.DataFrame({"pearson": 0.4, "better_than_mean": True}, index=list(features))
+    scores = pd.DataFrame({"pearson_log": 0.4, "better_than_mean": True}, index=list(features))
     scores.iloc[-1] = 0.01, False
     panels = [explorer.Panel("rna", "log of counts per 10,000", features, parts, scores if imputed else None)]
     columns = explorer.columns(run, ["spamosaic"], [1234], None, {})

@@ -35,7 +35,7 @@ VARIANTS = {
     "matching, not corrected for hubs": {"candidates": 1},
     "matching, no regression": {"least_gain": np.inf},
     "matching, 10 donors": {"n_neighbors": 10},
-    "matching, 50 donors": {"n_neighbors": 50},
+    "matching, 25 donors": {"n_neighbors": 25},
     "nearest, on our embedding": NEAREST,
 }
 METRICS = {

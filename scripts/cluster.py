@@ -1,21 +1,17 @@
-"""Cluster the latent space into spatial domains."""
+"""Cluster the latent space into spatial domains, and align it by them."""
 
 from mosaic.logs import job_log
 
 with job_log(snakemake.log[0]):
+    from pathlib import Path
+
     from mosaic import files, store
-    from mosaic.analyse import domains, n_domains
-    from mosaic.embedding import LATENT
+    from mosaic.analyse import alignment, domains
 
     embedding = store.read(snakemake.input.embedding)
-    latent, settings = embedding.obsm[LATENT], dict(snakemake.params.settings)
-    n_domains_range = settings.pop("n_domains_range")
-    if settings["n_domains"] == "auto":
-        settings["n_domains"], curve = n_domains.choose_n_domains(latent, n_domains_range, seed=snakemake.params.seed)
-        files.write_table(curve, snakemake.output.curve, index=False, float_format="%.6g")
-    places = {"coordinates": embedding.obsm["spatial"], "slices": embedding.obs["slice"]}
-    found = domains.cluster_domains(latent, seed=snakemake.params.seed, **places, **settings)
-    table = embedding.obs[["slice"]].assign(domain=found.labels)
-    if found.probability is not None:
-        table["probability"] = found.probability
-    files.write_table(table, snakemake.output.domains, index_label="spot", float_format="%.6g")
+    graphs = {Path(path).stem: store.read(path) for path in snakemake.input.graphs}
+    found = domains.domains_of(embedding, graphs, snakemake.params.settings, snakemake.params.seed)
+    if found.curve is not None:
+        files.write_table(found.curve, snakemake.output.curve, index=False, float_format="%.6g")
+    files.write_table(found.table, snakemake.output.domains, index_label="spot", float_format="%.6g")
+    store.write(alignment.aligned_embedding(embedding, found.weights), snakemake.output.aligned)

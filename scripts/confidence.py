@@ -3,13 +3,18 @@
 from mosaic.logs import job_log
 
 with job_log(snakemake.log[0]):
+    from pathlib import Path
+
     from mosaic import files, store
     from mosaic.check import confidence
 
     domains = store.read_table(snakemake.input.domains)
-    modalities = store.read(snakemake.input.embedding).obs["modalities"]
+    embedding = store.read(snakemake.input.embedding)
+    modalities = embedding.obs["modalities"]
+    graphs = {Path(path).stem: store.read(path) for path in snakemake.input.graphs}
+    tissue = confidence.tissue_of(embedding, graphs) if graphs else None
     folds = map(store.read, snakemake.input.folds)
-    calls = confidence.together(confidence.hidden_calls(domains, modalities, fold) for fold in folds)
+    calls = confidence.together(confidence.hidden_calls(domains, modalities, fold, tissue) for fold in folds)
     table = confidence.calibrate(domains, modalities, calls)
     table.insert(1, "modalities", modalities.loc[table.index])
     labels = store.read_labels(snakemake.input.names)

@@ -16,3 +16,4 @@ with job_log(snakemake.log[0]):
         found.spots["name"] = found.spots["domain"].map(names)
     files.write_table(found.spots, snakemake.output.spots, index_label="spot", float_format="%.6g")
     files.write_table(found.agreement, snakemake.output.agreement, index=False, float_format="%.6g")
+    files.write_table(found.support, snakemake.output.support, index=False)

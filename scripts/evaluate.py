@@ -9,5 +9,6 @@ with job_log(snakemake.log[0]):
     embedding = store.read(snakemake.input.embedding)
     domains = store.read_table(snakemake.input.domains, embedding.obs_names)["domain"]
     truth = spots.truth(snakemake.input.annotations, embedding.obs_names, snakemake.params.truth)
-    table = metrics.evaluate(embedding, domains.to_numpy(), truth, seed=snakemake.params.seed)
+    aligned = store.read(snakemake.input.aligned)
+    table = metrics.evaluate(embedding, domains.to_numpy(), truth, aligned, seed=snakemake.params.seed)
     files.write_table(table, snakemake.output[0], index=False, na_rep="NA", float_format="%.6g")

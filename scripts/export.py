@@ -21,6 +21,7 @@ with job_log(snakemake.log[0]):
                 method=folder.parent.name,
                 seed=int(folder.name.removeprefix("seed-")),
                 embedding=embedding,
+                aligned=store.read(folder / "aligned.h5mu"),
                 domains=store.read_table(folder / "domains.tsv", embedding.obs_names)["domain"],
                 umap=store.read_table(folder / "umap.tsv", embedding.obs_names),
                 imputed=store.read_slices(imputed),

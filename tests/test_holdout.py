@@ -1,6 +1,7 @@
 """Hiding what was measured: on data where imputation works, and on data made to fail."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import anndata as ad
 import numpy as np
@@ -112,7 +113,11 @@ def test_scores_are_those_written_out(easy, monkeypatch):
     original = folds._score
 
     def spied(measured, imputation, mean, near):
-        seen.update(measured=measured.toarray(), imputed=imputation.predict(np.arange(imputation.spots.n_obs))[0])
+        seen.update(
+            depth=np.median(np.asarray(imputation.values.sum(axis=1))),
+            measured=measured.toarray(),
+            imputed=imputation.predict(np.arange(imputation.spots.n_obs))[0],
+        )
         return original(measured, imputation, mean, near)
 
     monkeypatch.setattr(folds, "_score", spied)
@@ -124,6 +129,9 @@ def test_scores_are_those_written_out(easy, monkeypatch):
         row = features.iloc[number]
         assert row["pearson"] == pytest.approx(pearsonr(measured[:, number], imputed[:, number])[0], abs=1e-5)
         assert row["rmse"] == pytest.approx(np.sqrt(((measured - imputed)[:, number] ** 2).mean()), rel=1e-5)
+        depth = seen["depth"]
+        logs = [np.log1p(x / x.sum(axis=1, keepdims=True) * depth) for x in (measured, imputed)]
+        assert row["pearson_log"] == pytest.approx(pearsonr(*(x[:, number] for x in logs))[0], abs=1e-5)
         present = measured[:, number] > 0
         if present.all():
             assert np.isnan(row["auroc"])
@@ -133,6 +141,31 @@ def test_scores_are_those_written_out(easy, monkeypatch):
         scored.obs["pearson"], [pearsonr(*pair)[0] for pair in zip(measured, imputed, strict=True)], atol=1e-5
     )
     assert (scored.obs["slice"] == "s1").all()
+
+
+def test_depth_alone_is_no_prediction():
+    """Imputed counts that carry a spot's depth over, and nothing of its features, correlate on counts alone."""
+    rng = np.random.default_rng(0)
+    depth, profile = rng.lognormal(3, 1, size=(300, 1)), rng.uniform(0.5, 2, size=8)
+    measured = sparse.csr_matrix(rng.poisson(depth * profile).astype(np.float32))
+    spots = ad.AnnData(obs=pd.DataFrame(index=[f"s:{number}" for number in range(300)]))
+    signal = measured.toarray() / measured.sum(axis=1) * 20
+    means = measured.toarray().mean(axis=0), folds._mean_log(measured, counted=True)
+    found = {}
+    for name, imputed in (("depth", depth * profile), ("signal", signal)):
+        predicted = sparse.csr_matrix(imputed)
+        plan = SimpleNamespace(
+            **{"spots": spots, "features": pd.Index([f"g{k}" for k in range(8)]), "values": measured, "counted": True},
+            predict=lambda _, predicted=predicted: (predicted, predicted * 0),
+        )
+        scored = folds._score(measured, plan, means, sparse.eye_array(300, format="csr"))
+        scored.uns |= {"slice": "s", "modality": "rna", "part": 0, "foscttm": {}}
+        found[name] = folds.summarise([scored]).features
+    assert (found["depth"]["pearson"] > 0.9).all()
+    assert (found["depth"]["pearson_log"].abs() < 0.25).all()
+    assert (found["signal"]["pearson_log"] > 0.9).all()
+    assert found["signal"]["better_than_mean"].all()
+    assert found["depth"]["better_than_mean"].mean() < 0.3
 
 
 def test_the_baseline_takes_the_first_source_that_has_a_spot():

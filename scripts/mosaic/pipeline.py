@@ -16,7 +16,8 @@ workflow writes to the rule's files.
 | normalize, reduce | ``normalized``, ``reduced`` | normalised slices; features of each modality |
 | build_graph | ``graphs`` | graph of each modality |
 | train, embed | ``trained``, ``embedding`` | encoders and losses; latent space |
-| cluster, project_latent | ``domains``, ``n_domains_curve``, ``umap`` | domains, UMAP |
+| cluster | ``domains``, ``n_domains_curve``, ``aligned`` | domains; latent space aligned by them |
+| project_latent | ``umap`` | UMAP |
 | impute | ``imputed`` | counts of a modality that a slice lacks |
 | evaluate | ``metrics`` | scores |
 """
@@ -34,10 +35,10 @@ import pandas as pd
 import torch
 from threadpoolctl import threadpool_limits
 
-from mosaic.analyse.domains import cluster_domains
+from mosaic.analyse.alignment import aligned_embedding
+from mosaic.analyse.domains import Domains, domains_of
 from mosaic.analyse.impute import impute_modality
 from mosaic.analyse.metrics import evaluate
-from mosaic.analyse.n_domains import choose_n_domains
 from mosaic.analyse.umap import umap_coordinates
 from mosaic.config.defaults import COUNTING
 from mosaic.config.design import SampleRow, SampleSheet
@@ -243,22 +244,31 @@ class Pipeline:
 
     def domains(self, seed: int | None = None) -> pd.DataFrame:
         """Domains of one seed: per spot ``slice``, ``domain`` and, if the method has it, ``probability``."""
-        return self._clustered(seed)[0]
+        return self._clustered(seed).table
 
     def n_domains_curve(self, seed: int | None = None) -> pd.DataFrame | None:
         """The curve that chose the number of domains; None unless ``cluster.n_domains`` is ``auto``."""
-        return self._clustered(seed)[1]
+        return self._clustered(seed).curve
+
+    def aligned(self, seed: int | None = None) -> md.MuData:
+        """The latent space of one seed aligned by its domains: see ``alignment.aligned_embedding``."""
+        seed = self._seed(seed)
+
+        def align() -> md.MuData:
+            return aligned_embedding(self.embedding(seed), self._clustered(seed).weights)
+
+        return self._once(f"align {seed}", self._of_clustering(), align)
 
     def umap(self, seed: int | None = None) -> pd.DataFrame:
-        """UMAP of the latent space of one seed (spots x 2)."""
+        """UMAP of the aligned latent space of one seed (spots x 2)."""
         seed = self._seed(seed)
 
         def placed() -> pd.DataFrame:
-            embedding = self.embedding(seed)
+            embedding = self.aligned(seed)
             layout = umap_coordinates(embedding.obsm[LATENT], seed=seed)
             return pd.DataFrame(layout, index=embedding.obs_names, columns=["UMAP1", "UMAP2"])
 
-        return self._once(f"project {seed}", self._of_training(), placed)
+        return self._once(f"project {seed}", self._of_clustering(), placed)
 
     def imputed(self, slice_name: str, modality: str, seed: int | None = None) -> ad.AnnData:
         """Counts of a modality that a slice lacks; ``sheet.missing`` lists them.
@@ -308,9 +318,9 @@ class Pipeline:
 
         def scored() -> pd.DataFrame:
             domains = self.domains(seed)["domain"].to_numpy()
-            return evaluate(self.embedding(seed), domains, self.truth(), seed=seed)
+            return evaluate(self.embedding(seed), domains, self.truth(), self.aligned(seed), seed=seed)
 
-        sections = [self._of_training(), self.config["cluster"], self.config["truth"]]
+        sections = [self._of_clustering(), self.config["truth"]]
         return self._once(f"evaluate {seed}", sections, scored)
 
     def _once(self, step: str, settings: Any, make: Callable[[], Any]) -> Any:
@@ -341,6 +351,9 @@ class Pipeline:
     def _of_training(self) -> list:
         modalities = [self._of_reduction(name) for name in self.sheet.modalities]
         return [modalities, self.config["graph"], self.config["encoder"], self.config["train"]]
+
+    def _of_clustering(self) -> list:
+        return [self._of_training(), self.config["cluster"]]
 
     def _slice(self, name: str, modality: str) -> ad.AnnData:
         kind, truth, keep_obs, _ = settings = self._of_reading(modality)
@@ -402,21 +415,13 @@ class Pipeline:
 
         return self._once(f"graph {modality}", [self._of_reduction(modality), settings], build)
 
-    def _clustered(self, seed: int | None) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    def _clustered(self, seed: int | None) -> Domains:
         seed = self._seed(seed)
 
-        def cluster() -> tuple[pd.DataFrame, pd.DataFrame | None]:
-            embedding, settings, curve = self.embedding(seed), dict(self.config["cluster"]), None
-            latent = embedding.obsm[LATENT]
-            candidates = settings.pop("n_domains_range")
-            if settings["n_domains"] == "auto":
-                settings["n_domains"], curve = choose_n_domains(latent, candidates, seed=seed)
-            places = {"coordinates": embedding.obsm["spatial"], "slices": embedding.obs["slice"]}
-            found = cluster_domains(latent, seed=seed, **places, **settings)
-            table = embedding.obs[["slice"]].assign(domain=found.labels)
-            return table if found.probability is None else table.assign(probability=found.probability), curve
+        def cluster() -> Domains:
+            return domains_of(self.embedding(seed), self.graphs(), self.config["cluster"], seed)
 
-        return self._once(f"cluster {seed}", [self._of_training(), self.config["cluster"]], cluster)
+        return self._once(f"cluster {seed}", self._of_clustering(), cluster)
 
 
 def features_of(slices: Iterable[ad.AnnData], modality: str, *, normalization: str, **settings: Any) -> ad.AnnData:

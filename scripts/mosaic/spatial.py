@@ -113,6 +113,48 @@ def spatial_neighbors(coordinates: np.ndarray, n_neighbors: int, radius: float |
     return adjacency
 
 
+def tissue_neighbors(coordinates: np.ndarray, slices: np.ndarray, n_neighbors: int) -> sparse.csr_matrix:
+    """Join spots that are neighbours on the tissue, in all slices.
+
+    Parameters
+    ----------
+    coordinates
+        Spots x 2; each slice has its own system.
+    slices
+        Slice of each spot, shape (spots,).
+    n_neighbors
+        See ``spatial_neighbors``. A spot is also the neighbour of its neighbours.
+
+    Returns
+    -------
+    Symmetric adjacency (spots x spots, float32) of ones. A spot that is alone in its slice has no neighbours.
+    """
+    rows, columns = [np.empty(0, dtype=int)], [np.empty(0, dtype=int)]
+    for name in np.unique(slices):
+        own = np.flatnonzero(slices == name)
+        if len(own) > 1:
+            near = spatial_neighbors(coordinates[own], n_neighbors)
+            near = near.maximum(near.T).tocoo()
+            rows.append(own[near.row])
+            columns.append(own[near.col])
+    row, column = np.concatenate(rows), np.concatenate(columns)
+    return sparse.csr_matrix((np.ones(len(row), dtype=np.float32), (row, column)), shape=(len(slices), len(slices)))
+
+
+def with_propagations(features: np.ndarray, edges: sparse.csr_matrix, n_steps: int) -> np.ndarray:
+    """The features and their first propagations over the edges, side by side (spots x (n_steps + 1) d, float32).
+
+    As ``integrate.encoders.Propagation``, without torch.
+    """
+    A = sparse.csr_matrix(edges + sparse.eye_array(edges.shape[0], dtype=np.float32))
+    scale = sparse.diags_array(1 / np.sqrt(np.asarray(A.sum(axis=1)).ravel()))
+    operator = sparse.csr_matrix((scale @ A @ scale).T, dtype=np.float32)
+    steps = [np.asarray(features, dtype=np.float32)]
+    for _ in range(n_steps):
+        steps.append(operator @ steps[-1])
+    return np.hstack(steps)
+
+
 def _pair_hash(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """A well-mixed number per unordered pair (the finaliser of MurmurHash3)."""
     value = np.minimum(first, second).astype(np.uint64) << np.uint64(32) | np.maximum(first, second).astype(np.uint64)

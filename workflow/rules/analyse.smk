@@ -1,15 +1,18 @@
-# From the latent space to results. Reads <results>/{method}/seed-{seed}/embedding.h5mu of any method; writes domains,
-# imputed counts, metrics and UMAPs beside it, <results>/integrated.h5mu with all results, and <results>/domains for vendors' browsers.
+# From the latent space to results. Reads <results>/{method}/seed-{seed}/embedding.h5mu of any method; writes domains, the
+# latent space aligned by them, imputed counts, metrics and UMAPs beside it, <results>/integrated.h5mu with all results,
+# and <results>/domains for vendors' browsers.
 
 
 rule cluster:
-    """Cluster the latent space into spatial domains."""
+    """Cluster the latent space into spatial domains, and align it by them."""
     input:
         embedding="<results>/{method}/seed-{seed}/embedding.h5mu",
+        graphs=clustered_graphs(),
         library=library("cluster"),
     output:
         **n_domains_curve(),
         domains=ensure("<results>/{method}/seed-{seed}/domains.tsv", non_empty=True),
+        aligned=ensure("<results>/{method}/seed-{seed}/aligned.h5mu", non_empty=True),
         versions=ensure("<results>/logs/cluster/{method}.seed-{seed}.versions.json", non_empty=True),
     log:
         "<results>/logs/cluster/{method}.seed-{seed}.log",
@@ -65,6 +68,7 @@ rule consensus:
     output:
         spots=ensure("<results>/{method}/consensus.tsv", non_empty=True),
         agreement=ensure("<results>/{method}/agreement.tsv", non_empty=True),
+        support=ensure("<results>/{method}/support.tsv", non_empty=True),
     log:
         "<results>/logs/consensus/{method}.log",
     conda:
@@ -115,6 +119,7 @@ rule evaluate:
     """Score domains and latent space, against the true domains if known."""
     input:
         embedding="<results>/{method}/seed-{seed}/embedding.h5mu",
+        aligned="<results>/{method}/seed-{seed}/aligned.h5mu",
         domains="<results>/{method}/seed-{seed}/domains.tsv",
         annotations=annotations(truth=True),
         library=library("evaluate"),
@@ -225,9 +230,9 @@ rule colocalise:
 
 
 rule project_latent:
-    """Compute a UMAP of the latent space."""
+    """Compute a UMAP of the aligned latent space."""
     input:
-        embedding="<results>/{method}/seed-{seed}/embedding.h5mu",
+        embedding="<results>/{method}/seed-{seed}/aligned.h5mu",
         library=library("project_latent"),
     output:
         ensure("<results>/{method}/seed-{seed}/umap.tsv", non_empty=True),
@@ -258,7 +263,7 @@ rule export:
             "<results>/{method}/seed-{seed}/{file}",
             method=config["methods"],
             seed=config["seeds"],
-            file=["embedding.h5mu", "domains.tsv", "domain_names.tsv", "umap.tsv"],
+            file=["embedding.h5mu", "aligned.h5mu", "domains.tsv", "domain_names.tsv", "umap.tsv"],
         ),
         imputed=collect(
             imputed("<results>/{method}/seed-{seed}/imputed/{slice}.{modality}.h5ad"),

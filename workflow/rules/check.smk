@@ -70,6 +70,7 @@ rule confidence:
         domains="<results>/{method}/seed-{seed}/domains.tsv",
         names="<results>/{method}/seed-{seed}/domain_names.tsv",
         folds=fold_embeddings,
+        graphs=clustered_graphs(),
         library=library("confidence"),
     output:
         spots=ensure("<results>/{method}/seed-{seed}/confidence.tsv", non_empty=True),

@@ -279,6 +279,12 @@ def python_of(name):
     return config["interpreters"].get(name, "python")
 
 
+def clustered_graphs():
+    """Graphs of all modalities, if the way to find domains looks at what they measure."""
+    views = CLUSTERERS[config["cluster"]["method"]].views
+    return collect("<results>/graph/{modality}.h5ad", modality=SHEET.modalities if views else [])
+
+
 def n_domains_curve():
     """Additional output of `cluster`: the curve that chose the number of domains, for `n_domains: auto`."""
     path = "<results>/{method}/seed-{seed}/n_domains.tsv"

@@ -1,5 +1,6 @@
 """Consensus of several seeds: one domain per spot, and its confidence."""
 
+import logging
 from collections.abc import Mapping
 from itertools import combinations
 from typing import NamedTuple
@@ -9,6 +10,11 @@ import pandas as pd
 from sklearn.metrics import adjusted_rand_score
 
 from mosaic.matrices import match_labels
+
+logger = logging.getLogger(__name__)
+
+# Jaccard index from which two domains are the same one.
+_ALIKE = 0.5
 
 
 class Consensus(NamedTuple):
@@ -22,24 +28,30 @@ class Consensus(NamedTuple):
         confidence, if every spot has one. ``calibrated``: whether held-out validation contributes to it.
     agreement
         ``seed``, ``other`` and the adjusted Rand index ``ARI`` of their domains, for each pair of seeds.
+    support
+        Per consensus domain its ``n_spots``; ``n_seeds``, the number of seeds with a domain that shares half of the
+        spots that either has (Jaccard index of 0.5 or more); and ``seeds``, their numbers. A domain of one seed alone
+        is not to be trusted.
     """
 
     spots: pd.DataFrame
     agreement: pd.DataFrame
+    support: pd.DataFrame
 
 
 def consensus(domains: Mapping[int, pd.DataFrame]) -> Consensus:
     """Take a vote of the seeds on each spot, after matching the names of their domains.
 
     The domains of every seed get the names of the seed that agrees best with the others, matched one to one by most
-    shared spots. Each spot then gets the domain of most seeds; ties go to the seed that agrees best (bagged clustering
-    by voting; Dudoit & Fridlyand, Bioinformatics 2003). A domain without counterpart gets no vote.
+    shared spots. Each spot then gets the domain with the most votes, each worth the seed's probability of its domain (1
+    where it has none); ties go to the seed that agrees best (bagged clustering by voting; Dudoit & Fridlyand,
+    Bioinformatics 2003). A domain without counterpart gets no vote.
 
     Parameters
     ----------
     domains
-        Per seed ``slice``, ``domain``, ``agreement`` and ``confidence`` of each spot, as ``confidence.calibrate``
-        returns them; the same spots in the same order.
+        Per seed ``slice``, ``domain``, ``agreement``, ``confidence`` and, if the clustering has it, ``probability`` of
+        each spot, as ``confidence.calibrate`` returns them; the same spots in the same order.
     """
     tables = list(domains.values())
     labels = np.column_stack([table["domain"].to_numpy() for table in tables])
@@ -52,7 +64,7 @@ def consensus(domains: Mapping[int, pd.DataFrame]) -> Consensus:
         if tables[0]["confidence"].notna().all():
             spots["confidence"] = tables[0]["confidence"]
             spots["calibrated"] = calibrated
-        return Consensus(spots, agreement)
+        return Consensus(spots, agreement, _support(spots["domain"].to_numpy(), domains))
 
     mean = [agreement.loc[(agreement[["seed", "other"]] == seed).any(axis=1), "ARI"].mean() for seed in domains]
     best = int(np.argmax(mean))
@@ -62,14 +74,34 @@ def consensus(domains: Mapping[int, pd.DataFrame]) -> Consensus:
     for column, table in enumerate(tables):
         renamed = _renamed(labels[:, column], labels[:, best])
         for number, name in enumerate(names):
-            votes[:, number] += renamed == name
+            votes[:, number] += (renamed == name) * table.get("probability", 1.0)
             sure[:, number] += (renamed == name) * table["confidence"].fillna(1)
-    # Less than a vote: it only breaks ties.
-    tie = votes + 0.5 * (labels[:, [best]] == names)
+    # So little that it only breaks ties.
+    tie = votes + 1e-6 * (labels[:, [best]] == names)
     spots["domain"] = names[tie.argmax(axis=1)]
     spots["confidence"] = np.take_along_axis(sure, tie.argmax(axis=1)[:, None], axis=1).ravel() / len(tables)
     spots["calibrated"] = calibrated
-    return Consensus(spots, agreement)
+    support = _support(spots["domain"].to_numpy(), domains)
+    for row in support[support["n_seeds"] < 2].itertuples():
+        logger.warning(
+            "consensus domain %d exists in %s alone", row.domain, f"seed {row.seeds}" if row.seeds else "the vote"
+        )
+    return Consensus(spots, agreement, support)
+
+
+def _support(consensus: np.ndarray, domains: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
+    """Which seeds have a domain like each consensus domain."""
+    rows = []
+    sizes = pd.Series(consensus).value_counts().sort_index()
+    alike = {}
+    for seed, table in domains.items():
+        shared = pd.crosstab(consensus, table["domain"].to_numpy())
+        union = shared.sum(axis=1).to_numpy()[:, None] + shared.sum(axis=0).to_numpy() - shared
+        alike[seed] = (shared / union).max(axis=1) >= _ALIKE
+    for domain, n_spots in sizes.items():
+        seeds = [seed for seed, found in alike.items() if found[domain]]
+        rows.append((domain, n_spots, len(seeds), ", ".join(map(str, seeds))))
+    return pd.DataFrame(rows, columns=["domain", "n_spots", "n_seeds", "seeds"])
 
 
 def _pairs(seeds: list[int]) -> list[tuple[tuple[int, int], tuple[int, int]]]:

@@ -1,17 +1,23 @@
-"""Tissue domains from an embedding: tied-covariance Gaussian mixture, k-means or Leiden."""
+"""Tissue domains from an embedding: tissue field, tied-covariance Gaussian mixture, k-means or Leiden."""
 
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import anndata as ad
+import mudata as md
 import numpy as np
+import pandas as pd
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
 from mosaic.analyse.leiden import leiden_domains
-from mosaic.analyse.mixture import mixture_domains
+from mosaic.analyse.mixture import checked_embedding, mixture_domains
+from mosaic.analyse.n_domains import choose_n_domains
+from mosaic.analyse.tissue_field import View, field_domains, views_of
 from mosaic.config.clusterers import CLUSTERERS, OPTIONS
+from mosaic.embedding import LATENT
 from mosaic.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -29,12 +35,17 @@ class DomainLabels(NamedTuple):
     ----------
     labels
         Domain of each spot, shape (spots,), integers 0..k-1 from the largest domain to the smallest.
-    probability
-        Posterior probability of that domain, shape (spots,), in 0..1; None where the method has none.
+    posterior
+        Probability of each domain, shape (spots, domains), rows sum to 1; None where the method has none.
     """
 
     labels: np.ndarray
-    probability: np.ndarray | None
+    posterior: np.ndarray | None
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Each spot's share in each domain (spots, domains): the posterior, or 1 for the spot's domain."""
+        return np.eye(self.labels.max() + 1)[self.labels] if self.posterior is None else self.posterior
 
 
 def cluster_domains(
@@ -45,6 +56,7 @@ def cluster_domains(
     resolution: float | None = None,
     coordinates: np.ndarray | None = None,
     slices: np.ndarray | None = None,
+    views: Sequence[View] | None = None,
     spatial_weight: float = 0,
     seed: int = 0,
 ) -> DomainLabels:
@@ -55,14 +67,17 @@ def cluster_domains(
     embedding
         Embedding of all spots of all slices, shape (spots, dimensions). Computed on in float64.
     method
-        ``mixture``: Gaussian mixture with one covariance for all domains (see :func:`mixture_domains`), the published
-        choice; ``kmeans``; ``leiden``: communities of the nearest-neighbour graph. ``CLUSTERERS`` says what each needs.
+        ``tissue``: hidden Markov random field on what the modalities measure (see :func:`field_domains`); ``mixture``:
+        Gaussian mixture with one covariance for all domains (see :func:`mixture_domains`), the published choice;
+        ``kmeans``; ``leiden``: communities of the nearest-neighbour graph. ``CLUSTERERS`` says what each needs.
     n_domains
-        Number of domains; required by ``mixture`` and ``kmeans``.
+        Number of domains; required by ``tissue``, ``mixture`` and ``kmeans``.
     resolution
         Leiden's resolution, above 0; required by ``leiden``, which finds the number of domains itself.
     coordinates, slices
         Place (spots x 2) and slice of each spot; required by ways that look at the tissue, and unused by others.
+    views
+        What each modality measures; required by ``tissue``.
     spatial_weight
         What the tissue weighs beside the latent space, for ``leiden`` (see :func:`leiden_domains`); 0: nothing.
     seed
@@ -101,20 +116,83 @@ def cluster_domains(
     for name, value in given.items():
         if value is not None:
             logger.warning("%s = %s is not used: %s goes by %s", name, value, way.label, way.needs)
-    tissue: tuple[np.ndarray, ...] = ()
+    tissue: list[Any] = []
+    if way.views:
+        if views is None:
+            raise InputError(f"{way.label} needs what the modalities measure", where="cluster", hint="give views")
+        tissue.append(views)
     if way.tissue:
         if coordinates is None or slices is None:
             raise InputError(f"{way.label} needs the spots' coordinates and slices", where="cluster")
-        tissue = (np.asarray(coordinates, dtype=np.float64), np.asarray(slices))
+        tissue += [np.asarray(coordinates, dtype=np.float64), np.asarray(slices)]
     options = {"spatial_weight": spatial_weight}
     for name in set(options) - set(way.options):
         if options.pop(name) != OPTIONS[name]:
             logger.warning("%s is not used: %s does not take it", name, way.label)
     found = FUNCTIONS[method](embedding, *tissue, size, seed, **options)
-    labels, probability = found if way.probability else (found, None)
+    labels = found.argmax(axis=1) if way.probability else found
     if way.needs == "resolution":
         _check_n_found(way.label, len(np.unique(labels)), len(labels), size)
-    return DomainLabels(_by_decreasing_size(labels), probability)
+    numbered = _by_decreasing_size(labels)
+    if not way.probability:
+        return DomainLabels(numbered, None)
+    _, first = np.unique(numbered, return_index=True)
+    return DomainLabels(numbered, found[:, labels[first]])
+
+
+class Domains(NamedTuple):
+    """Domains of a run.
+
+    Attributes
+    ----------
+    table
+        Per spot ``slice``, ``domain`` and, if the method has it, ``probability`` of that domain.
+    weights
+        See ``DomainLabels.weights``.
+    curve
+        How the number of domains was chosen (``choose_n_domains``); None if it was given.
+    """
+
+    table: pd.DataFrame
+    weights: np.ndarray
+    curve: pd.DataFrame | None
+
+
+def domains_of(embedding: md.MuData, graphs: Mapping[str, ad.AnnData], settings: Mapping, seed: int) -> Domains:
+    """Domains of an embedding by the settings of a run.
+
+    Parameters
+    ----------
+    embedding
+        As ``embedding.collect_embeddings`` returns it.
+    graphs
+        Per modality its graph, as ``graph.build_graph`` returns it; used by ways that look at what it measures.
+    settings
+        Section ``cluster`` of the config.
+    seed
+        Seed of every random choice.
+
+    Raises
+    ------
+    InputError
+        See ``cluster_domains``.
+    """
+    settings, curve, latent = dict(settings), None, embedding.obsm[LATENT]
+    candidates = settings.pop("n_domains_range")
+    if settings["n_domains"] == "auto":
+        settings["n_domains"], curve = choose_n_domains(latent, candidates, seed=seed)
+    found = cluster_domains(
+        latent,
+        **settings,
+        coordinates=embedding.obsm["spatial"],
+        slices=embedding.obs["slice"].to_numpy(),
+        views=views_of(graphs, embedding.obs_names) if CLUSTERERS[settings["method"]].views else None,
+        seed=seed,
+    )
+    table = embedding.obs[["slice"]].assign(domain=found.labels)
+    if found.posterior is not None:
+        table["probability"] = found.posterior.max(axis=1)
+    return Domains(table, found.weights, curve)
 
 
 def kmeans_domains(embedding: np.ndarray, n_domains: int, seed: int) -> np.ndarray:
@@ -137,21 +215,6 @@ def kmeans_domains(embedding: np.ndarray, n_domains: int, seed: int) -> np.ndarr
             hint=f"ask for {n_found} domains or fewer",
         )
     return labels
-
-
-def checked_embedding(embedding: np.ndarray) -> np.ndarray:
-    """The embedding in double precision (spots x dimensions); InputError where it is no matrix of finite numbers."""
-    embedding = np.asarray(embedding, dtype=np.float64)
-    if embedding.ndim != 2 or 0 in embedding.shape:
-        raise InputError(f"an embedding has the shape (spots, dimensions), not {embedding.shape}", where="cluster")
-    n_bad = int((~np.isfinite(embedding)).any(axis=1).sum())
-    if n_bad:
-        raise InputError(
-            f"the embedding of {n_bad} of {len(embedding)} spots holds NaN or infinity",
-            where="cluster",
-            hint="look at the training curves: a loss that became NaN calls for a smaller lr or a larger T",
-        )
-    return embedding
 
 
 def _check_n_domains(n_domains: int | None, n_spots: int) -> None:
@@ -193,10 +256,11 @@ def _by_decreasing_size(labels: np.ndarray) -> np.ndarray:
     return rank[group]
 
 
-# By the names in CLUSTERERS. Each takes the embedding, coordinates and slices where it looks at the tissue, then the
-# number of domains or the resolution, and the seed, and by name its options; and gives labels, and probabilities where
-# CLUSTERERS says so.
+# By the names in CLUSTERERS. Each takes the embedding, views, and coordinates and slices where CLUSTERERS says so, then
+# the number of domains or the resolution, the seed, and further settings by name; and gives labels, or probabilities
+# where CLUSTERERS says so.
 FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "tissue": field_domains,
     "mixture": mixture_domains,
     "kmeans": kmeans_domains,
     "leiden": leiden_domains,

@@ -20,6 +20,7 @@ class Run(NamedTuple):
     method: str
     seed: int
     embedding: md.MuData
+    aligned: md.MuData
     domains: pd.Series
     umap: pd.DataFrame
     imputed: Mapping[str, Sequence[ad.AnnData]]
@@ -61,9 +62,10 @@ def assemble_mudata(
     if slices lack it or features of it, a second modality ``{modality}_imputed`` with ``layers["imputed"]`` (X too) and
     ``layers["imputed_sd"]`` of the first run, ``layers["imputed_{method}_{seed}"]`` of further ones. Where slices
     measured, or lack, different features, ``varm["measured"]`` and ``varm["imputed"]`` (features x slices, bool) say
-    which; other values are zero and mean nothing. Over all spots:
-    ``obsm["X_{method}_{seed}"]``, ``obsm["X_umap_{method}_{seed}"]``, ``obs["domain_{method}_{seed}"]``, and the first
-    run's as ``obsm["X_latent"]``, ``obsm["X_umap"]`` and ``obs["mosaic_domain"]``; of each method
+    which; other values are zero and mean nothing. Over all spots: ``obsm["X_{method}_{seed}"]``,
+    ``obsm["X_aligned_{method}_{seed}"]``, ``obsm["X_umap_{method}_{seed}"]``, ``obs["domain_{method}_{seed}"]``, and
+    the first run's as ``obsm["X_latent"]``, ``obsm["X_aligned"]``, ``obsm["X_umap"]`` and ``obs["mosaic_domain"]``; of
+    each method
     ``obs["consensus_{method}"]`` and ``obs["confidence_{method}"]``; the annotations in ``obs`` under their names,
     also in the measured modalities, and the sheet's further columns as text; coordinates in ``obsm["spatial"]``;
     ``uns["mosaic"]`` with version and configuration (JSON), and ``uns["mosaic_domain_colors"]`` and the like, by which
@@ -83,6 +85,7 @@ def assemble_mudata(
         )
         for run in runs:
             adata.obsm[f"X_{run.method}_{run.seed}"] = run.embedding[name][adata.obs_names].obsm[LATENT]
+            adata.obsm[f"X_aligned_{run.method}_{run.seed}"] = run.aligned[name][adata.obs_names].obsm[LATENT]
         _annotate(adata.obs, annotations)
         modalities[name] = adata
         if any(own.n_vars for own in first.imputed.get(name, ())):
@@ -102,6 +105,7 @@ def assemble_mudata(
             mdata.obs[column] = pd.Categorical(run.labels.of(run.domains.loc[spots]), list(run.labels.names.values()))
             mdata.uns[f"{column}_colors"] = list(run.labels.colours.values())
             mdata.obsm[f"X_{key}" if key else LATENT] = run.embedding[spots].obsm[LATENT]
+            mdata.obsm[f"X_aligned_{key}" if key else "X_aligned"] = run.aligned[spots].obsm[LATENT]
             mdata.obsm[f"X_umap_{key}" if key else "X_umap"] = run.umap.loc[spots].to_numpy()
     for method, table in consensus.items():
         table = table.loc[spots]

@@ -44,7 +44,7 @@ class ImputationSettings:
     """
 
     method: Method = "matching"
-    n_neighbors: int = 25
+    n_neighbors: int = 50
     smooth_neighbors: int = 5
     candidates: int = 4
     least_gain: float = 0.05

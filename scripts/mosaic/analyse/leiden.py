@@ -8,7 +8,7 @@ from scipy import sparse
 from mosaic.errors import InputError
 from mosaic.matrices import from_neighbors
 from mosaic.neighbors import nearest
-from mosaic.spatial import spatial_neighbors
+from mosaic.spatial import tissue_neighbors
 
 _LEIDEN_NEIGHBORS = 15
 _TISSUE_NEIGHBORS = 6
@@ -59,7 +59,7 @@ def leiden_domains(
     graphs = [_latent_graph(embedding)]
     weights, resolutions = [1.0], [resolution]
     if spatial_weight:
-        graphs.append(_tissue_graph(coordinates, slices))
+        graphs.append(sparse.triu(tissue_neighbors(coordinates, slices, _TISSUE_NEIGHBORS), k=1).tocoo())
         weights.append(spatial_weight * graphs[0].data.sum() / graphs[1].data.sum())
         resolutions.append(0.0)
     layers = [
@@ -85,16 +85,3 @@ def _latent_graph(embedding: np.ndarray) -> sparse.coo_matrix:
     shared = (around @ around.T).multiply(around.maximum(around.T)).tocsr()
     shared.data /= 2 * (n_neighbors + 1) - shared.data
     return sparse.triu(shared, k=1).tocoo()
-
-
-def _tissue_graph(coordinates: np.ndarray, slices: np.ndarray) -> sparse.coo_matrix:
-    """Edges of weight 1 between neighbours on the tissue of a slice, each once."""
-    rows, columns = [], []
-    for name in np.unique(slices):
-        own = np.flatnonzero(slices == name)
-        near = spatial_neighbors(coordinates[own], _TISSUE_NEIGHBORS)
-        edges = sparse.triu(near.maximum(near.T), k=1).tocoo()
-        rows.append(own[edges.row])
-        columns.append(own[edges.col])
-    row, column = np.concatenate(rows), np.concatenate(columns)
-    return sparse.coo_matrix((np.ones(len(row)), (row, column)), shape=(len(slices), len(slices)))

@@ -28,8 +28,12 @@ logger = logging.getLogger(__name__)
 # Training pulls these pairs together, so they say less than those of held-out validation.
 TRAINING_PAIRS = "FOSCTTM (training pairs)"
 
+# What is added to the name of a metric of the aligned latent space.
+ALIGNED = ", aligned"
+
 # Metrics of the latent space; all others are of domains.
-OF_LATENT = ("iLISI", "iLISI within shared domains", TRAINING_PAIRS, "matching score", "label transfer F1")
+_ALSO_ALIGNED = ("iLISI", "iLISI within shared domains", TRAINING_PAIRS)
+OF_LATENT = (*_ALSO_ALIGNED, *(name + ALIGNED for name in _ALSO_ALIGNED), "matching score", "label transfer F1")
 
 # Above these numbers of spots a metric uses a seeded sample, with a log message: FOSCTTM compares all pairs of spots;
 # iLISI and the matching score search neighbours by brute force, iLISI slowly.
@@ -205,7 +209,8 @@ def imputation_scores(imputed: np.ndarray, measured: np.ndarray) -> dict[str, fl
     Returns
     -------
     ``pearson_feature`` and ``pearson_spot``, means over the features and spots that vary in ``measured`` (NaN if none
-    does); ``cmd_feature``, ``cmd_spot``; ``rmse``.
+    does); ``cmd_feature``, ``cmd_spot``; ``rmse``; ``pearson_feature_log``, as the first, of log-normalised counts,
+    without what a spot's depth gives to all features alike (NaN if values are below zero).
     """
     imputed, measured = (np.asarray(values, dtype=np.float64) for values in (imputed, measured))
     scores = {}
@@ -216,7 +221,19 @@ def imputation_scores(imputed: np.ndarray, measured: np.ndarray) -> dict[str, fl
         R1, R2 = one @ one.T, other @ other.T
         norm = np.linalg.norm(R1) * np.linalg.norm(R2)
         scores[f"cmd_{name}"] = float(1 - (R1 * R2).sum() / norm) if norm else np.nan
-    return scores | {"rmse": float(np.sqrt(((imputed - measured) ** 2).mean()))}
+    scores["rmse"] = float(np.sqrt(((imputed - measured) ** 2).mean()))
+    scores["pearson_feature_log"] = np.nan
+    if imputed.min(initial=0) >= 0 and measured.min(initial=0) >= 0:
+        one, other = (_standardised(_log_normalized(values).T) for values in (imputed, measured))
+        varies = other.any(axis=1)
+        scores["pearson_feature_log"] = float((one * other).sum(axis=1)[varies].mean()) if varies.any() else np.nan
+    return scores
+
+
+def _log_normalized(counts: np.ndarray) -> np.ndarray:
+    """Counts of spots that all have the median total, on the log scale."""
+    total = counts.sum(axis=1, keepdims=True)
+    return np.log1p(counts * (np.median(total) / np.where(total > 0, total, 1)))
 
 
 def _standardised(rows: np.ndarray) -> np.ndarray:
@@ -225,7 +242,14 @@ def _standardised(rows: np.ndarray) -> np.ndarray:
     return normalize(np.where(np.abs(centred) > 1e-9 * np.abs(rows).max(initial=1), centred, 0))
 
 
-def evaluate(embedding: md.MuData, domains: np.ndarray, truth: pd.Series | None, *, seed: int = 0) -> pd.DataFrame:
+def evaluate(
+    embedding: md.MuData,
+    domains: np.ndarray,
+    truth: pd.Series | None,
+    aligned: md.MuData | None = None,
+    *,
+    seed: int = 0,
+) -> pd.DataFrame:
     """All metrics that apply to a run, in a tidy table.
 
     Parameters
@@ -236,6 +260,9 @@ def evaluate(embedding: md.MuData, domains: np.ndarray, truth: pd.Series | None,
         Each spot's domain.
     truth
         Each spot's true domain, missing where unknown; or None.
+    aligned
+        The embedding aligned by its domains (``alignment.aligned_embedding``), which adds iLISI and FOSCTTM of it; the
+        domains themselves made it, so these say how far alignment went, not whether the domains are right.
     seed
         Seed of the samples that represent large runs.
 
@@ -255,13 +282,17 @@ def evaluate(embedding: md.MuData, domains: np.ndarray, truth: pd.Series | None,
     rows, tables = [], []
     if truth is not None:
         tables.append(against_truth(domains, truth, slices, embedding.obsm["spatial"]))
-    latent = embedding.obsm[LATENT]
-    sample = _sample(len(latent), _MOST_LISI, rng, "iLISI")
-    rows.append(("iLISI", "all", ilisi(latent[sample], slices[sample]), "up"))
-    if truth is not None:
-        within = ilisi_within(latent[sample], slices[sample], truth.iloc[sample])
-        rows.append(("iLISI within shared domains", "all", within, "up"))
+    sample = _sample(len(slices), _MOST_LISI, rng, "iLISI")
+    for space, suffix in ((embedding, ""), (aligned, ALIGNED)) if aligned is not None else ((embedding, ""),):
+        latent = space.obsm[LATENT][sample]
+        rows.append((f"iLISI{suffix}", "all", ilisi(latent, slices[sample]), "up"))
+        if truth is not None:
+            within = ilisi_within(latent, slices[sample], truth.iloc[sample])
+            rows.append((f"iLISI within shared domains{suffix}", "all", within, "up"))
     rows += _alignment(embedding, truth, rng)
+    if aligned is not None:
+        of_aligned = _alignment(aligned, None, rng)
+        rows += [(name + ALIGNED, *values) for name, *values in of_aligned if name == TRAINING_PAIRS]
     for name, metric in (("PAS", pas), ("CHAOS", chaos)):
         values = {f"slice:{key}": metric(embedding.obsm["spatial"][own], domains[own]) for key, own in members.items()}
         rows += [

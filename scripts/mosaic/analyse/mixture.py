@@ -68,7 +68,7 @@ DEFAULTS = MixtureSettings()
 
 def mixture_domains(
     embedding: np.ndarray, n_domains: int, seed: int, settings: MixtureSettings = DEFAULTS
-) -> tuple[np.ndarray, np.ndarray]:
+) -> np.ndarray:
     """Gaussian mixture with one tied covariance, EM started from hierarchical clustering.
 
     This is the EEE model of mclust (Scrucca et al., R Journal 2016), which SpaMosaic uses for domains. As in mclust,
@@ -93,8 +93,7 @@ def mixture_domains(
 
     Returns
     -------
-    labels, probability
-        Domain of each spot and its posterior probability, both of shape (spots,).
+    Probability of each domain, shape (spots, domains); every domain is the likeliest of some spot.
 
     Raises
     ------
@@ -134,8 +133,22 @@ def mixture_domains(
             hint="ask for fewer domains, or choose method kmeans or leiden",
         )
     logger.info("mixture of %d domains: mean log-likelihood %.4f", n_domains, outcome.lower_bound_)
-    posterior = outcome.predict_proba(white)
-    return posterior.argmax(axis=1), posterior.max(axis=1)
+    return outcome.predict_proba(white)
+
+
+def checked_embedding(embedding: np.ndarray) -> np.ndarray:
+    """The embedding in double precision (spots x dimensions); InputError where it is no matrix of finite numbers."""
+    embedding = np.asarray(embedding, dtype=np.float64)
+    if embedding.ndim != 2 or 0 in embedding.shape:
+        raise InputError(f"an embedding has the shape (spots, dimensions), not {embedding.shape}", where="cluster")
+    n_bad = int((~np.isfinite(embedding)).any(axis=1).sum())
+    if n_bad:
+        raise InputError(
+            f"the embedding of {n_bad} of {len(embedding)} spots holds NaN or infinity",
+            where="cluster",
+            hint="look at the training curves: a loss that became NaN calls for a smaller lr or a larger T",
+        )
+    return embedding
 
 
 def whitened(embedding: np.ndarray) -> np.ndarray:

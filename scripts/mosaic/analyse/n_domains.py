@@ -9,8 +9,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from sklearn.metrics import pairwise_distances, silhouette_score
 from sklearn.mixture import GaussianMixture
 
-from mosaic.analyse.domains import checked_embedding
-from mosaic.analyse.mixture import DEFAULTS, MixtureSettings, fit_mixture, start_from, whitened
+from mosaic.analyse.mixture import DEFAULTS, MixtureSettings, checked_embedding, fit_mixture, start_from, whitened
 from mosaic.errors import InputError
 from mosaic.matrices import sample_rows
 

@@ -94,7 +94,7 @@ CHECKS = (
         0.3,
         0.1,
         {
-            "pass": "Use the features with better_than_mean in var; their held-out Pearson correlation is beside it.",
+            "pass": "Use the features with better_than_mean in var; their held-out correlation is pearson_log.",
             "warn": "Most features are imputed no better than by their mean: use those with better_than_mean in var.",
             "fail": "Hardly any feature can be imputed: don't use imputed counts. Does the modality vary over the "
             "tissue, and is its sequencing depth sufficient?",

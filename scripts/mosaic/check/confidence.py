@@ -7,13 +7,18 @@ spots with the same modalities.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import anndata as ad
+import mudata as md
 import numpy as np
 import pandas as pd
+from scipy import sparse
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.preprocessing import normalize
 
+from mosaic.analyse.tissue_field import View, averages, fit_field, views_of
 from mosaic.embedding import LATENT
 
 logger = logging.getLogger(__name__)
@@ -26,11 +31,44 @@ LEAST_SPOTS, LEAST_SHARE = 10, 0.25
 CALLS = ["modalities", "called", "domain", "n_spots", "share"]
 
 
-def hidden_calls(domains: pd.DataFrame, modalities: pd.Series, fold: ad.AnnData) -> pd.DataFrame:
+class Tissue(NamedTuple):
+    """What the tissue field looks at.
+
+    Attributes
+    ----------
+    spots
+        Names of all spots.
+    views
+        By modality: see ``tissue_field.View``.
+    graph
+        Average over the neighbours on the tissue (spots x spots).
+    slices
+        Number of each spot's slice.
+    """
+
+    spots: pd.Index
+    views: Mapping[str, View]
+    graph: sparse.csr_matrix
+    slices: np.ndarray
+
+
+def tissue_of(embedding: md.MuData, graphs: Mapping[str, ad.AnnData]) -> Tissue:
+    """What the tissue field of a run looked at, from its embedding and its graphs."""
+    slices = pd.factorize(embedding.obs["slice"].astype(str))[0]
+    views = dict(zip(graphs, views_of(graphs, embedding.obs_names), strict=True))
+    graph = averages(embedding.obsm["spatial"], slices)
+    return Tissue(embedding.obs_names, views, graph, slices)
+
+
+def hidden_calls(
+    domains: pd.DataFrame, modalities: pd.Series, fold: ad.AnnData, tissue: Tissue | None = None
+) -> pd.DataFrame:
     """Assign hidden spots to domains without the hidden modality.
 
     Each domain of the other spots is a Gaussian in the latent space of the fold, all with one covariance: the model of
-    the tied mixture with known labels. The domains therefore keep their names, whatever method found them.
+    the tied mixture with known labels. The domains therefore keep their names, whatever method found them. If the
+    tissue field found them, it calls the hidden spots, too: from there, without their hidden modality, while all other
+    spots keep their domains.
 
     Parameters
     ----------
@@ -40,6 +78,8 @@ def hidden_calls(domains: pd.DataFrame, modalities: pd.Series, fold: ad.AnnData)
         Modalities that the run embedded each spot by, joined by ``+``.
     fold
         As ``folds.Fold.embedding``; without spots if the fold was skipped.
+    tissue
+        What the tissue field looks at, if it found the domains.
 
     Returns
     -------
@@ -58,7 +98,11 @@ def hidden_calls(domains: pd.DataFrame, modalities: pd.Series, fold: ad.AnnData)
     if len(seen) > 1:
         model = LinearDiscriminantAnalysis().fit(latent[~hidden], found[~hidden])
         posterior = model.predict_proba(latent[hidden])
-        called, posterior = model.classes_[posterior.argmax(axis=1)], posterior.max(axis=1)
+        if tissue is not None:
+            names = fold.obs_names[hidden]
+            without = set(modalities.loc[names[0]].split("+")) - set(by[hidden][0].split("+"))
+            posterior = _called_by_field(tissue, domains["domain"], seen, names, without, posterior)
+        called, posterior = seen[posterior.argmax(axis=1)], posterior.max(axis=1)
     else:
         called, posterior = np.repeat(seen, hidden.sum()), np.ones(hidden.sum())
     if "probability" not in domains:
@@ -68,6 +112,30 @@ def hidden_calls(domains: pd.DataFrame, modalities: pd.Series, fold: ad.AnnData)
         logger.info("excluded %d hidden spots of domains that no other spot has", (~known).sum())
     values = (by[hidden], called, posterior, found[hidden])
     return pd.DataFrame(dict(zip(columns, values, strict=True)), index=fold.obs_names[hidden])[known]
+
+
+def _called_by_field(
+    tissue: Tissue, domains: pd.Series, seen: np.ndarray, hidden: pd.Index, without: set[str], start: np.ndarray
+) -> np.ndarray:
+    """Probabilities of the ``seen`` domains for hidden spots (hidden x seen), from a start of that shape.
+
+    Hidden spots have hidden neighbours alone. The domains of others come from all modalities and would tell theirs; a
+    slice that lacks the modality has no such neighbours.
+    """
+    rows = tissue.spots.get_indexer(hidden)
+    free = np.isin(np.arange(len(tissue.spots)), rows)
+    # A spot of a domain that only hidden spots have is hidden, and is free.
+    posterior = (domains.loc[tissue.spots].to_numpy()[:, None] == seen).astype(float)
+    posterior[rows] = start
+    views = []
+    for name, view in tissue.views.items():
+        kept = ~free[view.rows] if name in without else slice(None)
+        views.append(View(view.rows[kept], view.features[kept]))
+    edges = tissue.graph.tocoo()
+    alike = free[edges.row] == free[edges.col]
+    places = (edges.row[alike], edges.col[alike])
+    graph = normalize(sparse.csr_matrix((edges.data[alike], places), shape=edges.shape), norm="l1")
+    return fit_field(views, graph, tissue.slices, posterior, free=free).posterior[rows]
 
 
 def calibrate(domains: pd.DataFrame, modalities: pd.Series, calls: pd.DataFrame) -> pd.DataFrame:

@@ -35,8 +35,8 @@ logger = logging.getLogger(__name__)
 # Quantiles that represent the distribution of errors of each feature.
 QUANTILES = np.linspace(0, 1, 101)
 # Columns of the feature table of a modality.
-_FEATURES = ["n_spots", "pearson", "rmse", "rmse_mean", "pearson_neighbors", "rmse_neighbors", "auroc"]
-_FEATURES += ["error_low", "error_high", "better_than_mean"]
+_FEATURES = ["n_spots", "pearson", "rmse", "rmse_mean", "pearson_neighbors", "rmse_neighbors"]
+_FEATURES += ["pearson_log", "pearson_log_neighbors", "auroc", "error_low", "error_high", "better_than_mean"]
 # Suffixes of names: the imputed counts, and the two baselines.
 WAYS = ("", "_mean", "_neighbors")
 # Nominal coverage of the intervals.
@@ -99,10 +99,10 @@ class Fold(NamedTuple):
     scored
         AnnData of hidden spots x features without X. ``obs``: Pearson over features of the imputed counts (``pearson``)
         and of the baselines (``pearson_mean``, ``pearson_neighbors``). ``varm``: sums over the hidden spots for each of
-        the three (``moments``, ``moments_mean``, ``moments_neighbors``; see ``_pearson``), and quantiles of
-        (measured - imputed) / scale (``errors``). ``var["auroc"]`` of counts above zero. ``uns``: slice, modality,
-        part; CMD of the imputed counts and of the neighbours; by scope, ``foscttm`` of the hidden spots, which the
-        encoder embeds after training, among all spots of the slice.
+        the three (``moments``, ``moments_mean``, ``moments_neighbors``; see ``_pearson``), the same of log-normalised
+        values (``moments_log``, ...), and quantiles of (measured - imputed) / scale (``errors``). ``var["auroc"]`` of
+        counts above zero. ``uns``: slice, modality, part; CMD of the imputed counts and of the neighbours; by scope,
+        ``foscttm`` of the hidden spots, which the encoder embeds after training, among all spots of the slice.
     embedding
         AnnData of all spots without X: ``obsm["X_latent"]``, ``obs["slice"]``, and ``obs["modalities"]``, by which the
         fold embedded the spot: for hidden spots, without the hidden modality.
@@ -183,7 +183,7 @@ def run_fold(
     imputation = impute.plan_imputation(mdata, slice_name, modality, counts, spots=spots, **settings.impute)
 
     donors = imputation.values
-    mean = np.asarray(donors.mean(axis=0)).ravel()
+    mean = np.asarray(donors.mean(axis=0)).ravel(), _mean_log(donors, counted=imputation.counted)
     n_neighbors = impute.ImputationSettings(**settings.impute).n_neighbors
     near = _unintegrated(reduced, sources, spots, imputation.donors, n_neighbors)
     scored = _score(matrices.values_of(counts[modality][spots]), imputation, mean, near)
@@ -247,14 +247,26 @@ def _unintegrated(
 
 
 def _score(
-    measured: sparse.csr_matrix, imputation: impute.ImputationPlan, mean: np.ndarray, near: sparse.csr_matrix
+    measured: sparse.csr_matrix,
+    imputation: impute.ImputationPlan,
+    means: tuple[np.ndarray, np.ndarray],
+    near: sparse.csr_matrix,
 ) -> ad.AnnData:
-    """Compare imputed with measured counts, by blocks of features, so that only one block is dense at a time."""
+    """Compare imputed with measured counts, by blocks of features, so that only one block is dense at a time.
+
+    ``means`` are those of the donors, of counts and of log-normalised counts.
+    """
     spots, n_features = imputation.spots, measured.shape[1]
     predicted, spread = imputation.predict(np.arange(spots.n_obs))
     unit = unit_of(imputation.values)
     per_spot = {way: np.zeros((spots.n_obs, 5)) for way in WAYS}
-    per_feature = {way: np.zeros((n_features, 5)) for way in WAYS}
+    per_feature = {f"{scale}{way}": np.zeros((n_features, 5)) for scale in ("", "_log") for way in WAYS}
+    of_donors = np.asarray(imputation.values.sum(axis=1))
+    depth = np.median(of_donors)
+    factors = [
+        _depth_factor(total, depth) if imputation.counted else None
+        for total in (measured.sum(axis=1), predicted.sum(axis=1), near @ of_donors)
+    ]
     auroc, errors = np.empty(n_features), np.empty((n_features, len(QUANTILES)))
     width = max(1, matrices.BLOCK_VALUES // max(spots.n_obs, 1))
     for start in range(0, n_features, width):
@@ -262,10 +274,14 @@ def _score(
         truth = measured[:, block].toarray()
         imputed = predicted[:, block].toarray().astype(np.float64)
         neighbors = (near @ imputation.values[:, block]).toarray()
-        for way, values in zip(WAYS, (imputed, np.broadcast_to(mean[block], truth.shape), neighbors), strict=True):
-            products = np.stack([values, truth, values**2, truth**2, values * truth])
-            per_spot[way] += products.sum(axis=2).T
-            per_feature[way][block] = products.sum(axis=1).T
+        counts = truth, imputed, neighbors
+        logs = [_log_normalized(values, factor) for values, factor in zip(counts, factors, strict=True)]
+        for name, (true, own, by_neighbors), mean in (("", counts, means[0]), ("_log", logs, means[1])):
+            for way, values in zip(WAYS, (own, np.broadcast_to(mean[block], true.shape), by_neighbors), strict=True):
+                products = np.stack([values, true, values**2, true**2, values * true])
+                per_feature[f"{name}{way}"][block] = products.sum(axis=1).T
+                if not name:
+                    per_spot[way] += products.sum(axis=2).T
         auroc[block] = _auroc(imputed, truth > 0)
         scale = error_scale(spread[:, block].toarray(), unit[block])
         errors[block] = np.quantile((truth - imputed) / scale, QUANTILES, axis=0).T
@@ -284,6 +300,26 @@ def _score(
     return adata
 
 
+def _depth_factor(total: np.ndarray, depth: float) -> np.ndarray:
+    """What the counts of each spot are multiplied by, so that they sum to ``depth`` (spots x 1)."""
+    total = np.asarray(total, dtype=np.float64).reshape(-1, 1)
+    return np.where(total > 0, depth / np.where(total > 0, total, 1), 0)
+
+
+def _log_normalized(counts: np.ndarray, factor: np.ndarray | None) -> np.ndarray:
+    """Counts without depth, on the log scale (spots x features); values that are no counts stay as they are."""
+    return counts if factor is None else np.log1p(counts * factor)
+
+
+def _mean_log(donors: sparse.csr_matrix, *, counted: bool) -> np.ndarray:
+    """Mean of the donors' log-normalised counts (features)."""
+    if counted:
+        total = np.asarray(donors.sum(axis=1))
+        factor = _depth_factor(total, np.median(total))
+        donors = sparse.csr_matrix(donors.multiply(factor)).log1p()
+    return np.asarray(donors.mean(axis=0)).ravel()
+
+
 def _pearson(moments: np.ndarray, n: int) -> np.ndarray:
     """Pearson correlations from sums of x, y, x x, y y and x y over n (rows x 5); 0 where either does not vary."""
     x, y, xx, yy, xy = moments.T / n
@@ -295,6 +331,15 @@ def _rmse(moments: np.ndarray, n: int) -> np.ndarray:
     """Root mean squared difference of x and y from the same sums."""
     _, _, xx, yy, xy = moments.T / n
     return np.sqrt(np.maximum(xx - 2 * xy + yy, 0))
+
+
+def _error_spread(moments: np.ndarray, n: int) -> np.ndarray:
+    """Standard deviation of x - y from the same sums: the error that is not the same in all spots.
+
+    The logarithm of a mean is above the mean of logarithms, the more so the fewer the counts: no fault of imputation.
+    """
+    x, y, _, _, _ = moments.T / n
+    return np.sqrt(np.maximum(_rmse(moments, n) ** 2 - (x - y) ** 2, 0))
 
 
 def _auroc(values: np.ndarray, present: np.ndarray) -> np.ndarray:
@@ -323,8 +368,10 @@ class Summary(NamedTuple):
     ----------
     features
         Per feature, over all hidden spots: ``n_spots``; ``pearson`` and ``pearson_neighbors``; ``rmse``, ``rmse_mean``
-        and ``rmse_neighbors``; ``auroc``; ``error_low`` and ``error_high``, between which 90 % of the errors lie, in
-        units of ``intervals.error_scale``; ``better_than_mean``.
+        and ``rmse_neighbors``; ``pearson_log`` and ``pearson_log_neighbors``, of log-normalised counts, without what a
+        spot's depth gives to all features alike; ``auroc``; ``error_low`` and ``error_high``, between which 90 % of the
+        errors lie, in units of ``intervals.error_scale``; ``better_than_mean``, of log-normalised counts: errors that
+        vary less over the spots than those of the donors' mean, and a correlation above zero.
     coverage
         Per fold and nominal coverage: the proportion of measured counts inside the intervals from the other folds
         (``actual``). Empty if there is one fold.
@@ -365,7 +412,8 @@ def summarise(scored: Sequence[ad.AnnData]) -> Summary:
     scored = [adata[:, shared] for adata in scored]
     n_spots = np.array([adata.n_obs for adata in scored])
     share = n_spots / n_spots.sum()
-    sums = {way: np.sum([adata.varm[f"moments{way}"] for adata in scored], axis=0) for way in WAYS}
+    keys = [f"{scale}{way}" for scale in ("", "_log") for way in WAYS]
+    sums = {key: np.sum([adata.varm[f"moments{key}"] for adata in scored], axis=0) for key in keys}
     errors = [np.asarray(adata.varm["errors"], dtype=np.float64) for adata in scored]
     low, high = _bounds(errors, NOMINAL)
     features = pd.DataFrame({"n_spots": n_spots.sum()}, index=shared)
@@ -373,12 +421,15 @@ def summarise(scored: Sequence[ad.AnnData]) -> Summary:
         if way != "_mean":
             features[f"pearson{way}"] = _pearson(sums[way], n_spots.sum())
         features[f"rmse{way}"] = _rmse(sums[way], n_spots.sum())
+    for key in ("_log", "_log_neighbors"):
+        features[f"pearson{key}"] = _pearson(sums[key], n_spots.sum())
     auroc = np.array([adata.var["auroc"] for adata in scored])
     known = np.isfinite(auroc) * share[:, None]
     with np.errstate(invalid="ignore"):
         features["auroc"] = (np.nan_to_num(auroc) * known).sum(axis=0) / known.sum(axis=0)
     features["error_low"], features["error_high"] = low, high
-    features["better_than_mean"] = (features["rmse"] < features["rmse_mean"]) & (features["pearson"] > 0)
+    spread, spread_mean = (_error_spread(sums[key], n_spots.sum()) for key in ("_log", "_log_mean"))
+    features["better_than_mean"] = (spread < spread_mean) & (features["pearson_log"] > 0)
 
     names = [_name(adata) for adata in scored]
     held = []

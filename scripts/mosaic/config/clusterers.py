@@ -3,6 +3,7 @@
 The functions are in ``analyse/domains.py``; docs/adding_a_way_to_find_domains.md has the steps.
 """
 
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 # The settings that say how many domains there are, and how to begin with one that is missing.
@@ -27,8 +28,10 @@ class Clusterer(NamedTuple):
         The setting that it goes by: ``n_domains``, or ``resolution`` where it finds the number of domains itself.
     tissue
         Whether it takes the spots' coordinates and slices, too, beside the embedding.
+    views
+        Whether it takes what each modality measures, from the graphs (``analyse.tissue_field.View``), before those.
     probability
-        Whether it gives the probability of each spot's domain, beside the domain.
+        Whether it gives the probability of each domain for each spot, instead of the domain.
     options
         The settings of ``OPTIONS`` that it takes.
     """
@@ -36,22 +39,29 @@ class Clusterer(NamedTuple):
     label: str
     needs: Literal["n_domains", "resolution"]
     tissue: bool = False
+    views: bool = False
     probability: bool = False
     options: tuple[str, ...] = ()
 
 
 CLUSTERERS = {
+    "tissue": Clusterer("the tissue field", needs="n_domains", tissue=True, views=True, probability=True),
     "mixture": Clusterer("the mixture", needs="n_domains", probability=True),
     "kmeans": Clusterer("k-means", needs="n_domains"),
     "leiden": Clusterer("Leiden", needs="resolution", tissue=True, options=("spatial_weight",)),
 }
 
 
+def _in_words(names: Iterable[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
+
+
 def going_by(setting: str) -> str:
     """Names of the ways that go by a setting, as a list in words."""
-    return " and ".join(name for name, clusterer in CLUSTERERS.items() if clusterer.needs == setting)
+    return _in_words(name for name, clusterer in CLUSTERERS.items() if clusterer.needs == setting)
 
 
 def taking(option: str) -> str:
     """Names of the ways that take a further setting, as a list in words."""
-    return " and ".join(name for name, clusterer in CLUSTERERS.items() if option in clusterer.options)
+    return _in_words(name for name, clusterer in CLUSTERERS.items() if option in clusterer.options)

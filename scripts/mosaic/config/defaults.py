@@ -64,6 +64,7 @@ PUBLISHED_KINDS: dict[str, dict[str, Any]] = {
 PUBLISHED: dict[str, dict[str, Any]] = {
     "graph": {"symmetric": False, "weight_mnn": False},
     "train": {"reconstruct": "queries"},
+    "cluster": {"method": "mixture"},
     "impute": {"method": "nearest", "n_neighbors": 10},
 }
 

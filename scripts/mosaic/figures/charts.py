@@ -404,9 +404,9 @@ def holdout(features: pd.DataFrame, coverage: pd.DataFrame) -> Figure:
     ):
         own = features[chosen]
         axes.scatter(
-            own["pearson_neighbors"], own["pearson"], s=9, color=colour, lw=0, alpha=0.7, label=label, rasterized=True
-        )
-    values = features[["pearson", "pearson_neighbors"]].to_numpy()
+            own["pearson_log_neighbors"], own["pearson_log"], s=9, color=colour, lw=0, alpha=0.7, label=label
+        ).set_rasterized(True)
+    values = features[["pearson_log", "pearson_log_neighbors"]].to_numpy()
     low, high = min(0, values.min()) - 0.05, max(values.max(), 0.1) + 0.05
     axes.plot([low, high], [low, high], color="grey", lw=0.6, zorder=0)
     axes.set(xlim=(low, high), ylim=(low, high), title="features, on hidden spots")

@@ -133,7 +133,7 @@ class Panel(NamedTuple):
     parts
         Their values; a spot without a value is missing.
     scores
-        ``pearson`` and ``better_than_mean`` of held-out validation, by feature; None: the run has none.
+        ``pearson_log`` and ``better_than_mean`` of held-out validation, by feature; None: the run has none.
     """
 
     modality: str
@@ -208,7 +208,7 @@ def panel(
     spots
         Names of all spots of the run.
     measured, imputed
-        Slices with X on that scale; the imputed ones with ``pearson`` and ``better_than_mean`` in ``var`` if the run
+        Slices with X on that scale; the imputed ones with ``pearson_log`` and ``better_than_mean`` in ``var`` if the run
         validated them. Read one at a time.
     """
     parts, scores = [], None
@@ -217,8 +217,8 @@ def panel(
             kept = adata.var_names.isin(features)
             rows = spots.get_indexer(adata.obs_names)
             parts.append(Part(rows, sparse.csc_matrix(adata.X[:, kept]), adata.var_names[kept], is_imputed))
-            if is_imputed and "pearson" in adata.var:
-                scores = adata.var[["pearson", "better_than_mean"]]
+            if is_imputed and "pearson_log" in adata.var:
+                scores = adata.var[["pearson_log", "better_than_mean"]]
     return Panel(modality, _SCALES[scale], features, parts, scores)
 
 
@@ -466,7 +466,7 @@ def _panel(files: _Files, panel: Panel, spots: Spots, names: Sequence[str]) -> d
             told["sources"] = sources(there)
         told["at"] = files.add(codes)
         if panel.scores is not None and name in panel.scores.index:
-            pearson = float(panel.scores.at[name, "pearson"])
+            pearson = float(panel.scores.at[name, "pearson_log"])
             told["pearson"] = None if np.isnan(pearson) else round(pearson, 3)
             told["trusted"] = bool(panel.scores.at[name, "better_than_mean"])
         features.append(told)

@@ -444,5 +444,7 @@ def held_out_notes(imputed: ad.AnnData, names: Sequence[str]) -> list[str] | Non
     notes = []
     for row in imputed.var.loc[list(names)].itertuples():
         verdict = "" if row.better_than_mean else ", no better than the mean"
-        notes.append(f"hidden spots: r = {row.pearson:.2f}{verdict}" if np.isfinite(row.pearson) else "not checked")
+        notes.append(
+            f"hidden spots: r = {row.pearson_log:.2f}{verdict}" if np.isfinite(row.pearson_log) else "not checked"
+        )
     return notes

@@ -12,7 +12,7 @@ from sklearn.ensemble import IsolationForest
 
 from mosaic.errors import InputError
 from mosaic.mnn import mutual_nearest_neighbors, tissue_support
-from mosaic.spatial import spatial_neighbors
+from mosaic.spatial import spatial_neighbors, with_propagations
 from mosaic.spots import slice_names
 
 logger = logging.getLogger(__name__)
@@ -138,7 +138,7 @@ def build_graph(
     members = {name: np.flatnonzero(names == name) for name in slice_names(adata.obs)}
     spatial = _spatial_edges(members, coordinates, asked)
     if asked.smooth_input:
-        features = _with_propagations(features, spatial, asked.smooth_L)
+        features = with_propagations(features, spatial, asked.smooth_L)
     searches = [features if searched is None else searched]
     if asked.mnn_on_smoothed:
         around = spatial + sparse.eye_array(adata.n_obs, dtype=np.float32)
@@ -247,17 +247,3 @@ def _adjacency(edges: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], n_spo
     matrix = sparse.csr_matrix((weight.astype(np.float32), (row, col)), shape=(n_spots, n_spots))
     matrix.sort_indices()
     return matrix
-
-
-def _with_propagations(features: np.ndarray, spatial: sparse.csr_matrix, n_steps: int) -> np.ndarray:
-    """The features and their first propagations over the spatial edges, side by side (spots x (n_steps + 1) d).
-
-    As ``encoders.Propagation``, without torch.
-    """
-    A = sparse.csr_matrix(spatial + sparse.eye_array(spatial.shape[0], dtype=np.float32))
-    scale = sparse.diags_array(1 / np.sqrt(np.asarray(A.sum(axis=1)).ravel()))
-    operator = sparse.csr_matrix((scale @ A @ scale).T, dtype=np.float32)
-    steps = [np.asarray(features, dtype=np.float32)]
-    for _ in range(n_steps):
-        steps.append(operator @ steps[-1])
-    return np.hstack(steps)

@@ -40,6 +40,21 @@ def test_a_domain_without_counterpart_has_no_vote():
     np.testing.assert_allclose(found.spots["confidence"], [1] * 16 + [2 / 3] * 4)
 
 
+def test_a_surer_seed_weighs_more_and_a_domain_of_one_seed_alone_is_named(caplog):
+    whole, other = [0] * 10 + [1] * 10 + [2] * 10, [0] * 10 + [1] * 6 + [0] * 4 + [2] * 10
+    found = consensus(
+        {0: table(whole, probability=0.9), 1: table(other, probability=0.6), 2: table(other, probability=0.2)}
+    )
+    assert found.spots["domain"].tolist() == whole
+    assert found.support[["n_spots", "n_seeds"]].to_numpy().tolist() == [[10, 3], [10, 3], [10, 3]]
+    split = [0] * 10 + [1] * 10 + [1] * 7 + [2] * 3
+    found = consensus(
+        {4: table(whole, probability=1.0), 5: table(split, probability=0.4), 6: table(split, probability=0.4)}
+    )
+    assert found.support.iloc[2].tolist() == [2, 10, 1, "4"]
+    assert "consensus domain 2 exists in seed 4 alone" in caplog.text
+
+
 def test_in_doubt_the_seed_that_agrees_best_decides():
     first, second = [0, 0, 0, 1, 1, 1], [0, 0, 1, 1, 1, 1]
     found = consensus({7: table(first), 8: table(second)})

@@ -282,7 +282,11 @@ def test_evaluate_has_every_metric_of_every_scope(run):
     down = set(table.loc[table["direction"] == "down", "metric"])
     assert down == {metrics.TRAINING_PAIRS, "PAS", "CHAOS"}
     assert set(table["direction"]) == {"up", "down", "neither"}
-    assert set(metrics.OF_LATENT) < set(scopes)
+    with_aligned = metrics.evaluate(embedding, domains, truth, embedding)
+    added = with_aligned[~with_aligned["metric"].isin(scopes)]
+    assert set(metrics.OF_LATENT) == {*added["metric"], *(set(metrics.OF_LATENT) & set(scopes))}
+    for row in added.itertuples():
+        assert row.value == value(table, row.metric.removesuffix(metrics.ALIGNED), row.scope)
 
 
 def test_evaluate_scores_each_slice_on_its_own_spots(run):

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mosaic.analyse.tissue_field import View, averages
 from mosaic.check import checks, confidence
 
 N = 40
@@ -137,3 +138,61 @@ def test_without_folds_the_tables_are_empty(tmp_path):
     spots = pd.DataFrame({"slice": ["s1"], "modalities": ["rna"], "domain": [0]})
     found = checks.run_checks(metrics, spots, [], [], calls=again).set_index("check")
     assert found.loc["domains told apart", "status"] == "not checked"
+
+
+def test_the_field_calls_hidden_spots_without_their_hidden_modality():
+    """Bands of two slices, of which RNA sees all; the fold's latent space is blurred, the field is not."""
+    rng = np.random.default_rng(0)
+    grid = np.stack(np.meshgrid(np.arange(15), np.arange(12), indexing="ij"), axis=-1).reshape(-1, 2).astype(float)
+    slices, truth = np.repeat([0, 1], len(grid)), np.tile(grid[:, 0] // 5, 2).astype(int)
+    names = pd.Index([f"s{number}:{row}" for number, row in zip(slices, np.tile(np.arange(len(grid)), 2), strict=True)])
+    bridge = np.flatnonzero(slices == 0)
+    features = {
+        "rna": (2 * np.eye(3)[truth] + rng.normal(size=(len(truth), 3))).astype(np.float32),
+        "adt": (5 * np.eye(3)[truth[bridge]] + rng.normal(size=(len(bridge), 3))).astype(np.float32),
+    }
+    modalities = pd.Series(np.where(slices == 0, "rna+adt", "rna"), index=names)
+    domains = pd.DataFrame({"slice": slices, "domain": truth, "probability": 1.0}, index=names)
+    hidden = bridge[::3]
+    own = modalities.copy()
+    own.iloc[hidden] = "rna"
+    latent = (np.eye(3)[truth] + 0.8 * rng.normal(size=(len(truth), 3))).astype(np.float32)
+    fold = ad.AnnData(obs=pd.DataFrame({"modalities": pd.Categorical(own)}, index=names), obsm={"X_latent": latent})
+
+    def called(adt: np.ndarray) -> pd.DataFrame:
+        views = {"rna": View(np.arange(len(truth)), features["rna"]), "adt": View(bridge, adt)}
+        graph = averages(np.vstack([grid, grid]), slices)
+        return confidence.hidden_calls(domains, modalities, fold, confidence.Tissue(names, views, graph, slices))
+
+    def right(calls: pd.DataFrame) -> float:
+        return (calls["called"] == calls["domain"]).mean()
+
+    by_field = called(features["adt"])
+    assert by_field.index.tolist() == names[hidden].tolist()
+    assert right(by_field) > 0.95 > 0.85 > right(confidence.hidden_calls(domains, modalities, fold))
+    scrambled = features["adt"].copy()
+    scrambled[np.isin(bridge, hidden)] = 1e3
+    np.testing.assert_array_equal(called(scrambled)["posterior"], by_field["posterior"])
+
+
+def test_neighbours_that_are_not_hidden_do_not_tell_the_domain():
+    """RNA sees nothing at all: hidden spots beside spots of known domains are called no better than the fold does."""
+    rng = np.random.default_rng(1)
+    grid = np.stack(np.meshgrid(np.arange(16), np.arange(12), indexing="ij"), axis=-1).reshape(-1, 2).astype(float)
+    truth = (grid[:, 0] >= 8).astype(int)
+    names = pd.Index([f"s:{row}" for row in range(len(grid))])
+    hidden = np.flatnonzero(grid[:, 1] >= 8)
+    own = np.where(np.isin(np.arange(len(grid)), hidden), "rna", "rna+adt")
+    domains = pd.DataFrame({"slice": "s", "domain": truth, "probability": 1.0}, index=names)
+    latent = np.where((own == "rna")[:, None], [0.6, 0.4], np.eye(2)[truth]) + 0.01 * rng.normal(size=(len(grid), 2))
+    fold = ad.AnnData(
+        obs=pd.DataFrame({"modalities": pd.Categorical(own)}, index=names), obsm={"X_latent": latent.astype(np.float32)}
+    )
+    views = {
+        "rna": View(np.arange(len(grid)), rng.normal(size=(len(grid), 2)).astype(np.float32)),
+        "adt": View(np.arange(len(grid)), (5 * np.eye(2)[truth]).astype(np.float32)),
+    }
+    slices = np.zeros(len(grid), dtype=int)
+    tissue = confidence.Tissue(names, views, averages(grid, slices), slices)
+    calls = confidence.hidden_calls(domains, pd.Series("rna+adt", index=names), fold, tissue)
+    assert (calls["called"] == calls["domain"]).mean() == pytest.approx(0.5, abs=0.1)

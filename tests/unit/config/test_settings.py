@@ -81,7 +81,8 @@ def test_recipe_published_replaces_defaults_alone(load):
         ("graph", "weight_mnn"): (True, False),
         ("train", "reconstruct"): ("all", "queries"),
         ("impute", "method"): ("matching", "nearest"),
-        ("impute", "n_neighbors"): (25, 10),
+        ("cluster", "method"): ("tissue", "mixture"),
+        ("impute", "n_neighbors"): (50, 10),
     }
     own, _ = load(recipe="published", impute={"n_neighbors": 7}, graph={"w_g": 3})
     assert own["impute"] == published["impute"] | {"n_neighbors": 7}
@@ -135,7 +136,7 @@ def test_sheet_with_bom_crlf_and_blank_lines(load):
         ),
         ({"qc": {"rna": {"min_counts": "many"}}}, "config key qc.rna.min_counts", "no threshold", "{mads: 3}"),
         ({"qc": {"rn": {}}}, "config key qc.rn", "is no modality", "rna, adt"),
-        ({"cluster": {}}, "config key cluster.n_domains", "mixture needs it", "you expect"),
+        ({"cluster": {}}, "config key cluster.n_domains", "tissue needs it", "you expect"),
         ({"cluster": {"n_domains": "5"}}, "config key cluster.n_domains", "'5' is not valid", "2 or more, or auto"),
         ({"cluster": {"n_domains": 1}}, "config key cluster.n_domains", "1 is not valid", "2 or more, or auto"),
         (
@@ -159,13 +160,13 @@ def test_sheet_with_bom_crlf_and_blank_lines(load):
         (
             {"cluster": {"n_domains": 5, "resolution": 1.0}},
             "config key cluster.resolution",
-            f"1.0 is for {going_by('resolution')}; mixture goes by n_domains",
+            f"1.0 is for {going_by('resolution')}; tissue goes by n_domains",
             "leave it out",
         ),
         (
             {"cluster": {"n_domains": 5, "spatial_weight": 0.2}},
             "config key cluster.spatial_weight",
-            f"0.2 is for {taking('spatial_weight')}, and mixture would not use it",
+            f"0.2 is for {taking('spatial_weight')}, and tissue would not use it",
             "set it to 0",
         ),
         ({"cluster": {"method": "leiden"}}, "config key cluster.resolution", "leiden needs it", "1.0 is a start"),

@@ -1,4 +1,4 @@
-"""The data of the explorer are what the run found, to the step of a byte. The page: tests/test_explorer.py."""
+"""The data of the explorer are what the run found, to the step of a byte. The page: tests/test_explorer_page.py."""
 
 import base64
 import io
@@ -81,7 +81,7 @@ def written(made, values, tmp_path):
     """The folder, and what it says of the run."""
     page = tmp_path / "page.html"
     page.write_text("page")
-    scores = pd.DataFrame({"pearson": [0.5, np.nan], "better_than_mean": [True, False]}, index=["g1", "g2"])
+    scores = pd.DataFrame({"pearson_log": [0.5, np.nan], "better_than_mean": [True, False]}, index=["g1", "g2"])
     panels = [explorer.Panel("rna", "log", ["g1", "g2", HOSTILE], list(values.values()), scores)]
     columns = explorer.columns(made, ["spamosaic"], [1], None, {"rna": pd.DataFrame(index=made.obs_names)})
     slices = {name: explorer.Slice(HOSTILE) for name in ("s2", "s10", HOSTILE)}
@@ -200,7 +200,7 @@ def test_a_feature_asked_for_that_no_modality_has_is_a_fault():
 def test_imputed_slices_and_measured_ones_become_parts_of_a_panel():
     counts = sparse.csr_matrix([[0.0, 2.0, 1.0], [0.0, 0.0, 0.0], [3.0, 0.0, 1.0]])
     spots = pd.Index(["s1:a", "s1:b", "s2:a", "s2:b", "s2:c"])
-    var = pd.DataFrame({"pearson": 0.2, "better_than_mean": True}, index=["x", "y", "z"])
+    var = pd.DataFrame({"pearson_log": 0.2, "better_than_mean": True}, index=["x", "y", "z"])
     imputed = ad.AnnData(obs=pd.DataFrame(index=["s2:a", "s2:b", "s2:c"]), var=var, layers={"imputed": counts})
     shown = explorer.as_counts(imputed, "imputed")
     assert list(shown.obs_names) == ["s2:a", "s2:c"]  # nothing can scale a spot without counts

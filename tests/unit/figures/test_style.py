@@ -169,8 +169,8 @@ CHECKED = pd.DataFrame(
 )
 HIDDEN = pd.DataFrame(
     {
-        "pearson": np.linspace(-0.2, 0.9, 12),
-        "pearson_neighbors": np.linspace(0.1, 0.6, 12),
+        "pearson_log": np.linspace(-0.2, 0.9, 12),
+        "pearson_log_neighbors": np.linspace(0.1, 0.6, 12),
         "better_than_mean": np.arange(12) > 3,
     }
 )
@@ -635,8 +635,8 @@ def test_a_check_is_drawn_with_its_light_its_number_and_what_to_do():
 def test_features_on_hidden_spots_are_told_apart_and_coverage_is_the_mean_of_the_folds():
     scores, intervals = charts.holdout(HIDDEN, COVERAGE).axes
     better, others = points(scores.figure)
-    np.testing.assert_allclose(better.get_offsets()[:, 1], HIDDEN["pearson"][4:])
-    np.testing.assert_allclose(others.get_offsets()[:, 0], HIDDEN["pearson_neighbors"][:4])
+    np.testing.assert_allclose(better.get_offsets()[:, 1], HIDDEN["pearson_log"][4:])
+    np.testing.assert_allclose(others.get_offsets()[:, 0], HIDDEN["pearson_log_neighbors"][:4])
     assert {"better than the mean (8)", "no better (4)"} <= set(texts(scores.figure))
     (mean,) = (line for line in intervals.lines if line.get_label() == "mean of folds")
     np.testing.assert_allclose(mean.get_xydata(), [[0.5, 0.5], [0.9, 0.875]])

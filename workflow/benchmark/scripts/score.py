@@ -6,11 +6,12 @@ from mosaic.logs import job_log
 
 with job_log(snakemake.log[0]):
     from itertools import product
+    from pathlib import Path
 
     import pandas as pd
 
     from mosaic import files, matrices, spots, store
-    from mosaic.analyse import domains, impute, metrics, n_domains
+    from mosaic.analyse import alignment, domains, impute, metrics, n_domains, tissue_field
     from mosaic.embedding import LATENT
     from mosaic.prepare import read
 
@@ -20,12 +21,19 @@ with job_log(snakemake.log[0]):
     slices = embedding.obs["slice"].to_numpy(dtype=str)
     numbers = {"given": snakemake.params.n_domains, "chosen": n_domains.choose_n_domains(latent, seed=seed)[0]}
     tables = []
-    for method, (how, number) in product(("mixture", "kmeans"), numbers.items()):
-        labels = domains.cluster_domains(latent, method, n_domains=number, seed=seed).labels
-        if (method, how) == ("mixture", "given"):
-            table = metrics.evaluate(embedding, labels, truth, seed=seed)
+    graphs = {Path(path).stem: store.read(path) for path in snakemake.input.graphs}
+    tissue = {
+        "coordinates": embedding.obsm["spatial"],
+        "slices": slices,
+        "views": tissue_field.views_of(graphs, embedding.obs_names),
+    }
+    for method, (how, number) in product(("tissue", "mixture", "kmeans"), numbers.items()):
+        found = domains.cluster_domains(latent, method, n_domains=number, **tissue, seed=seed)
+        if (method, how) == ("tissue", "given"):
+            aligned = alignment.aligned_embedding(embedding, found.weights)
+            table = metrics.evaluate(embedding, found.labels, truth, aligned, seed=seed)
         else:
-            table = metrics.against_truth(labels, truth, slices, embedding.obsm["spatial"])
+            table = metrics.against_truth(found.labels, truth, slices, embedding.obsm["spatial"])
         clustered = ~table["metric"].isin(metrics.OF_LATENT)
         tables.append(table.assign(by=clustered.map({True: f"{method}, {how} number", False: ""})))
     chosen = {"metric": "number of domains", "scope": "all", "value": numbers["chosen"], "by": "chosen number"}

@@ -1,0 +1,429 @@
+"""Domains by a hidden Markov random field: what each modality measures, and the neighbours on the tissue."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from scipy import linalg, optimize, sparse, special
+from scipy.spatial import KDTree
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.preprocessing import normalize
+
+from mosaic.analyse.alignment import align_domains
+from mosaic.analyse.mixture import MixtureSettings, mixture_domains, whitened
+from mosaic.errors import InputError
+from mosaic.matrices import BLOCK_VALUES
+from mosaic.spatial import tissue_neighbors, with_propagations
+
+logger = logging.getLogger(__name__)
+
+# Starts are many, and the field leaves poor ones, so that the search for a better mixture by exchanges is not needed.
+_MIXTURE = MixtureSettings(merges=0)
+
+# As the default encoder; one or three change nothing.
+PROPAGATIONS = 2
+
+# Least variance of a feature within domains, as a share of the largest over all; and least number of spots of a domain.
+_RIDGE = 1e-6
+_LEAST = 1e-9
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldSettings:
+    """How the field is fitted. docs/method.md has what each changes: none by more than the spread over seeds.
+
+    Attributes
+    ----------
+    neighbors
+        Spatial neighbours per spot.
+    shrinkage
+        Share of the covariance's off-diagonal that is dropped.
+    slice_penalty
+        How strongly the prior opposes domains that are more frequent in some slices than in others.
+    most_strength
+        Largest strength of the neighbours.
+    sweeps
+        Updates of the posterior in an E step, each damped by a half.
+    rounds, tolerance
+        EM stops when less than this share of the posterior moves, or after so many rounds.
+    offset_rounds
+        Alternations of means and slice offsets in an M step.
+    most_start_spots
+        Above this number of spots, starts are sought in regions of the slices of this size together.
+    regions
+        Number of these regions per slice.
+    strength_spots
+        The strength of the neighbours is estimated on at most so many spots.
+    """
+
+    neighbors: int = 6
+    shrinkage: float = 0.3
+    slice_penalty: float = 1.0
+    most_strength: float = 20.0
+    sweeps: int = 10
+    rounds: int = 20
+    tolerance: float = 1e-3
+    offset_rounds: int = 10
+    most_start_spots: int = 20_000
+    regions: int = 16
+    strength_spots: int = 20_000
+
+
+DEFAULTS = FieldSettings()
+
+
+class View(NamedTuple):
+    """What one modality measures of the spots that have it.
+
+    Attributes
+    ----------
+    rows
+        Places of these spots among all spots, ascending, shape (n,).
+    features
+        Shape (n, features), float32, about zero.
+    """
+
+    rows: np.ndarray
+    features: np.ndarray
+
+    def part(self, spots: np.ndarray) -> "View":
+        """The view of some spots alone, which are renumbered by their order."""
+        _, here, there = np.intersect1d(self.rows, spots, assume_unique=True, return_indices=True)
+        return View(there, self.features[here])
+
+
+def views_of(graphs: Mapping[str, ad.AnnData], spots: pd.Index, n_steps: int = PROPAGATIONS) -> list[View]:
+    """Features of each modality and their propagations over its graph, about zero.
+
+    Parameters
+    ----------
+    graphs
+        Per modality its features (spots x d) and ``obsp["connectivities"]``.
+    spots
+        Names of all spots, in the order of the embedding.
+    n_steps
+        Number of propagations.
+    """
+    views = []
+    for graph in graphs.values():
+        rows = spots.get_indexer(graph.obs_names)
+        features = with_propagations(graph.X, graph.obsp["connectivities"], n_steps)
+        features -= features.mean(axis=0, dtype=np.float64).astype(np.float32)
+        order = np.argsort(rows, kind="stable")
+        # Slices are stacked in one order in all files, so that this copies nothing.
+        views.append(View(rows, features) if (order[1:] > order[:-1]).all() else View(rows[order], features[order]))
+    return views
+
+
+class Field(NamedTuple):
+    """A fitted field.
+
+    Attributes
+    ----------
+    posterior
+        Probability of each domain, shape (spots, domains), float32.
+    objective
+        Mean-field objective per spot, in nats; of fits to the same views, the larger is the better.
+    strength
+        Weight of the neighbours.
+    """
+
+    posterior: np.ndarray
+    objective: float
+    strength: float
+
+
+def field_domains(
+    embedding: np.ndarray,
+    views: Sequence[View],
+    coordinates: np.ndarray,
+    slices: np.ndarray,
+    n_domains: int,
+    seed: int,
+    settings: FieldSettings = DEFAULTS,
+) -> np.ndarray:
+    """Find domains that see the tissue and what was measured, from a start in the latent space.
+
+    A hidden Markov random field, fitted by mean-field EM (Celeux, Forbes and Peyrard, Pattern Recognition 2003). Each
+    modality's features, propagated over its graph, are Gaussian around the mean of the domain, with one covariance for
+    all domains and an offset for each slice. The modalities of a spot add their log-likelihoods, so a spot with one
+    modality has one term. The prior of a spot's domain follows its neighbours on the tissue, with a strength that the
+    pseudo-likelihood estimates in each round, as do Potts models of tissue domains (BayesSpace, Zhao et al., Nature
+    Biotechnology 2021; BASS, Li and Zhou, Genome Biology 2022), and opposes domains that follow the slice.
+
+    EM needs to begin near the result. The latent space says which cluster of one modality is which of another, so it
+    gives the starts: the mixture of the latent space; that of the latent space aligned by the domains of this mixture;
+    and that of the spots with two modalities or more, carried to the others. Each is smoothed by a field on the latent
+    space. The field of the highest objective is kept.
+
+    Parameters
+    ----------
+    embedding
+        Latent coordinates, shape (spots, dimensions), finite.
+    views
+        What each modality measures: see ``propagated_view``.
+    coordinates, slices
+        Place (spots x 2) and slice (name or number) of each spot.
+    n_domains
+        Number of domains.
+    seed
+        Seed of the mixtures, and of the regions of large slices.
+    settings
+        Where the field differs from what is said above.
+
+    Returns
+    -------
+    Probability of each domain, shape (spots, domains), float32; every domain is the likeliest of some spot.
+
+    Raises
+    ------
+    InputError
+        If no mixture of so many domains can be fitted.
+    """
+    _, slices = np.unique(np.asarray(slices).astype(str), return_inverse=True)
+    rng = np.random.default_rng(seed)
+    spots = _regions(coordinates, slices, settings, rng)
+    part = [view.part(spots) for view in views]
+    graph = averages(coordinates[spots], slices[spots], settings)
+    best: Field | None = None
+    faults: list[str] = []
+    for name, start in _starts(embedding[spots], part, slices[spots], graph, n_domains, seed, settings, faults):
+        found = fit_field(part, graph, slices[spots], start, settings=settings)
+        logger.info("start from %s: objective %.3f, strength %.1f", name, found.objective, found.strength)
+        if best is None or found.objective > best.objective:
+            best = found
+    if best is not None and len(spots) < len(embedding):
+        start = np.eye(n_domains)[_carried(embedding, spots, best.posterior.argmax(axis=1))]
+        graph = averages(coordinates, slices, settings)
+        best = fit_field(views, graph, slices, start, settings=settings)
+    if best is None or _n_found(best.posterior) < n_domains:
+        faults.append("a domain has no spots")
+        raise InputError(
+            f"no field of {n_domains} domains can be fitted: {'; '.join(faults)}",
+            where="cluster",
+            hint="ask for fewer domains, or choose method kmeans or leiden",
+        )
+    return best.posterior
+
+
+def averages(coordinates: np.ndarray, slices: np.ndarray, settings: FieldSettings = DEFAULTS) -> sparse.csr_matrix:
+    """Average over the neighbours of each spot on the tissue, as ``fit_field`` takes it (spots x spots)."""
+    return normalize(tissue_neighbors(coordinates, slices, settings.neighbors), norm="l1")
+
+
+def _n_found(posterior: np.ndarray) -> int:
+    """Number of domains that are the likeliest of some spot."""
+    return len(np.unique(posterior.argmax(axis=1)))
+
+
+def _regions(
+    coordinates: np.ndarray, slices: np.ndarray, settings: FieldSettings, rng: np.random.Generator
+) -> np.ndarray:
+    """The spots that starts are sought in, ascending: all, or round regions of each slice at random places."""
+    n_spots = len(slices)
+    if n_spots <= settings.most_start_spots:
+        return np.arange(n_spots)
+    chosen = []
+    for number in range(slices.max() + 1):
+        own = np.flatnonzero(slices == number)
+        size = max(round(len(own) * settings.most_start_spots / n_spots / settings.regions), 1)
+        centres = coordinates[own[rng.choice(len(own), min(settings.regions, len(own)), replace=False)]]
+        nearest = KDTree(coordinates[own]).query(centres, k=min(size, len(own)))[1]
+        chosen.append(own[np.unique(nearest)])
+    return np.sort(np.concatenate(chosen))
+
+
+def _starts(
+    embedding: np.ndarray,
+    views: Sequence[View],
+    slices: np.ndarray,
+    graph: sparse.csr_matrix,
+    n_domains: int,
+    seed: int,
+    settings: FieldSettings,
+    faults: list[str],
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Posteriors (spots x domains) to begin with, each with what it comes from; collects why one can't be had."""
+    everywhere = np.arange(len(embedding))
+    latent = View(everywhere, whitened(embedding).astype(np.float32))
+
+    def smoothed(labels: np.ndarray) -> np.ndarray:
+        start = np.eye(n_domains)[labels]
+        return fit_field([latent], graph, slices, start, offsets=False, settings=settings).posterior
+
+    def mixture(name: str, coordinates: np.ndarray) -> np.ndarray | None:
+        try:
+            return mixture_domains(coordinates, n_domains, seed, _MIXTURE).argmax(axis=1)
+        except InputError as error:
+            faults.append(f"{name}: {error.problem}")
+            return None
+
+    labels = mixture("the latent space", embedding)
+    if labels is not None:
+        start = smoothed(labels)
+        yield "the latent space", start
+        [aligned] = align_domains([(everywhere, embedding)], slices, start)
+        labels = mixture("the aligned latent space", aligned.astype(np.float64))
+        if labels is not None:
+            yield "the aligned latent space", smoothed(labels)
+    n_modalities = np.bincount(np.concatenate([view.rows for view in views]), minlength=len(embedding))
+    several = np.flatnonzero(n_modalities > 1)
+    if 0 < len(several) < len(embedding):
+        labels = mixture("spots with several modalities", embedding[several])
+        if labels is not None:
+            yield "spots with several modalities", smoothed(_carried(embedding, several, labels))
+
+
+def _carried(embedding: np.ndarray, spots: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Domains of all spots from those of some, by linear discriminants in the latent space."""
+    if len(np.unique(labels)) < 2:
+        return np.full(len(embedding), labels[0])
+    white = whitened(embedding)
+    return LinearDiscriminantAnalysis().fit(white[spots], labels).predict(white)
+
+
+class _Emission:
+    """The Gaussian log-likelihood of one view, fitted from moments: a round takes two products with the features."""
+
+    def __init__(self, view: View, slices: np.ndarray, settings: FieldSettings, *, offsets: bool):
+        self.view, self.settings, self.offsets = view, settings, offsets
+        self.slices = slices[view.rows]
+        self.members = sparse.csr_matrix(
+            (np.ones(len(view.rows), dtype=np.float32), (self.slices, np.arange(len(view.rows)))),
+            shape=(slices.max() + 1, len(view.rows)),
+        )
+        n_features = view.features.shape[1]
+        self.second = np.zeros((n_features, n_features))
+        n_rows = max(1, BLOCK_VALUES // n_features)
+        for first in range(0, len(view.rows), n_rows):
+            block = view.features[first : first + n_rows].astype(np.float64)
+            self.second += block.T @ block
+
+        self.least_variance = max(_RIDGE * self.second.diagonal().max() / max(len(view.rows), 1), _LEAST)
+
+    def fit(self, posterior: np.ndarray) -> tuple[np.ndarray, float]:
+        """Log-likelihood of the view's spots in each domain (n, domains), and a constant for all of them together."""
+        weight = posterior[self.view.rows]
+        sizes = np.asarray(self.members @ weight, dtype=np.float64)  # slices x domains
+        sums = self._sums(weight)  # slices x domains x features
+        mean, offset = self._centres(sizes, sums)
+        n_spots, of_slice = sizes.sum(), sizes.sum(axis=1)
+        centres = offset[:, None] + mean
+        cross = np.tensordot(sums, centres, axes=([0, 1], [0, 1]))
+        squares = np.tensordot(centres * sizes[..., None], centres, axes=([0, 1], [0, 1]))
+        scatter = (self.second - cross - cross.T + squares) / n_spots
+        diagonal = scatter.diagonal()
+        covariance = (1 - self.settings.shrinkage) * scatter
+        np.fill_diagonal(covariance, np.maximum(diagonal, self.least_variance))
+        factor = linalg.cho_factor(covariance, lower=True)
+        directions = linalg.cho_solve(factor, mean.T)  # features x domains
+        level = offset @ directions + 0.5 * (mean.T * directions).sum(axis=0)  # slices x domains
+        log = self.view.features @ directions.astype(np.float32)
+        log -= level.astype(np.float32)[self.slices]
+        cross = sums.sum(axis=1).T @ offset
+        about = self.second - cross - cross.T + (offset.T * of_slice) @ offset
+        log_determinant = 2 * np.log(factor[0].diagonal()).sum()
+        return log, -0.5 * (np.trace(linalg.cho_solve(factor, about)) + n_spots * log_determinant)
+
+    def _sums(self, weight: np.ndarray) -> np.ndarray:
+        return np.stack(
+            [
+                weight[own].T @ self.view.features[own]
+                for own in (self.slices == number for number in range(self.members.shape[0]))
+            ]
+        ).astype(np.float64)
+
+    def _centres(self, sizes: np.ndarray, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Means of the domains, and offsets of the slices, whose mean is zero."""
+        of_slice, of_domain = sizes.sum(axis=1), np.maximum(sizes.sum(axis=0), _LEAST)
+        offset = np.zeros((len(sizes), sums.shape[2]))
+        if not self.offsets:
+            return sums.sum(axis=0) / of_domain[:, None], offset
+        there = of_slice > 0
+        for _ in range(self.settings.offset_rounds):
+            mean = (sums.sum(axis=0) - sizes.T @ offset) / of_domain[:, None]
+            offset[there] = (sums[there].sum(axis=1) - sizes[there] @ mean) / of_slice[there, None]
+            offset[there] -= offset[there].mean(axis=0)
+        return mean, offset
+
+
+def fit_field(
+    views: Sequence[View],
+    graph: sparse.csr_matrix,
+    slices: np.ndarray,
+    start: np.ndarray,
+    *,
+    offsets: bool = True,
+    free: np.ndarray | None = None,
+    settings: FieldSettings = DEFAULTS,
+) -> Field:
+    """Fit a field by mean-field EM from a start. Time and memory are linear in the number of spots.
+
+    EM stops before a domain would lose its last spot, so each domain of the start stays the likeliest of some spot.
+
+    Parameters
+    ----------
+    views
+        What each modality measures.
+    graph
+        Average over the neighbours on the tissue (spots x spots); rows sum to 1, or to 0.
+    slices
+        Number of each spot's slice, from 0, shape (spots,).
+    start
+        Probability of each domain, shape (spots, domains).
+    offsets
+        Whether each slice has an offset in each view.
+    free
+        bool (spots), the spots whose domain is sought; others keep their start. None: all spots.
+    settings
+        See ``FieldSettings``.
+    """
+    emissions = [_Emission(view, slices, settings, offsets=offsets) for view in views]
+    posterior = np.ascontiguousarray(start, dtype=np.float32)
+    n_spots = len(posterior)
+    members = sparse.csr_matrix((np.ones(n_spots, dtype=np.float32), (slices, np.arange(n_spots))))
+    of_slice = np.bincount(slices)
+    fixed = None if free is None else np.flatnonzero(~free)
+    n_free = n_spots if free is None else max(int(free.sum()), 1)
+    sampled = np.linspace(0, n_spots - 1, min(n_spots, settings.strength_spots)).astype(int)
+    around = graph @ posterior
+    for _ in range(settings.rounds):
+        before = posterior
+        log, constant = np.zeros_like(posterior), 0.0
+        for emission in emissions:
+            own, own_constant = emission.fit(posterior)
+            log[emission.view.rows] += own
+            constant += own_constant
+        log_share = np.log(np.maximum(posterior.mean(axis=0, dtype=np.float64), _LEAST))
+        expected, observed = np.outer(of_slice, np.exp(log_share)), members @ posterior
+        prior = log_share + settings.slice_penalty * np.log((expected + 1) / (observed + 1))
+        strength = _strength(posterior[sampled], around[sampled], log_share, settings.most_strength)
+        evidence = log + prior.astype(np.float32)[slices]
+        for _ in range(settings.sweeps):
+            posterior = (posterior + special.softmax(evidence + np.float32(strength) * around, axis=1)) / 2
+            if fixed is not None:
+                posterior[fixed] = before[fixed]
+            around = graph @ posterior
+        if _n_found(posterior) < _n_found(before):
+            logger.info("stopped before a domain would lose its last spot")
+            posterior, around = before, graph @ before
+            break
+        if np.abs(posterior - before).sum() / (2 * n_free) < settings.tolerance:
+            break
+    reached = (posterior * (log + log_share.astype(np.float32))).sum(dtype=np.float64) + constant
+    reached += special.entr(posterior).sum(dtype=np.float64) + strength / 2 * np.vdot(posterior, around)
+    return Field(posterior, float(reached) / n_spots, strength)
+
+
+def _strength(posterior: np.ndarray, around: np.ndarray, log_share: np.ndarray, most: float) -> float:
+    """The strength of the highest pseudo-likelihood."""
+
+    def loss(strength: float) -> float:
+        field = log_share + strength * around
+        return -float((posterior * field).sum() - special.logsumexp(field, axis=1).sum())
+
+    return float(optimize.minimize_scalar(loss, bounds=(0, most), method="bounded").x)
