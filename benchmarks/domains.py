@@ -77,8 +77,8 @@ def main(results: Path, out: Path, *names: str) -> None:
             with threadpool_limits(1):
                 rows += [{"data": name, "seed": seed} | row for row in measure(embedding, graphs, truth, number, seed)]
             print(name, seed, flush=True)
-    table = pd.DataFrame(rows)
-    table.to_csv(out, sep="\t", index=False, float_format="%.6g")
+            table = pd.DataFrame(rows)
+            table.to_csv(out, sep="\t", index=False, float_format="%.6g")
     for value in ("ARI", "ARI within", "NMI with slice", "iLISI aligned", "seconds"):
         cells = table.pivot_table(index="data", columns="way", values=value, aggfunc=["mean", "std"], sort=False)
         print(f"\n{value}\n{cells['mean'].round(3).to_string()}\n± {cells['std'].max().max():.3f} at most")

@@ -208,8 +208,8 @@ def panel(
     spots
         Names of all spots of the run.
     measured, imputed
-        Slices with X on that scale; the imputed ones with ``pearson_log`` and ``better_than_mean`` in ``var`` if the run
-        validated them. Read one at a time.
+        Slices with X on that scale; the imputed ones with ``pearson_log`` and ``better_than_mean`` in ``var`` if the
+        run validated them. Read one at a time.
     """
     parts, scores = [], None
     for slices, is_imputed in ((measured, False), (imputed, True)):
