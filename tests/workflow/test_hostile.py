@@ -243,7 +243,7 @@ def test_a_config_that_is_no_mapping(checkout, text, problem):
 )
 def test_a_setting_in_a_text_of_the_report_is_no_markup(caption, key, name):
     template = Template((REPOSITORY / f"workflow/report/{caption}.rst").read_text())
-    given = {"modalities": {}, "seeds": [], "cluster": {}, key: name}
+    given = {"modalities": {}, "seeds": [], "cluster": {}, "figures": {"image": False}, key: name}
     text = template.render(snakemake={"config": given, "wildcards": {"method": "m", "seed": 1}})
     tree = publish_doctree(text, settings_overrides={"report_level": 5})
     for markup in (nodes.reference, nodes.problematic, nodes.raw):
