@@ -34,7 +34,7 @@ def test_dockerfile_makes_every_environment(checkout, tmp_path_factory, monkeypa
     steps = [(step["instruction"], step["value"]) for step in dockerfile.structure]
     assert {name for name, _ in steps} == {"FROM", "LABEL", "COMMENT", "RUN", "COPY"}
 
-    # Of the rules that this config has; baselines come with conda, or with interpreters, as does the export to SpatialData.
+    # Of the rules that this config has; baselines and the export to SpatialData come with conda, or with interpreters.
     others = {*baseline_scripts_by_env(), REPOSITORY / "envs/spatialdata.yaml"}
     envs = sorted(set((REPOSITORY / "envs").glob("*.yaml")) - others)
     content = b"".join(env.read_bytes() for env in envs)
