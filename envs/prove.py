@@ -58,7 +58,7 @@ TESTED_WITH = {
     "integrate/checkpoint.py": "integrate/test_training.py",
     "integrate/model.py": "integrate/test_training.py",
     "analyse/alignment.py": "analyse/test_tissue_field.py",
-    "analyse/mixture.py": "analyse/test_domains.py",
+    "analyse/mixture.py": "analyse/test_tissue_field.py",  # and analyse/test_domains.py
     "analyse/leiden.py": "analyse/test_domains.py",
     "analyse/n_domains.py": "analyse/test_domains.py",
     "analyse/donors.py": "analyse/test_impute.py",
@@ -76,8 +76,12 @@ TESTED_WITH = {
     "api.py": None,  # tests/test_api.py
 }
 # What tests need beyond their rooms, installed once all that the scripts import was imported: tests of
-# training build the graphs to train on.
-FOR_TESTS = {"train": ("faiss-cpu", "numba", "scikit-learn")}
+# training build the graphs to train on, tests of spots read slices, whose images Pillow opens.
+FOR_TESTS = {
+    "train": ("faiss-cpu", "numba", "scikit-learn", "pillow"),
+    "graph": ("pillow",),
+    "check": ("pillow",),
+}
 
 
 def baseline_scripts_by_env() -> dict[Path, list[Path]]:
