@@ -269,7 +269,7 @@ def test_the_explorer_shows_the_run(demo, result, report):
         assert legend == [f"{name}{size:,}" for name, size in sizes.items()]
         shown.find("CD21")
         captions = shown.page.locator(".panel .caption").all_text_contents()
-        score = result["adt_imputed"].var.loc["CD21", "pearson"]
+        score = result["adt_imputed"].var.loc["CD21", "pearson_log"]
         assert captions[1:] == [
             f"{(result.obs['slice'] == 's1').sum():,} spots; measured",
             f"{(result.obs['slice'] == 's2').sum():,} spots; imputed: held-out r {score:.2f}",
