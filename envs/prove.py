@@ -76,11 +76,13 @@ TESTED_WITH = {
     "api.py": None,  # tests/test_api.py
 }
 # What tests need beyond their rooms, installed once all that the scripts import was imported: tests of
-# training build the graphs to train on, tests of spots read slices, whose images Pillow opens.
+# training build the graphs to train on; tests of spots read slices, whose images Pillow opens; the tests of threads are
+# those of the search for neighbours.
 FOR_TESTS = {
     "train": ("faiss-cpu", "numba", "scikit-learn", "pillow"),
     "graph": ("pillow",),
     "check": ("pillow",),
+    "spatialdata": ("faiss-cpu", "numba", "scikit-learn"),
 }
 
 

@@ -55,7 +55,7 @@ def test_it_opens_with_spatialdata_and_holds_the_run(mdata, tmp_path):
     assert set(found.shapes) == {"s1_spots", "s2_spots"}
     assert set(found.images) == {"s1_image"}
     assert set(found.tables) == {"integrated", "rna", "adt", "adt_imputed"}
-    assert found.coordinate_systems == ["s1", "s2"]
+    assert set(found.coordinate_systems) == {"s1", "s2"}
     circles = found.shapes["s1_spots"]
     assert circles.index.tolist() == mdata.obs_names[:4].tolist()
     assert (circles.geometry.x.tolist(), circles.geometry.y.tolist()) == ([10, 30, 10, 30], [20, 20, 40, 40])
