@@ -79,3 +79,21 @@ def match_labels(shared: pd.DataFrame) -> dict:
     """
     rows, columns = linear_sum_assignment(shared.to_numpy(), maximize=True)
     return dict(zip(shared.index[rows], shared.columns[columns], strict=True))
+
+
+def depth_factor(total: np.ndarray, depth: float) -> np.ndarray:
+    """What the counts of each spot are multiplied by, so that they sum to ``depth``.
+
+    Parameters
+    ----------
+    total
+        Sum of each spot's counts, shape (spots,) or (spots, 1).
+    depth
+        The sum that all spots are to have.
+
+    Returns
+    -------
+    Factors (spots x 1); 0 for a spot without counts.
+    """
+    total = np.asarray(total, dtype=np.float64).reshape(-1, 1)
+    return np.where(total > 0, depth / np.where(total > 0, total, 1), 0)

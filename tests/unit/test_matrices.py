@@ -42,3 +42,8 @@ def test_labels_are_matched_where_all_matches_together_share_most():
     shared = pd.DataFrame([[5, 4], [4, 0], [1, 1]], index=["x", "y", "z"], columns=[1, 2])
     assert matrices.match_labels(shared) == {"x": 2, "y": 1}
     assert matrices.match_labels(shared.T) == {1: "y", 2: "x"}
+
+
+def test_counts_times_their_factor_have_one_depth():
+    counts = np.array([[1.0, 3.0], [0.0, 0.0], [5.0, 5.0]])
+    np.testing.assert_allclose((counts * matrices.depth_factor(counts.sum(axis=1), 8)).sum(axis=1), [8, 0, 8])

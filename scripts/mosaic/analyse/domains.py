@@ -28,7 +28,7 @@ _MANY_DOMAINS = 30
 _MOST_DOMAINS = 100
 
 
-class DomainLabels(NamedTuple):
+class Clustering(NamedTuple):
     """Domains of the spots.
 
     Attributes
@@ -59,7 +59,7 @@ def cluster_domains(
     views: Sequence[View] | None = None,
     spatial_weight: float = 0,
     seed: int = 0,
-) -> DomainLabels:
+) -> Clustering:
     """Group spots into tissue domains.
 
     Parameters
@@ -85,7 +85,7 @@ def cluster_domains(
 
     Returns
     -------
-    DomainLabels
+    Clustering
         Labels ordered by decreasing size, and posterior probabilities where the method has them.
 
     Raises
@@ -135,9 +135,9 @@ def cluster_domains(
         _check_n_found(way.label, len(np.unique(labels)), len(labels), size)
     numbered = _by_decreasing_size(labels)
     if not way.probability:
-        return DomainLabels(numbered, None)
+        return Clustering(numbered, None)
     _, first = np.unique(numbered, return_index=True)
-    return DomainLabels(numbered, found[:, labels[first]])
+    return Clustering(numbered, found[:, labels[first]])
 
 
 class Domains(NamedTuple):
@@ -148,7 +148,7 @@ class Domains(NamedTuple):
     table
         Per spot ``slice``, ``domain`` and, if the method has it, ``probability`` of that domain.
     weights
-        See ``DomainLabels.weights``.
+        See ``Clustering.weights``.
     curve
         How the number of domains was chosen (``choose_n_domains``); None if it was given.
     """

@@ -17,7 +17,7 @@ from sklearn.preprocessing import normalize
 
 from mosaic.embedding import LATENT
 from mosaic.errors import InputError
-from mosaic.matrices import from_neighbors, sample_rows
+from mosaic.matrices import depth_factor, from_neighbors, sample_rows
 from mosaic.mixing import ilisi, ilisi_within
 from mosaic.neighbors import nearest
 from mosaic.spatial import spatial_neighbors
@@ -232,8 +232,8 @@ def imputation_scores(imputed: np.ndarray, measured: np.ndarray) -> dict[str, fl
 
 def _log_normalized(counts: np.ndarray) -> np.ndarray:
     """Counts of spots that all have the median total, on the log scale."""
-    total = counts.sum(axis=1, keepdims=True)
-    return np.log1p(counts * (np.median(total) / np.where(total > 0, total, 1)))
+    total = counts.sum(axis=1)
+    return np.log1p(counts * depth_factor(total, float(np.median(total))))
 
 
 def _standardised(rows: np.ndarray) -> np.ndarray:

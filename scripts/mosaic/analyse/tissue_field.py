@@ -260,6 +260,7 @@ def _starts(
             return mixture_domains(coordinates, n_domains, seed, _MIXTURE).argmax(axis=1)
         except InputError as error:
             faults.append(f"{name}: {error.problem}")
+            logger.warning("no start from %s: %s", name, error.problem)
             return None
 
     labels = mixture("the latent space", embedding)

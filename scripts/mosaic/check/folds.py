@@ -264,7 +264,7 @@ def _score(
     of_donors = np.asarray(imputation.values.sum(axis=1))
     depth = np.median(of_donors)
     factors = [
-        _depth_factor(total, depth) if imputation.counted else None
+        matrices.depth_factor(total, depth) if imputation.counted else None
         for total in (measured.sum(axis=1), predicted.sum(axis=1), near @ of_donors)
     ]
     auroc, errors = np.empty(n_features), np.empty((n_features, len(QUANTILES)))
@@ -300,12 +300,6 @@ def _score(
     return adata
 
 
-def _depth_factor(total: np.ndarray, depth: float) -> np.ndarray:
-    """What the counts of each spot are multiplied by, so that they sum to ``depth`` (spots x 1)."""
-    total = np.asarray(total, dtype=np.float64).reshape(-1, 1)
-    return np.where(total > 0, depth / np.where(total > 0, total, 1), 0)
-
-
 def _log_normalized(counts: np.ndarray, factor: np.ndarray | None) -> np.ndarray:
     """Counts without depth, on the log scale (spots x features); values that are no counts stay as they are."""
     return counts if factor is None else np.log1p(counts * factor)
@@ -315,7 +309,7 @@ def _mean_log(donors: sparse.csr_matrix, *, counted: bool) -> np.ndarray:
     """Mean of the donors' log-normalised counts (features)."""
     if counted:
         total = np.asarray(donors.sum(axis=1))
-        factor = _depth_factor(total, np.median(total))
+        factor = matrices.depth_factor(total, np.median(total))
         donors = sparse.csr_matrix(donors.multiply(factor)).log1p()
     return np.asarray(donors.mean(axis=0)).ravel()
 
