@@ -21,6 +21,8 @@ with job_log(snakemake.log[0]):
         """Slices on the scale that is shown, one at a time in memory; imputed counts are in a layer."""
         for path in paths:
             adata = store.read(path)
+            if not adata.n_vars:  # with `features: union`, of a slice that measured all of them
+                continue
             yield normalize.normalize_slice(explorer.as_counts(adata, layer) if layer else adata, scale)
 
     spots = store.read_spots(given.integrated)

@@ -82,7 +82,17 @@ def submitted(slurm, tmp_path_factory) -> Submitted:
 
 
 def test_every_job_goes_through_slurm(submitted):
-    jobs = {"qc": 3, "pair": 1, "normalize": 3, "reduce": 2, "build_graph": 2, "embed": 1, "cluster": 1, "impute": 1}
+    jobs = {
+        "match_features": 1,
+        "qc": 3,
+        "pair": 1,
+        "normalize": 3,
+        "reduce": 2,
+        "build_graph": 2,
+        "embed": 1,
+        "cluster": 1,
+        "impute": 1,
+    }
     assert Counter(job["Rule"] for job in submitted.jobs if job["JobState"] == "COMPLETED") == jobs | {"train": 2}
 
 
