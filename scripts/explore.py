@@ -17,13 +17,10 @@ with job_log(snakemake.log[0]):
         """The files of a modality, which their names have before the ending."""
         return [path for path in paths if Path(path).name.split(".")[-2] == modality]
 
-    def on_scale(paths, scale, layer=None):
-        """Slices on the scale that is shown, one at a time in memory; imputed counts are in a layer."""
-        for path in paths:
-            adata = store.read(path)
-            if not adata.n_vars:  # with `features: union`, of a slice that measured all of them
-                continue
-            yield normalize.normalize_slice(explorer.as_counts(adata, layer) if layer else adata, scale)
+    def on_scale(paths, scale, imputed=False):
+        """Slices on the scale that is shown, one at a time in memory."""
+        slices = explorer.imputed_counts(map(store.read, paths)) if imputed else map(store.read, paths)
+        return (normalize.normalize_slice(adata, scale) for adata in slices)
 
     spots = store.read_spots(given.integrated)
     available = {modality: store.read_features(*of(given.counts, modality)) for modality in asked.kinds}
@@ -37,7 +34,7 @@ with job_log(snakemake.log[0]):
             selected = store.read_features(*of(given.reduced, modality))
             features = explorer.shown_features(available[modality], kind, selected, markers, asked.features)
             measured = on_scale(of(given.counts, modality), scale)
-            imputed = on_scale(of(given.imputed, modality), scale, "imputed")
+            imputed = on_scale(of(given.imputed, modality), scale, imputed=True)
             yield explorer.panel(modality, scale, features, spots.obs_names, measured, imputed)
 
     quality = {name: pd.concat(map(store.read_table, of(given.quality, name))) for name in asked.kinds}

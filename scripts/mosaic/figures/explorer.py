@@ -10,7 +10,7 @@ import io
 import json
 import shutil
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -182,11 +182,16 @@ def check_asked(asked: Sequence[str] | str, available: Mapping[str, pd.Index]) -
         )
 
 
-def as_counts(imputed: ad.AnnData, layer: str) -> ad.AnnData:
-    """Imputed counts in the place of measured ones, without spots that have none; shown on the same scale."""
-    counts = sparse.csr_matrix(imputed.layers[layer])
-    adata = ad.AnnData(counts, obs=imputed.obs, var=imputed.var, layers={"counts": counts})
-    return adata[np.asarray(counts.sum(axis=1)).ravel() > 0].copy()
+def imputed_counts(slices: Iterable[ad.AnnData]) -> Iterator[ad.AnnData]:
+    """Imputed counts in the place of measured ones, to be shown on the same scale.
+
+    Left out are spots that have none, and slices that measured all features (with ``features: union``).
+    """
+    for imputed in slices:
+        if imputed.n_vars:
+            counts = sparse.csr_matrix(imputed.layers["imputed"])
+            adata = ad.AnnData(counts, obs=imputed.obs, var=imputed.var, layers={"counts": counts})
+            yield adata[np.asarray(counts.sum(axis=1)).ravel() > 0].copy()
 
 
 def panel(

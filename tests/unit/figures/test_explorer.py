@@ -202,7 +202,8 @@ def test_imputed_slices_and_measured_ones_become_parts_of_a_panel():
     spots = pd.Index(["s1:a", "s1:b", "s2:a", "s2:b", "s2:c"])
     var = pd.DataFrame({"pearson_log": 0.2, "better_than_mean": True}, index=["x", "y", "z"])
     imputed = ad.AnnData(obs=pd.DataFrame(index=["s2:a", "s2:b", "s2:c"]), var=var, layers={"imputed": counts})
-    shown = explorer.as_counts(imputed, "imputed")
+    nothing = ad.AnnData(obs=imputed.obs, layers={})  # with `features: union`, a slice that measured all features
+    (shown,) = explorer.imputed_counts([nothing, imputed])
     assert list(shown.obs_names) == ["s2:a", "s2:c"]  # nothing can scale a spot without counts
     measured = ad.AnnData(np.ones((2, 2)), obs=pd.DataFrame(index=spots[:2]), var=pd.DataFrame(index=["z", "w"]))
     panel = explorer.panel("rna", "log", ["x", "z"], spots, [measured], [shown])
