@@ -16,6 +16,7 @@ from markdown_it import MarkdownIt
 from mock_snakemake import mock_snakemake
 from prove import pins
 from running import REPOSITORY
+from snakedeploy.client import get_parser as snakedeploy_parser
 from snakemake.cli import parse_args
 
 from mosaic import sheet
@@ -168,17 +169,24 @@ def python_resolves(words: list[str]) -> None:
     assert len(needed) <= len(arguments) <= most, usage
 
 
+def snakedeploy_resolves(words: list[str]) -> None:
+    parsed = snakedeploy_parser().parse_args(words)
+    assert (parsed.subcommand, parsed.tag) == ("deploy-workflow", "v0.1.0")
+
+
 CHECKS = {
     "make": make_resolves,
     "snakemake": snakemake_resolves,
     "pip": pip_is_pinned,
     "python": python_resolves,
+    "snakedeploy": snakedeploy_resolves,
 }
 
 
 @pytest.mark.parametrize(("page", "language", "text"), blocks())
 def test_code_compiles_and_what_it_imports_is_there(page, language, text):
-    known = ("python", "yaml", "tsv", "text", "mermaid")
+    # A block of Snakemake is run by test_deployed.py.
+    known = ("python", "yaml", "tsv", "text", "mermaid", "snakemake")
     assert language in known, f"{page}: no way is known to check a block of {language}"
     if language == "yaml":
         yaml.safe_load(text)
