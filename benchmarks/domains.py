@@ -43,10 +43,14 @@ def measure(embedding: md.MuData, graphs: Mapping[str, ad.AnnData], truth: pd.Se
     places = embedding.obsm["spatial"], slices
     known = truth.notna().to_numpy()
     views = {number: views_of(graphs, embedding.obs_names, number) for number in (0, 2)}
+
+    def field(number: int, settings: FieldSettings) -> np.ndarray:
+        return field_domains(latent, views[number], *places, n_domains, seed, settings).posterior
+
     ways = {"mixture": lambda: mixture_domains(latent, n_domains, seed)}
     for name, settings in VARIANTS.items():
-        ways[name] = lambda settings=settings: field_domains(latent, views[2], *places, n_domains, seed, settings)
-    ways["without propagation"] = lambda: field_domains(latent, views[0], *places, n_domains, seed)
+        ways[name] = lambda settings=settings: field(2, settings)
+    ways["without propagation"] = lambda: field(0, FieldSettings())
     for name, find in ways.items():
         began = time.process_time()
         posterior = find()

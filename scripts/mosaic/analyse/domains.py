@@ -15,10 +15,11 @@ from sklearn.exceptions import ConvergenceWarning
 from mosaic.analyse.leiden import leiden_domains
 from mosaic.analyse.mixture import checked_embedding, mixture_domains
 from mosaic.analyse.n_domains import choose_n_domains
-from mosaic.analyse.tissue_field import View, field_domains, views_of
+from mosaic.analyse.tissue_field import FieldDomains, View, field_domains, views_of
 from mosaic.config.clusterers import CLUSTERERS, OPTIONS
 from mosaic.embedding import LATENT
 from mosaic.errors import InputError
+from mosaic.matrices import numbered_like
 
 logger = logging.getLogger(__name__)
 
@@ -37,10 +38,14 @@ class Clustering(NamedTuple):
         Domain of each spot, shape (spots,), integers 0..k-1 from the largest domain to the smallest.
     posterior
         Probability of each domain, shape (spots, domains), rows sum to 1; None where the method has none.
+    by_latent
+        Domain of each spot by the latent space alone, matched with ``labels`` one to one, shape (spots,); None for
+        methods that look at nothing else.
     """
 
     labels: np.ndarray
     posterior: np.ndarray | None
+    by_latent: np.ndarray | None = None
 
     @property
     def weights(self) -> np.ndarray:
@@ -130,6 +135,9 @@ def cluster_domains(
         if options.pop(name) != OPTIONS[name]:
             logger.warning("%s is not used: %s does not take it", name, way.label)
     found = FUNCTIONS[method](embedding, *tissue, size, seed, **options)
+    by_latent = None
+    if isinstance(found, FieldDomains):
+        found, by_latent = found
     labels = found.argmax(axis=1) if way.probability else found
     if way.needs == "resolution":
         _check_n_found(way.label, len(np.unique(labels)), len(labels), size)
@@ -137,7 +145,9 @@ def cluster_domains(
     if not way.probability:
         return Clustering(numbered, None)
     _, first = np.unique(numbered, return_index=True)
-    return Clustering(numbered, found[:, labels[first]])
+    return Clustering(
+        numbered, found[:, labels[first]], None if by_latent is None else numbered_like(by_latent, numbered)
+    )
 
 
 class Domains(NamedTuple):
@@ -146,7 +156,8 @@ class Domains(NamedTuple):
     Attributes
     ----------
     table
-        Per spot ``slice``, ``domain`` and, if the method has it, ``probability`` of that domain.
+        Per spot ``slice``, ``domain`` and, if the method has them, ``probability`` of that domain, and ``by_latent``,
+        the domain by the latent space alone.
     weights
         See ``Clustering.weights``.
     curve
@@ -192,6 +203,8 @@ def domains_of(embedding: md.MuData, graphs: Mapping[str, ad.AnnData], settings:
     table = embedding.obs[["slice"]].assign(domain=found.labels)
     if found.posterior is not None:
         table["probability"] = found.posterior.max(axis=1)
+    if found.by_latent is not None:
+        table["by_latent"] = found.by_latent
     return Domains(table, found.weights, curve)
 
 

@@ -31,6 +31,8 @@ PROPAGATIONS = 2
 _RIDGE = 1e-6
 _LEAST = 1e-9
 
+_LATENT = "the latent space"
+
 
 @dataclass(frozen=True, kw_only=True)
 class FieldSettings:
@@ -137,6 +139,22 @@ class Field(NamedTuple):
     strength: float
 
 
+class FieldDomains(NamedTuple):
+    """Domains by the field.
+
+    Attributes
+    ----------
+    posterior
+        Probability of each domain, shape (spots, domains), float32; every domain is the likeliest of some spot.
+    by_latent
+        Domains by the mixture of the latent space alone, the first start, in numbers of its own, shape (spots,); None
+        where no mixture can be fitted.
+    """
+
+    posterior: np.ndarray
+    by_latent: np.ndarray | None
+
+
 def field_domains(
     embedding: np.ndarray,
     views: Sequence[View],
@@ -145,7 +163,7 @@ def field_domains(
     n_domains: int,
     seed: int,
     settings: FieldSettings = DEFAULTS,
-) -> np.ndarray:
+) -> FieldDomains:
     """Find domains that see the tissue and what was measured, from a start in the latent space.
 
     A hidden Markov random field, fitted by mean-field EM (Celeux, Forbes and Peyrard, Pattern Recognition 2003). Each
@@ -175,10 +193,6 @@ def field_domains(
     settings
         Where the field differs from what is said above.
 
-    Returns
-    -------
-    Probability of each domain, shape (spots, domains), float32; every domain is the likeliest of some spot.
-
     Raises
     ------
     InputError
@@ -190,8 +204,11 @@ def field_domains(
     part = [view.part(spots) for view in views]
     graph = averages(coordinates[spots], slices[spots], settings)
     best: Field | None = None
+    by_latent: np.ndarray | None = None
     faults: list[str] = []
-    for name, start in _starts(embedding[spots], part, slices[spots], graph, n_domains, seed, settings, faults):
+    for name, labels, start in _starts(embedding[spots], part, slices[spots], graph, n_domains, seed, settings, faults):
+        if name == _LATENT:
+            by_latent = labels
         found = fit_field(part, graph, slices[spots], start, settings=settings)
         logger.info("start from %s: objective %.3f, strength %.1f", name, found.objective, found.strength)
         if best is None or found.objective > best.objective:
@@ -200,6 +217,7 @@ def field_domains(
         start = np.eye(n_domains)[_carried(embedding, spots, best.posterior.argmax(axis=1))]
         graph = averages(coordinates, slices, settings)
         best = fit_field(views, graph, slices, start, settings=settings)
+        by_latent = None if by_latent is None else _carried(embedding, spots, by_latent)
     if best is None or _n_found(best.posterior) < n_domains:
         faults.append("a domain has no spots")
         raise InputError(
@@ -207,7 +225,7 @@ def field_domains(
             where="cluster",
             hint="ask for fewer domains, or choose method kmeans or leiden",
         )
-    return best.posterior
+    return FieldDomains(best.posterior, by_latent)
 
 
 def averages(coordinates: np.ndarray, slices: np.ndarray, settings: FieldSettings = DEFAULTS) -> sparse.csr_matrix:
@@ -246,8 +264,11 @@ def _starts(
     seed: int,
     settings: FieldSettings,
     faults: list[str],
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Posteriors (spots x domains) to begin with, each with what it comes from; collects why one can't be had."""
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """What a start comes from, its domain of each spot, and its posterior (spots x domains), which sees the tissue.
+
+    Collects in ``faults`` why one can't be had.
+    """
     everywhere = np.arange(len(embedding))
     latent = View(everywhere, whitened(embedding).astype(np.float32))
 
@@ -263,20 +284,21 @@ def _starts(
             logger.warning("no start from %s: %s", name, error.problem)
             return None
 
-    labels = mixture("the latent space", embedding)
+    labels = mixture(_LATENT, embedding)
     if labels is not None:
         start = smoothed(labels)
-        yield "the latent space", start
+        yield _LATENT, labels, start
         [aligned] = align_domains([(everywhere, embedding)], slices, start)
         labels = mixture("the aligned latent space", aligned.astype(np.float64))
         if labels is not None:
-            yield "the aligned latent space", smoothed(labels)
+            yield "the aligned latent space", labels, smoothed(labels)
     n_modalities = np.bincount(np.concatenate([view.rows for view in views]), minlength=len(embedding))
     several = np.flatnonzero(n_modalities > 1)
     if 0 < len(several) < len(embedding):
         labels = mixture("spots with several modalities", embedding[several])
         if labels is not None:
-            yield "spots with several modalities", smoothed(_carried(embedding, several, labels))
+            labels = _carried(embedding, several, labels)
+            yield "spots with several modalities", labels, smoothed(labels)
 
 
 def _carried(embedding: np.ndarray, spots: np.ndarray, labels: np.ndarray) -> np.ndarray:

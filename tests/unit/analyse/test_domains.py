@@ -66,7 +66,7 @@ def test_probability_is_the_posterior_of_the_tied_mixture(groups):
     """Bayes' rule by hand, with the parameters that the posterior itself implies: a fixed point of EM."""
     embedding, _ = groups
     overlapping = embedding + np.random.default_rng(2).normal(size=embedding.shape) * [0, 1, 1]
-    labels, posterior = cluster_domains(overlapping, n_domains=2)
+    labels, posterior, _ = cluster_domains(overlapping, n_domains=2)
     np.testing.assert_array_equal(posterior.argmax(axis=1), labels)
     np.testing.assert_allclose(posterior.sum(axis=1), 1)
     probability = posterior.max(axis=1)
@@ -338,7 +338,7 @@ def test_a_method_that_fails_is_an_error_and_no_other_stands_in(round_groups):
 
 
 def test_one_domain(round_groups):
-    labels, posterior = cluster_domains(round_groups[0], n_domains=1)
+    labels, posterior, _ = cluster_domains(round_groups[0], n_domains=1)
     assert not labels.any()
     np.testing.assert_allclose(posterior, 1)
 

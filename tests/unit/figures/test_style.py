@@ -183,6 +183,9 @@ FIGURES = {
     "latent": lambda run: maps.latent_umap(run.umap, run.slice, run.modality, run.domain),
     "tissue": lambda run: maps.domains_on_tissue(run.coords, run.domains),
     "tissue and truth": lambda run: maps.domains_on_tissue(run.coords, run.domains, run.truth),
+    "tissue, latent space and truth": lambda run: maps.domains_on_tissue(
+        run.coords, run.domains, run.truth, by_latent={name: np.roll(own, 3) for name, own in run.domains.items()}
+    ),
     "tissue and scale": lambda run: maps.domains_on_tissue(run.coords, run.domains, run.truth, frames=run.frames()),
     "confidence": lambda run: maps.confidence_on_tissue(
         run.coords, {name: np.linspace(0, 1, len(own)) for name, own in run.coords.items()}, "share of seeds " * 5
@@ -404,6 +407,17 @@ def test_tissue_draws_each_spot_in_the_colour_of_its_domain_and_truth():
     assert titles == ["s1", "s2", "s10"]
     entries = [[text.get_text() for text in legend.get_texts()] for legend in figure.legends]
     assert entries == [["1", "2", "not labelled"], ["a", "b", "not labelled"]]
+
+
+def test_tissue_shows_where_the_latent_space_alone_calls_another_domain():
+    coords = {"s1": grid(4), "s2": grid(4)}
+    figure = maps.domains_on_tissue(
+        coords, {"s1": list("1122"), "s2": list("1122")}, by_latent={"s1": list("1221"), "s2": list("1122")}
+    )
+    one, two, agreed = "#0072B2", "#E69F00", "#D9D9D9"
+    colours = [[to_hex(colour).upper() for colour in panel.get_facecolor()] for panel in points(figure)]
+    assert colours[2:] == [[agreed, two, agreed, one], [agreed] * 4]
+    assert "latent space alone: 25% differ" in texts(figure)
 
 
 def test_a_spot_far_from_all_others_is_left_out_and_the_panel_says_so():
