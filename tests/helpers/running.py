@@ -17,7 +17,7 @@ from mosaic import store
 from mosaic.simulate.counts import simulate_mosaic
 
 REPOSITORY = Path(__file__).parents[2]
-PARTS = ("Snakefile", "config", "envs", "profiles", "resources", "scripts", "workflow")
+PARTS = (".test", "Snakefile", "config", "envs", "profiles", "resources", "scripts", "workflow")
 
 
 @contextmanager
