@@ -252,7 +252,7 @@ rule plot_metrics:
     input:
         metrics="<results>/{method}/seed-{seed}/metrics.tsv",
         foscttm=check_results("foscttm"),
-        template=ROOT / "workflow" / "report" / "metrics.html.j2",
+        template=shipped("workflow/report/metrics.html.j2"),
         library=library("plot_metrics"),
     output:
         **drawn("metrics"),
@@ -441,7 +441,7 @@ rule overview:
         domains=f"{FIRST_RUN}/domains.tsv",
         figures=MAIN_FIGURES,
         versions=recorded_versions(),
-        template=ROOT / "workflow" / "report" / "overview.html.j2",
+        template=shipped("workflow/report/overview.html.j2"),
         library=library("overview"),
     output:
         **drawn("overview"),
