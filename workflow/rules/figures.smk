@@ -201,6 +201,7 @@ rule plot_confidence:
         embedding=f"<results>/{{method}}/seed-{config['seeds'][0]}/embedding.h5mu",
         spots="<results>/{method}/consensus.tsv",
         agreement="<results>/{method}/agreement.tsv",
+        support="<results>/{method}/support.tsv",
         tissue=collect("<results>/tissue/{slice}.json", slice=SHEET.slices),
         library=library("plot_confidence"),
     output:
