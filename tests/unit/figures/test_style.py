@@ -420,7 +420,7 @@ def test_tissue_shows_where_the_latent_space_alone_calls_another_domain():
     one, two, agreed = "#0072B2", "#E69F00", "#D9D9D9"
     colours = [[to_hex(colour).upper() for colour in panel.get_facecolor()] for panel in points(figure)]
     assert colours[2:] == [[agreed, two, agreed, one], [agreed] * 4]
-    assert "latent space alone: 25% differ" in texts(figure)
+    assert "latent space alone: 25 % differ" in texts(figure)
 
 
 def test_a_spot_far_from_all_others_is_left_out_and_the_panel_says_so():
