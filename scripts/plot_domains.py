@@ -3,12 +3,12 @@
 from mosaic.logs import job_log
 
 with job_log(snakemake.log[0]):
-    from mosaic import spots, store
+    from mosaic import spots, store, tables
     from mosaic.figures import maps, style
 
     embedding = store.read(snakemake.input.embedding)
-    labels = store.read_labels(snakemake.input.names)
-    domains = labels.of(store.read_table(snakemake.input.domains, embedding.obs_names)["domain"])
+    labels = tables.read_labels(snakemake.input.names)
+    domains = labels.of(tables.read_table(snakemake.input.domains, embedding.obs_names)["domain"])
     truth = spots.truth(snakemake.input.annotations, embedding.obs_names, snakemake.params.truth)
     members = {name: (embedding.obs["slice"] == name).to_numpy() for name in snakemake.params.slices}
     figure = maps.domains_on_tissue(
