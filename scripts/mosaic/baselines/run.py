@@ -10,6 +10,7 @@ import logging
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mosaic.errors import InputError
@@ -36,7 +37,7 @@ def parse(arguments: Sequence[str] | None = None, description: str | None = None
     parser.add_argument("--settings", type=json.loads, required=True, help="JSON: the sections of the config to use")
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--log", required=True)
+    parser.add_argument("--log", type=Path, required=True)
     parser.add_argument("--output", required=True, help="embedding.h5mu")
     return parser.parse_args(arguments)
 
@@ -118,7 +119,7 @@ class BaselineRun:
 def baseline_run(description: str | None) -> Iterator[BaselineRun]:
     """Context of a baseline script: command line, log, threads, and the seeds of Python and numpy."""
     asked = parse(description=description)
-    with job_log(asked.log, threads=asked.threads):
+    with job_log(asked.log, threads=asked.threads, versions=asked.log.with_suffix(".versions.json")):
         import numpy as np
 
         random.seed(asked.seed)
