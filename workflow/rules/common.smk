@@ -322,10 +322,10 @@ def clustered_graphs():
     return collect("<results>/graph/{modality}.h5ad", modality=SHEET.modalities if views else [])
 
 
-def n_domains_curve():
-    """Additional output of `cluster`: the curve that chose the number of domains, for `n_domains: auto`."""
-    path = "<results>/{method}/seed-{seed}/n_domains.tsv"
-    return {"curve": ensure(path, non_empty=True)} if HAS["chosen number"] else {}
+def choice_of_number():
+    """Additional outputs of `cluster` with `n_domains: auto`: what chose the number, and how domains split."""
+    names = {"curve": "n_domains", "tree": "domain_tree"} if HAS["chosen number"] else {}
+    return {key: ensure(f"<results>/{{method}}/seed-{{seed}}/{name}.tsv", non_empty=True) for key, name in names.items()}
 
 
 def memory(base, per_input):

@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from mosaic.analyse.leiden import leiden_domains
 from mosaic.analyse.mixture import checked_embedding, mixture_domains
-from mosaic.analyse.n_domains import choose_n_domains
+from mosaic.analyse.n_domains import choose_by_bend, choose_by_silhouette, split_tree
 from mosaic.analyse.tissue_field import FieldDomains, View, field_domains, views_of
 from mosaic.config.clusterers import CLUSTERERS, OPTIONS
 from mosaic.embedding import LATENT
@@ -160,13 +160,15 @@ class Domains(NamedTuple):
         the domain by the latent space alone.
     weights
         See ``Clustering.weights``.
-    curve
-        How the number of domains was chosen (``choose_n_domains``); None if it was given.
+    curve, tree
+        How the number of domains was chosen (``n_domains.Choice.curve``), and how domains split as it grows
+        (``n_domains.split_tree``), where the choice itself stands for its number; None if it was given.
     """
 
     table: pd.DataFrame
     weights: np.ndarray
-    curve: pd.DataFrame | None
+    curve: pd.DataFrame | None = None
+    tree: pd.DataFrame | None = None
 
 
 def domains_of(embedding: md.MuData, graphs: Mapping[str, ad.AnnData], settings: Mapping, seed: int) -> Domains:
@@ -188,24 +190,26 @@ def domains_of(embedding: md.MuData, graphs: Mapping[str, ad.AnnData], settings:
     InputError
         See ``cluster_domains``.
     """
-    settings, curve, latent = dict(settings), None, embedding.obsm[LATENT]
+    settings, choice, latent = dict(settings), None, embedding.obsm[LATENT]
     candidates = settings.pop("n_domains_range")
+    place = {"coordinates": embedding.obsm["spatial"], "slices": embedding.obs["slice"].to_numpy()}
+    views = views_of(graphs, embedding.obs_names) if CLUSTERERS[settings["method"]].views else None
     if settings["n_domains"] == "auto":
-        settings["n_domains"], curve = choose_n_domains(latent, candidates, seed=seed)
-    found = cluster_domains(
-        latent,
-        **settings,
-        coordinates=embedding.obsm["spatial"],
-        slices=embedding.obs["slice"].to_numpy(),
-        views=views_of(graphs, embedding.obs_names) if CLUSTERERS[settings["method"]].views else None,
-        seed=seed,
-    )
+        if views is None:
+            choice = choose_by_silhouette(latent, candidates, seed=seed)
+        else:
+            choice = choose_by_bend(latent, views, **place, n_domains_range=candidates, seed=seed)
+        settings["n_domains"] = choice.n_domains
+    found = cluster_domains(latent, **settings, **place, views=views, seed=seed)
     table = embedding.obs[["slice"]].assign(domain=found.labels)
     if found.posterior is not None:
         table["probability"] = found.posterior.max(axis=1)
     if found.by_latent is not None:
         table["by_latent"] = found.by_latent
-    return Domains(table, found.weights, curve)
+    if choice is None:
+        return Domains(table, found.weights)
+    here = found.labels[choice.spots]
+    return Domains(table, found.weights, choice.curve, split_tree(choice.labels | {choice.n_domains: here}, here))
 
 
 def kmeans_domains(embedding: np.ndarray, n_domains: int, seed: int) -> np.ndarray:

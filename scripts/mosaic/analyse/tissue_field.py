@@ -1,7 +1,7 @@
 """Domains by a hidden Markov random field: what each modality measures, and the neighbours on the tissue."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -198,25 +198,20 @@ def field_domains(
     InputError
         If no mixture of so many domains can be fitted.
     """
-    _, slices = np.unique(np.asarray(slices).astype(str), return_inverse=True)
-    rng = np.random.default_rng(seed)
-    spots = _regions(coordinates, slices, settings, rng)
-    part = [view.part(spots) for view in views]
-    graph = averages(coordinates[spots], slices[spots], settings)
-    best: Field | None = None
-    by_latent: np.ndarray | None = None
-    faults: list[str] = []
-    for name, labels, start in _starts(embedding[spots], part, slices[spots], graph, n_domains, seed, settings, faults):
-        if name == _LATENT:
-            by_latent = labels
-        found = fit_field(part, graph, slices[spots], start, settings=settings)
-        logger.info("start from %s: objective %.3f, strength %.1f", name, found.objective, found.strength)
-        if best is None or found.objective > best.objective:
-            best = found
+    slices = np.unique(np.asarray(slices).astype(str), return_inverse=True)[1]
+    spots = _regions(coordinates, slices, settings, seed)
+    best, by_latent, faults = _best_of_starts(
+        embedding[spots],
+        [view.part(spots) for view in views],
+        averages(coordinates[spots], slices[spots], settings),
+        slices[spots],
+        n_domains,
+        seed,
+        settings,
+    )
     if best is not None and len(spots) < len(embedding):
         start = np.eye(n_domains)[_carried(embedding, spots, best.posterior.argmax(axis=1))]
-        graph = averages(coordinates, slices, settings)
-        best = fit_field(views, graph, slices, start, settings=settings)
+        best = fit_field(views, averages(coordinates, slices, settings), slices, start, settings=settings)
         by_latent = None if by_latent is None else _carried(embedding, spots, by_latent)
     if best is None or _n_found(best.posterior) < n_domains:
         faults.append("a domain has no spots")
@@ -226,6 +221,59 @@ def field_domains(
             hint="ask for fewer domains, or choose method kmeans or leiden",
         )
     return FieldDomains(best.posterior, by_latent)
+
+
+def fields_by_number(
+    embedding: np.ndarray,
+    views: Sequence[View],
+    coordinates: np.ndarray,
+    slices: np.ndarray,
+    numbers: Iterable[int],
+    seed: int,
+    settings: FieldSettings = DEFAULTS,
+) -> tuple[np.ndarray, dict[int, Field | None]]:
+    """The field of each number of domains, for a choice among them; parameters as of ``field_domains``.
+
+    Returns
+    -------
+    The spots that they are of, ascending (in large slices, regions); and the field of each number, None if it can't be
+    fitted.
+    """
+    slices = np.unique(np.asarray(slices).astype(str), return_inverse=True)[1]
+    spots = _regions(coordinates, slices, settings, seed)
+    graph = averages(coordinates[spots], slices[spots], settings)
+    part = [view.part(spots) for view in views]
+    fields: dict[int, Field | None] = {}
+    for number in numbers:
+        logger.info("%d domains", number)
+        if number == 1:
+            fields[1] = fit_field(part, graph, slices[spots], np.ones((len(spots), 1)), settings=settings)
+        else:
+            fields[number] = _best_of_starts(embedding[spots], part, graph, slices[spots], number, seed, settings)[0]
+    return spots, fields
+
+
+def _best_of_starts(
+    embedding: np.ndarray,
+    views: Sequence[View],
+    graph: sparse.csr_matrix,
+    slices: np.ndarray,
+    n_domains: int,
+    seed: int,
+    settings: FieldSettings,
+) -> tuple[Field | None, np.ndarray | None, list[str]]:
+    """The field of the highest objective, the domains by the latent space alone, and why any of them can't be had."""
+    best: Field | None = None
+    by_latent: np.ndarray | None = None
+    faults: list[str] = []
+    for name, labels, start in _starts(embedding, views, slices, graph, n_domains, seed, settings, faults):
+        if name == _LATENT:
+            by_latent = labels
+        found = fit_field(views, graph, slices, start, settings=settings)
+        logger.info("start from %s: objective %.3f, strength %.1f", name, found.objective, found.strength)
+        if best is None or found.objective > best.objective:
+            best = found
+    return best, by_latent, faults
 
 
 def averages(coordinates: np.ndarray, slices: np.ndarray, settings: FieldSettings = DEFAULTS) -> sparse.csr_matrix:
@@ -238,14 +286,12 @@ def _n_found(posterior: np.ndarray) -> int:
     return len(np.unique(posterior.argmax(axis=1)))
 
 
-def _regions(
-    coordinates: np.ndarray, slices: np.ndarray, settings: FieldSettings, rng: np.random.Generator
-) -> np.ndarray:
+def _regions(coordinates: np.ndarray, slices: np.ndarray, settings: FieldSettings, seed: int) -> np.ndarray:
     """The spots that starts are sought in, ascending: all, or round regions of each slice at random places."""
     n_spots = len(slices)
     if n_spots <= settings.most_start_spots:
         return np.arange(n_spots)
-    chosen = []
+    rng, chosen = np.random.default_rng(seed), []
     for number in range(slices.max() + 1):
         own = np.flatnonzero(slices == number)
         size = max(round(len(own) * settings.most_start_spots / n_spots / settings.regions), 1)

@@ -261,7 +261,7 @@ def domains_on_tissue(
 
     lanes = [("domain", called, colours)]
     if differing:
-        lanes.append((f"latent space alone: {shares:.0%} differ", differing, colours))
+        lanes.append((f"latent space alone: {100 * shares:.0f} % differ", differing, colours))
     if true:
         lanes.append(("truth", true, true_colours))
     left, figure = MARGIN + (1.5 * LINE if len(lanes) > 1 else 0), Figure()

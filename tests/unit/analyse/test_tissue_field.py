@@ -10,6 +10,7 @@ from mosaic.analyse import tissue_field
 from mosaic.analyse.alignment import align_domains
 from mosaic.analyse.domains import cluster_domains
 from mosaic.analyse.mixture import MixtureSettings, mixture_domains
+from mosaic.analyse.n_domains import choose_by_bend
 from mosaic.analyse.tissue_field import FieldSettings, View
 from mosaic.errors import InputError
 
@@ -154,6 +155,19 @@ def test_regions_of_large_slices_give_the_same_domains():
     np.testing.assert_array_equal(spots, np.unique(spots))
     assert set(tissue.slices[spots]) == {0, 1}
     assert adjusted_rand_score(tissue.domains(settings=few), tissue.domains()) > 0.97
+
+
+def test_the_number_of_domains_is_that_at_the_bend(tissue):
+    """Found by what modalities measure, where the latent space alone doesn't show it."""
+    given = {"views": tissue.views, "coordinates": tissue.coordinates, "slices": tissue.slices}
+    choice = choose_by_bend(tissue.latent, **given, n_domains_range=(2, 6))
+    assert choice.n_domains == 3
+    curve = choice.curve.set_index("n_domains")
+    assert curve.index[curve["chosen"]].tolist() == [3] == [curve["bend"].idxmax()]
+    gains = curve["objective"].diff()
+    np.testing.assert_allclose(curve.loc[3:5, "bend"], (gains - gains.shift(-1)).loc[3:5])
+    assert tissue.ari(choice.labels[3]) > 0.99
+    assert len(choice.spots) == len(tissue.truth)
 
 
 def test_one_seed_gives_the_same_bits(tissue):
