@@ -34,6 +34,7 @@ lint: $(VENV)/.test-ready
 	PYTHONPATH=scripts $(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 	$(BIN)/typos
+	$(BIN)/hadolint Dockerfile
 	@# The notes in changes.d can be read.
 	$(BIN)/towncrier build --draft > /dev/null
 	$(BIN)/snakemake --lint

@@ -3,10 +3,10 @@
 - README.md, config/README.md, CONTRIBUTING.md and CHANGELOG.md become pages;
 - the notebooks become pages, as they are stored: not executed;
 - the library gets a page for each of its wings, from its docstrings;
-- the gallery shows the figures of a run of the demo, if there is one in ``results`` or in the folder that ``RESULTS`` in the
-  environment names, with the captions of the report.
+- the gallery shows the figures of a run of the demo, if there is one in ``results`` or in the folder that the variable
+  ``RESULTS`` of the environment names, with the captions of the report.
 
-Links to files of the repository that are no pages lead to GitHub where it builds the site, and become plain text elsewhere.
+Links to files of the repository that are no pages lead to GitHub if it builds the site, and are plain text elsewhere.
 """
 
 import ast
@@ -165,7 +165,11 @@ def gallery(results: Path, pictures: dict[str, Path]) -> str:
     templates = jinja2.Environment(undefined=jinja2.ChainableUndefined)
     there = any(results.glob("*/seed-*/figures/domains.png"))
     text = "# Gallery\n\nThe figures of the report, and what to look for in each. "
-    text += "They are of the demo.\n\n" if there else "This page was built without a run of the demo: pictures are missing.\n\n"
+    text += (
+        "They are of the demo.\n\n"
+        if there
+        else "This page was built without a run of the demo: pictures are missing.\n\n"
+    )
     for name, figure in figures.FIGURES.items():
         if figure.endings[-1] != "png":
             continue
