@@ -81,6 +81,11 @@ for modality in settings.unused_modalities(config, SHEET):
 config.clear()
 config.update(complete)
 
+if config["container"]:
+
+    container: config["container"]
+
+
 
 # Modalities integrated over the features of any of their slices; what is imputed, the features that a slice of these
 # did not measure included.
@@ -325,7 +330,9 @@ def clustered_graphs():
 def choice_of_number():
     """Additional outputs of `cluster` with `n_domains: auto`: what chose the number, and how domains split."""
     names = {"curve": "n_domains", "tree": "domain_tree"} if HAS["chosen number"] else {}
-    return {key: ensure(f"<results>/{{method}}/seed-{{seed}}/{name}.tsv", non_empty=True) for key, name in names.items()}
+    return {
+        key: ensure(f"<results>/{{method}}/seed-{{seed}}/{name}.tsv", non_empty=True) for key, name in names.items()
+    }
 
 
 def memory(base, per_input):
