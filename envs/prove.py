@@ -76,6 +76,7 @@ TESTED_WITH = {
     "figures/pages.py": "figures/test_overview.py",
     "figures/tables.py": "figures/test_style.py",
     "baselines/published.py": None,  # tests/workflow/test_baseline_runs.py, where the published package is installed
+    "baselines/midas.py": None,  # likewise, where MIDAS is
     "api.py": None,  # tests/test_api.py
 }
 # What tests need beyond their rooms, installed once all that the scripts import was imported: tests of
