@@ -4,7 +4,7 @@ CORES ?= 2
 VENV ?= .venv
 BIN := $(VENV)/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
-BASELINES := published mofa scvi scmomat
+BASELINES := published mofa scvi scmomat midas cellcharter
 SEPARATE := $(BASELINES) spatialdata
 
 .PHONY: demo test test-slow lint envs package docs explorer baselines benchmark study speed clean

@@ -23,6 +23,10 @@ BEHIND_BASELINES = {
     "muon": {"mofapy2"},
     "scvi": {"scvi-tools"},
     "scmomat": {"scmomat"},
+    "scmidas": {"scmidas", "torchaudio"},
+    "torchvision": {"torchvision"},
+    "cellcharter": {"cellcharter"},
+    "squidpy": {"squidpy"},
     "spatialdata": {"spatialdata"},
 }
 
@@ -151,8 +155,8 @@ def test_no_script_hides_an_installed_package():
     assert not names & (set(packages_distributions()) | set(sys.stdlib_module_names))
 
 
-# What rooms import that are of no use without it: `published`, `spatial_data`.
-SEPARATELY = {"spamosaic", "spatialdata"}
+# What rooms import that are of no use without it: `published`, `midas`, `spatial_data`.
+SEPARATELY = {"spamosaic", "scmidas", "torchvision", "spatialdata"}
 
 
 def test_package_declares_exactly_what_it_imports_and_the_lock_pins_it():
