@@ -70,11 +70,13 @@ TESTED_WITH = {
     "check/folds.py": None,  # tests/test_holdout.py
     "check/scores.py": None,  # tests/test_holdout.py
     "figures/charts.py": "figures/test_style.py",
+    "figures/n_domains.py": "figures/test_style.py",
     "figures/comparisons.py": "figures/test_style.py",
     "figures/spatial_features.py": "figures/test_style.py",
     "figures/pages.py": "figures/test_overview.py",
     "figures/tables.py": "figures/test_style.py",
     "baselines/published.py": None,  # tests/workflow/test_baseline_runs.py, where the published package is installed
+    "baselines/midas.py": None,  # likewise, where MIDAS is
     "api.py": None,  # tests/test_api.py
 }
 # What tests need beyond their rooms, installed once all that the scripts import was imported: tests of

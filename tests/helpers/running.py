@@ -11,21 +11,37 @@ from pathlib import Path
 from safetensors.numpy import load_file
 from snakemake.api import SnakemakeApi
 from snakemake.cli import parse_config
-from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, Quietness, ResourceSettings
+from snakemake.settings.types import (
+    ConfigSettings,
+    DAGSettings,
+    DeploymentMethod,
+    DeploymentSettings,
+    OutputSettings,
+    Quietness,
+    ResourceSettings,
+)
 
 from mosaic import store
 from mosaic.simulate.counts import simulate_mosaic
 
 REPOSITORY = Path(__file__).parents[2]
-PARTS = ("Snakefile", "config", "envs", "profiles", "resources", "scripts", "workflow")
+PARTS = (".test", "Snakefile", "config", "envs", "profiles", "resources", "scripts", "workflow")
 
 
 @contextmanager
-def _planned(folder: Path, config_files: Sequence[Path], given: Sequence[str], targets: Sequence[str], snakefile: Path):
+def _planned(
+    folder: Path,
+    config_files: Sequence[Path],
+    given: Sequence[str],
+    targets: Sequence[str],
+    snakefile: Path,
+    deployment: Sequence[DeploymentMethod] = (),
+):
     with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
         workflow = api.workflow(
             resource_settings=ResourceSettings(cores=2),
             config_settings=ConfigSettings(configfiles=config_files, config=parse_config(given)),
+            deployment_settings=DeploymentSettings(deployment_method=set(deployment)),
             snakefile=snakefile,
             workdir=folder,
         )
@@ -51,6 +67,15 @@ def config_of(folder: Path, *config_files: Path, given: Sequence[str] = ()) -> d
         return workflow.globals["config"]
 
 
+def images(folder: Path, given: Sequence[str]) -> dict[str, set[str | None]]:
+    """Images of containers by rule, of a run in ``folder`` with ``--sdm apptainer`` and this ``--config``."""
+    snakefile, found = REPOSITORY / "workflow" / "Snakefile", {}
+    with _planned(folder, [], given, [], snakefile, [DeploymentMethod.APPTAINER]) as workflow:
+        for job in workflow.dag.jobs:
+            found.setdefault(job.rule.name, set()).add(job.container_img_url)
+    return found
+
+
 def weights(model: Path) -> dict[str, bytes]:
     """Weights of a model, to the bit; the file as a whole differs from run to run in the order of its metadata."""
     return {name: array.tobytes() for name, array in load_file(model).items()}
@@ -64,7 +89,7 @@ class Checkout:
         for part in PARTS:
             source = REPOSITORY / part
             if source.is_dir():
-                shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("node_modules"))
+                shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("node_modules", "__pycache__"))
             else:
                 shutil.copy(source, folder / part)
 
@@ -92,5 +117,12 @@ class Checkout:
         text = done.stdout + done.stderr
         if "Nothing to be done" in text:
             return set()
-        table = text.split("Job stats:")[1].split("total")[0]
-        return {line.split()[0] for line in table.splitlines()[3:] if line.strip()}
+        return set(stats(text))
+
+
+def stats(text: str) -> Counter:
+    """Jobs per rule in what a dry-run printed."""
+    table = text.split("Job stats:")[1].split("total")[0]
+    return Counter(
+        {rule: int(count) for rule, count in (line.split() for line in table.splitlines()[3:] if line.strip())}
+    )
