@@ -185,8 +185,8 @@ class Summary(NamedTuple):
         (``actual``). Empty if there is one fold.
     folds
         Per fold and way (``imputed``, ``mean``, ``neighbors``): ``n_spots``; ``n_scored`` of the ``n_features`` that
-        were measured, see ``scored_features``; ``pearson_spot``, ``cmd_feature``, ``cmd_spot``; or, in a separate row, the
-        reason of a skipped fold (``left_out``).
+        were measured, see ``scored_features``; ``pearson_spot``, ``cmd_feature``, ``cmd_spot``; or, in a separate row,
+        the reason of a skipped fold (``left_out``).
     foscttm
         Per fold and scope, for pairs of spots that no contrastive loss has seen.
     """
