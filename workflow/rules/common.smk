@@ -148,7 +148,7 @@ def shipped(path):
 
 def library(script):
     """Library modules that a rule's script imports: as inputs, an edit of one makes the results stale."""
-    return [HOSTED.get(path, path) for path in imported_modules(SCRIPTS / f"{script}.py")[0]]
+    return [shipped(path) for path in imported_modules(SCRIPTS / f"{script}.py")[0]]
 
 
 def located(paths):
