@@ -28,7 +28,8 @@ def imported_modules(script: str | Path, scripts: str | Path | None = None) -> t
     other modules that any of them imports.
     """
     package = (Path(script).parent if scripts is None else Path(scripts)) / "mosaic"
-    modules, foreign, waiting = {str(package / "__init__.py")}, set(), [str(script)]
+    modules, waiting = {str(package / "__init__.py")}, [str(script)]
+    foreign: set[str] = set()
     while waiting:
         file = waiting.pop()
         state = os.stat(file)
