@@ -118,7 +118,7 @@ def map_modality(
     slices
         Normalised slices, as for ``reduce.reduce_modality``.
     reference
-        What that returned for the slices of the reference.
+        What that returned for the slices of the reference; ``obsm["X_reduced"]`` is not used.
     modality
         Its name, for messages.
     least_share
@@ -150,10 +150,7 @@ def map_modality(
                 hint="give the new slice another name in the sheet: spots are named by their slice",
             )
         mapped = map_slice(adata, reference, modality, asked, least_share)
-        before, after = (
-            _mixing(own, reference.obsm[key])
-            for own, key in ((mapped.reduced, "X_reduced"), (mapped.corrected, "X_corrected"))
-        )
+        before, after = (_mixing(own, reference.obsm["X_corrected"]) for own in (mapped.reduced, mapped.corrected))
         records[name] = {**mapped.record, "ilisi_before": before, "ilisi_after": after}
         logger.info(
             "%s of %s: %.0f %% of the reference's %d features; correction by %s: iLISI with it %.3f before, %.3f after",
@@ -208,13 +205,12 @@ def map_slice(
         )
     places, spots = np.asarray(adata.obsm["spatial"], dtype=np.float64), adata.n_obs
     within = "loadings_within" in reference.varm
-    reduced = _projected(adata, reference, settings, "loadings", present)
-    own = _projected(adata, reference, settings, "loadings_within", present) if within else reduced
+    own = _projected(adata, reference, settings, "loadings_within" if within else "loadings", present)
     corrected, method = _corrected(own, places, reference, settings, f"slice {name}, {modality}")
     spread = np.sqrt(((own - own.mean(axis=0)) ** 2).sum(axis=1).mean())
     moved = float(np.sqrt(((corrected - own) ** 2).sum() / spots) / spread) if spread else 0.0
     record = {"found": share, "method": method, "moved": moved}
-    return Mapped(reduced.astype(np.float32), corrected.astype(np.float32), record)
+    return Mapped(own.astype(np.float32), corrected.astype(np.float32), record)
 
 
 def _projected(
