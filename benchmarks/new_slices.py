@@ -123,6 +123,7 @@ def scores(made: DataSet, joint: Pipeline, seconds: float, name: str, seed: int)
 
 
 def main() -> None:
+    """All sets, seeds and slices, one line each."""
     data, out, *rest = sys.argv[1:]
     seeds = [int(seed) for seed in (rest[0] if rest else "1").split(",")]
     sets = {"five slices": five_slices, **with_truth(Path(data))}

@@ -68,6 +68,7 @@ TESTED_WITH = {
     "analyse/umap.py": None,  # tests/test_designs.py
     "check/folds.py": None,  # tests/test_holdout.py
     "figures/charts.py": "figures/test_style.py",
+    "figures/n_domains.py": "figures/test_style.py",
     "figures/comparisons.py": "figures/test_style.py",
     "figures/spatial_features.py": "figures/test_style.py",
     "figures/pages.py": "figures/test_overview.py",

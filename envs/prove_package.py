@@ -1,10 +1,11 @@
-"""Proof of the package: `make package` installs this repository alone, as a notebook's user does, and uses it.
+"""Proof of the package: `make package` builds what goes to PyPI, installs it as a notebook's user does, and uses it.
 
     python envs/prove_package.py .venv-package
 
 The virtual environment has what pyproject.toml declares, at the versions of requirements.lock, and nothing else; it is
 kept, and made anew when either file changes. Every module of the package must be importable in it, and the published
-names and the pipeline integrate a small mosaic. Needs Python alone.
+names and the pipeline integrate a small mosaic. The wheel, which is built from the source distribution, must have all
+files of the library and no others; both stay in the folder `dist` of the environment. Needs Python alone.
 """
 
 import re
@@ -14,11 +15,13 @@ import sys
 import tempfile
 import venv
 from pathlib import Path
+from zipfile import ZipFile
 
 REPOSITORY = Path(__file__).parents[1]
 from make_venv import install  # noqa: E402
 
-PARTS = ("pyproject.toml", "README.md", "LICENSE", "scripts")
+# The schemas of the library are those of the workflow, by a link.
+PARTS = ("pyproject.toml", "README.md", "LICENSE", "scripts", "workflow/schemas")
 # What runs in the new environment, in a folder that holds nothing.
 USE = """
 import importlib, pkgutil, sys
@@ -67,6 +70,32 @@ print(f"{len(modules)} modules imported; {sum(map(len, merged))} spots embedded"
 """
 
 
+def build(source: Path, folder: Path, tools: Path) -> Path:
+    """Build both distributions of ``source`` into ``folder``, with tools installed for that; returns the wheel.
+
+    Raises
+    ------
+    subprocess.CalledProcessError
+        If a build fails or a check finds a fault.
+    SystemExit
+        If the wheel lacks a file of the library, or has another.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    venv.create(tools, with_pip=True)
+    install(tools, "--requirement", str(REPOSITORY / "requirements-package.lock"))
+    run = [tools / "bin" / "python", "-m"]
+    subprocess.run([*run, "build", "--outdir", folder, source], check=True, stdout=subprocess.DEVNULL)
+    (wheel,), made = folder.glob("*.whl"), list(folder.iterdir())
+    subprocess.run([*run, "twine", "check", "--strict", *made], check=True)
+    subprocess.run([*run, "check_wheel_contents", wheel], check=True)
+    library = source / "scripts" / "mosaic"
+    expected = {path.relative_to(library.parent).as_posix() for path in library.rglob("*") if path.is_file()}
+    expected |= {f"mosaic/config/schemas/{path.name}" for path in (source / "workflow" / "schemas").iterdir()}
+    if different := expected ^ {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}:
+        sys.exit(f"{wheel.name} lacks or has too many: {', '.join(sorted(different))}")
+    return wheel
+
+
 def main(env: Path) -> None:
     """Install the package in the environment ``env`` and use it; raises CalledProcessError at what fails."""
     lock, stamp = REPOSITORY / "requirements.lock", env / "made-of"
@@ -79,12 +108,21 @@ def main(env: Path) -> None:
         source, elsewhere = Path(folder) / "source", Path(folder) / "elsewhere"
         source.mkdir()
         elsewhere.mkdir()
-        # A copy, as what pip leaves in a folder that it builds would be part of the next package.
+        # A copy, as what a build leaves in its folder would be part of the next package.
         for part in PARTS:
-            copy = shutil.copytree if (REPOSITORY / part).is_dir() else shutil.copy
-            copy(REPOSITORY / part, source / part)
-        install(env, str(source), "--constraint", str(lock))
-        install(env, str(source), "--no-deps", "--force-reinstall")  # the version stays, and the modules change
+            (source / part).parent.mkdir(exist_ok=True)
+            if (REPOSITORY / part).is_dir():
+                shutil.copytree(
+                    REPOSITORY / part,
+                    source / part,
+                    symlinks=True,
+                    ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"),
+                )
+            else:
+                shutil.copy(REPOSITORY / part, source / part)
+        wheel = build(source, env / "dist", Path(folder) / "tools")
+        install(env, str(wheel), "--constraint", str(lock))
+        install(env, str(wheel), "--no-deps", "--force-reinstall")  # the version stays, and the modules change
         stamp.write_text(made_of, encoding="utf-8")
         subprocess.run([env / "bin" / "python", "-I", "-c", USE], cwd=elsewhere, check=True)
 

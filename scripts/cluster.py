@@ -13,5 +13,6 @@ with job_log(snakemake.log[0]):
     found = domains.domains_of(embedding, graphs, snakemake.params.settings, snakemake.params.seed)
     if found.curve is not None:
         files.write_table(found.curve, snakemake.output.curve, index=False, float_format="%.6g")
+        files.write_table(found.tree, snakemake.output.tree, index=False, float_format="%.6g")
     files.write_table(found.table, snakemake.output.domains, index_label="spot", float_format="%.6g")
     store.write(alignment.aligned_embedding(embedding, found.weights), snakemake.output.aligned)

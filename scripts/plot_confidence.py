@@ -19,10 +19,19 @@ with job_log(snakemake.log[0]):
         label += ": by the clustering alone in " + (
             "every slice" if len(unchecked) == len(members) else ", ".join(map(style.fit, unchecked))
         )
+    if len(agreement):
+        label += f" (mean ARI of pairs {agreement['ARI'].mean():.2f})"
+        support = pd.read_csv(snakemake.input.support, sep="\t")
+        alone = support.loc[support["n_seeds"] < 2, "domain"]
+        names = table["name"] if "name" in table else table["domain"]
+        if len(alone):
+            label += "; of one seed alone: " + ", ".join(
+                style.fit(str(names[table["domain"] == domain].iloc[0])) for domain in alone
+            )
     figure = maps.confidence_on_tissue(
         {name: embedding.obsm["spatial"][rows] for name, rows in members.items()},
         {name: table.loc[rows, "confidence"].to_numpy() for name, rows in members.items()},
-        label if agreement.empty else f"{label} (mean ARI of pairs {agreement['ARI'].mean():.2f})",
+        label,
         frames=style.frames(snakemake.input.tissue, **snakemake.params.figures),
     )
     style.save(figure, snakemake.output.svg, snakemake.output.png)

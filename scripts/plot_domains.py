@@ -8,13 +8,16 @@ with job_log(snakemake.log[0]):
 
     embedding = store.read(snakemake.input.embedding)
     labels = store.read_labels(snakemake.input.names)
-    domains = labels.of(store.read_table(snakemake.input.domains, embedding.obs_names)["domain"])
+    table = store.read_table(snakemake.input.domains, embedding.obs_names)
+    domains = labels.of(table["domain"])
+    by_latent = labels.of(table["by_latent"]) if "by_latent" in table else None
     truth = spots.truth(snakemake.input.annotations, embedding.obs_names, snakemake.params.truth)
     members = {name: (embedding.obs["slice"] == name).to_numpy() for name in snakemake.params.slices}
     figure = maps.domains_on_tissue(
         {name: embedding.obsm["spatial"][rows] for name, rows in members.items()},
         {name: domains[rows] for name, rows in members.items()},
         None if truth is None else {name: truth[rows] for name, rows in members.items()},
+        by_latent=None if by_latent is None else {name: by_latent[rows] for name, rows in members.items()},
         colours=labels.colours,
         frames=style.frames(snakemake.input.tissue, **snakemake.params.figures),
     )

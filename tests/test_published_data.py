@@ -7,7 +7,7 @@ from sklearn.metrics import adjusted_rand_score
 from datasets import cortex, simulation, split_lymph_node
 from mosaic import embedding, matrices
 from mosaic.analyse import domains, metrics
-from mosaic.analyse.n_domains import choose_n_domains
+from mosaic.analyse.n_domains import choose_by_silhouette
 from mosaic.config.defaults import PUBLISHED
 from mosaic.pipeline import Pipeline
 from mosaic.prepare.read import read_slice
@@ -30,7 +30,7 @@ def test_simulation(shared_data, replicate, changes, least):
     for n_domains, bound in zip((5, 6, 7), least, strict=True):
         labels = domains.cluster_domains(latent, "mixture", n_domains=n_domains, seed=1234).labels
         assert adjusted_rand_score(truth, labels) > bound
-    assert 4 <= choose_n_domains(latent, seed=1234)[0] <= 6
+    assert 4 <= choose_by_silhouette(latent, seed=1234).n_domains <= 6
     assert adjusted_rand_score(truth, domains.cluster_domains(latent, "kmeans", n_domains=5).labels) > 0.86
 
 

@@ -1,6 +1,9 @@
 """What the repository says in two places is the same in both, and what one file says of another holds."""
 
+import json
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import nbformat
@@ -81,13 +84,73 @@ def test_no_shell_takes_a_name():
         assert value.endswith(":q") or value in ("wildcards.seed", "params.threads"), f"{{{value}}} is not quoted"
 
 
+# Jobs of a release that write, and where; they run after a merge or on a tag, never for a pull request.
+WRITING = {
+    ("release.yml", "propose"): {"contents": "write", "pull-requests": "write"},
+    ("release.yml", "pypi"): {"id-token": "write"},
+}
+
+
 @pytest.mark.parametrize("path", list((REPOSITORY / ".github/workflows").glob("*.yml")), ids=lambda path: path.name)
-def test_ci_only_reads(path):
+def test_ci_only_reads_but_for_a_release(path):
     workflow = yaml.safe_load(path.read_text())
     assert workflow["permissions"] == {"contents": "read"}
-    assert not any("permissions" in job for job in workflow["jobs"].values())
-    for word in ("pull_request_target", "secrets."):
-        assert word not in path.read_text()
+    for name, job in workflow["jobs"].items():
+        assert job.get("permissions") == WRITING.get((path.name, name))
+    # YAML reads the key `on` as true.
+    assert "pull_request_target" not in workflow[True]
+    assert "pull_request" not in workflow[True] or path.name != "release.yml"
+    assert "secrets." not in path.read_text()
+
+
+def test_a_release_raises_the_version_wherever_it_stands():
+    config = json.loads((REPOSITORY / "release-please-config.json").read_text())
+    (package,) = config["packages"].values()
+    raised = [file if isinstance(file, str) else file["path"] for file in package["extra-files"]]
+    assert raised == ["scripts/mosaic/__init__.py", "CITATION.cff"]
+    # In a file of no known format, release-please raises the version in lines with this word.
+    line = next(line for line in (REPOSITORY / raised[0]).read_text().splitlines() if line.startswith("__version__"))
+    assert line == f'__version__ = "{mosaic.__version__}"  # x-release-please-version'
+    manifest = json.loads((REPOSITORY / ".release-please-manifest.json").read_text())
+    assert manifest == {".": mosaic.__version__}
+
+
+@pytest.mark.parametrize(
+    ("title", "well"),
+    [("fix: a cut file", True), ("feat(config)!: keys", True), ("Fix a cut file", False), ("fix:", False)],
+)
+def test_titles_of_pull_requests(title, well):
+    workflow = yaml.safe_load((REPOSITORY / ".github/workflows/pr_title.yml").read_text())
+    (step,) = workflow["jobs"]["title"]["steps"]
+    done = subprocess.run(["bash", "-c", step["run"]], env=os.environ | {"TITLE": title}, check=False)
+    assert (done.returncode == 0) == well
+
+
+# As the catalog of workflows reads them: a missing Snakefile or one rule file of another name keeps the workflow out.
+def test_the_catalog_takes_the_workflow():
+    workflow = REPOSITORY / "workflow"
+    assert (workflow / "Snakefile").is_file()
+    assert {path.suffix for path in (workflow / "rules").iterdir()} == {".smk"}
+    usage = yaml.safe_load((REPOSITORY / ".snakemake-workflow-catalog.yml").read_text())["usage"]
+    assert set(usage) == {"mandatory-flags", "software-stack-deployment", "report"}
+    assert usage["software-stack-deployment"] == {"conda": True}
+    assert (REPOSITORY / "config/README.md").is_file()
+    assert "snakemake workflow" in (REPOSITORY / "README.md").read_text().lower()
+
+
+def described(schema: dict, path: str = ""):
+    for name, own in schema.get("properties", {}).items():
+        yield f"{path}{name}", own.get("description", "")
+        yield from described(own, f"{path}{name}.")
+
+
+def test_the_catalog_shows_a_table_of_the_config():
+    """A cell of its table is a description as it stands."""
+    schema = yaml.safe_load((REPOSITORY / "workflow/schemas/config.schema.yaml").read_text())
+    for name, text in described(schema):
+        assert text, f"{name} has no description"
+        assert "|" not in text, name
+        assert "\n" not in text.strip(), name
 
 
 def test_the_threat_model_names_tests_that_are_there():

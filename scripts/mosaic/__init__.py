@@ -3,4 +3,4 @@
 Importing the package loads nothing heavy; import modules by name, as in ``from mosaic.integrate import graph``.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.1.0"  # x-release-please-version

@@ -81,6 +81,12 @@ def match_labels(shared: pd.DataFrame) -> dict:
     return dict(zip(shared.index[rows], shared.columns[columns], strict=True))
 
 
+def numbered_like(labels: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Labels in the numbers of the reference, matched by ``match_labels``; -1 without counterpart; shape (spots,)."""
+    names = match_labels(pd.crosstab(labels, reference))
+    return pd.Series(labels).map(names).fillna(-1).to_numpy().astype(int)
+
+
 def depth_factor(total: np.ndarray, depth: float) -> np.ndarray:
     """What the counts of each spot are multiplied by, so that they sum to ``depth``.
 

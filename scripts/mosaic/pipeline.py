@@ -16,7 +16,7 @@ workflow writes to the rule's files.
 | normalize, reduce | ``normalized``, ``reduced`` | normalised slices; features of each modality |
 | build_graph | ``graphs`` | graph of each modality |
 | train, embed | ``trained``, ``embedding`` | encoders and losses; latent space |
-| cluster | ``domains``, ``n_domains_curve``, ``aligned`` | domains; latent space aligned by them |
+| cluster | ``domains``, ``n_domains_curve``, ``n_domains_tree``, ``aligned`` | domains; latent space aligned by them |
 | project_latent | ``umap`` | UMAP |
 | impute | ``imputed`` | counts of a modality that a slice lacks |
 | evaluate | ``metrics`` | scores |
@@ -39,8 +39,8 @@ from threadpoolctl import threadpool_limits
 from mosaic.analyse.alignment import aligned_embedding
 from mosaic.analyse.domains import Domains, domains_of
 from mosaic.analyse.impute import impute_modality
-from mosaic.analyse.metrics import evaluate
 from mosaic.analyse.mapped_domains import reference_features, reference_spots
+from mosaic.analyse.metrics import evaluate
 from mosaic.analyse.umap import umap_coordinates
 from mosaic.config.clusterers import CLUSTERERS
 from mosaic.config.defaults import COUNTING
@@ -254,6 +254,10 @@ class Pipeline:
     def n_domains_curve(self, seed: int | None = None) -> pd.DataFrame | None:
         """The curve that chose the number of domains; None unless ``cluster.n_domains`` is ``auto``."""
         return self._clustered(seed).curve
+
+    def n_domains_tree(self, seed: int | None = None) -> pd.DataFrame | None:
+        """How domains split as their number grows; None unless ``cluster.n_domains`` is ``auto``."""
+        return self._clustered(seed).tree
 
     def aligned(self, seed: int | None = None) -> md.MuData:
         """The latent space of one seed aligned by its domains: see ``alignment.aligned_embedding``."""

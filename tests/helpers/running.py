@@ -17,7 +17,7 @@ from mosaic import store
 from mosaic.simulate.counts import simulate_mosaic
 
 REPOSITORY = Path(__file__).parents[2]
-PARTS = ("Snakefile", "config", "envs", "profiles", "resources", "scripts", "workflow")
+PARTS = (".test", "Snakefile", "config", "envs", "profiles", "resources", "scripts", "workflow")
 
 
 @contextmanager
@@ -64,7 +64,7 @@ class Checkout:
         for part in PARTS:
             source = REPOSITORY / part
             if source.is_dir():
-                shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("node_modules"))
+                shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("node_modules", "__pycache__"))
             else:
                 shutil.copy(source, folder / part)
 
@@ -92,5 +92,12 @@ class Checkout:
         text = done.stdout + done.stderr
         if "Nothing to be done" in text:
             return set()
-        table = text.split("Job stats:")[1].split("total")[0]
-        return {line.split()[0] for line in table.splitlines()[3:] if line.strip()}
+        return set(stats(text))
+
+
+def stats(text: str) -> Counter:
+    """Jobs per rule in what a dry-run printed."""
+    table = text.split("Job stats:")[1].split("total")[0]
+    return Counter(
+        {rule: int(count) for rule, count in (line.split() for line in table.splitlines()[3:] if line.strip())}
+    )

@@ -9,7 +9,7 @@ import pytest
 from mosaic import manifest
 from mosaic.errors import InputError
 
-TOLD = dict.fromkeys(("version", "seed", "config", "slices", "counts", "domains", "checks", "versions"), {})
+TOLD = {"version": "", "seed": 1, "config": {}, "slices": {}, "counts": [], "domains": {}, "checks": [], "versions": {}}
 
 
 @pytest.fixture
@@ -41,13 +41,13 @@ def test_a_folder_and_its_zip_say_the_same(folder, tmp_path):
 
 
 def test_it_must_be_there(tmp_path):
-    with pytest.raises(InputError, match="is not there"):
+    with pytest.raises(InputError, match=r"is not there"):
         manifest.read_manifest(tmp_path / "nothing")
-    with pytest.raises(InputError, match="has no reference.json, so it is no reference"):
+    with pytest.raises(InputError, match=r"has no reference.json, so it is no reference"):
         manifest.read_manifest(tmp_path)
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
         archive.writestr("a.txt", "a")
-    with pytest.raises(InputError, match="has no reference.json, so it is no reference"):
+    with pytest.raises(InputError, match=r"has no reference.json, so it is no reference"):
         manifest.read_manifest(tmp_path / "other.zip")
 
 
@@ -60,7 +60,7 @@ def test_a_newer_format_is_told(folder):
 def test_a_key_that_lacks_is_told(folder):
     path = folder / manifest.MANIFEST
     path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "seed"}))
-    with pytest.raises(InputError, match="lacks seed"):
+    with pytest.raises(InputError, match=r"lacks seed"):
         manifest.read_manifest(folder)
 
 
@@ -68,22 +68,22 @@ def test_cut_short(folder, tmp_path):
     manifest.pack(folder, tmp_path / "a.zip")
     whole = (tmp_path / "a.zip").read_bytes()
     (tmp_path / "a.zip").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match="can't be read"):
+    with pytest.raises(InputError, match=r"can't be read"):
         manifest.read_manifest(tmp_path / "a.zip")
     (folder / "spots.h5ad").write_bytes(b"spots")
-    with pytest.raises(InputError, match="spots.h5ad has 5 bytes instead of 500"):
+    with pytest.raises(InputError, match=r"spots.h5ad has 5 bytes instead of 500"):
         manifest.read_manifest(folder)
     (folder / "spots.h5ad").unlink()
-    with pytest.raises(InputError, match="lacks spots.h5ad"):
+    with pytest.raises(InputError, match=r"lacks spots.h5ad"):
         manifest.read_manifest(folder)
     (folder / manifest.MANIFEST).write_text('{"format": 1, ')
-    with pytest.raises(InputError, match="reference.json is cut short or damaged"):
+    with pytest.raises(InputError, match=r"reference.json is cut short or damaged"):
         manifest.read_manifest(folder)
 
 
 def test_a_changed_byte_is_seen(folder, tmp_path):
     (folder / "model.safetensors").write_bytes(b"weighty" * 100)
-    with pytest.raises(InputError, match="model.safetensors is damaged: it is not what was written"):
+    with pytest.raises(InputError, match=r"model.safetensors is damaged: it is not what was written"):
         manifest.checked(folder, "model.safetensors")
     with pytest.raises(InputError, match=r"has no other.h5ad"):
         manifest.checked(folder, "other.h5ad")
@@ -96,5 +96,5 @@ def test_nothing_is_unpacked_outside_of_the_folder(folder, tmp_path):
         for path in folder.iterdir():
             archive.write(path, path.name)
         archive.writestr("..", "x")
-    with pytest.raises(InputError, match="is no name of a file of it"):
+    with pytest.raises(InputError, match=r"is no name of a file of it"):
         manifest.unpack(tmp_path / "a.zip", tmp_path / "there")

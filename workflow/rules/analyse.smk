@@ -10,7 +10,7 @@ rule cluster:
         graphs=clustered_graphs(),
         library=library("cluster"),
     output:
-        **n_domains_curve(),
+        **choice_of_number(),
         domains=ensure("<results>/{method}/seed-{seed}/domains.tsv", non_empty=True),
         aligned=ensure("<results>/{method}/seed-{seed}/aligned.h5mu", non_empty=True),
         versions=ensure("<results>/logs/cluster/{method}.seed-{seed}.versions.json", non_empty=True),

@@ -1,6 +1,8 @@
 # Shared by all rules: the checked configuration, the sample sheet, and helpers for inputs and resources.
+import copy
 import hashlib
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -10,11 +12,24 @@ from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
 from snakemake.utils import update_config
 
-# The package is beside the scripts, so the workflow runs from a clone and as a module of another workflow.
-ROOT = Path(workflow.current_basedir).parents[1]
+try:
+    ROOT = Path(workflow.current_basedir).parents[1]
+    HOSTED = {}
+except TypeError:
+    # Deployed from a repository elsewhere: Snakemake fetches files one by one and keeps them in the folders that they have
+    # there. As inputs they are known by their address, because where they are kept may change from run to run.
+    listed = workflow.source_path("../sources.txt")
+    fetched = [workflow.source_path(f"../../{name}") for name in Path(listed).read_text().split()]
+    ROOT = Path(listed).parents[1]
+    HOSTED = {str(path): path for path in fetched}
 SCRIPTS = ROOT / "scripts"
-sys.path.insert(0, str(SCRIPTS))
 
+# The library is beside the scripts, and goes before one that is installed: here, and in jobs, which inherit PYTHONPATH.
+sys.path.insert(0, str(SCRIPTS))
+paths = [str(SCRIPTS), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, paths)))
+
+import mosaic
 from mosaic.config import figures, methods, schema, settings
 from mosaic.config.clusterers import CLUSTERERS
 from mosaic.config.defaults import COUNTING
@@ -23,8 +38,17 @@ from mosaic.errors import InputError
 from mosaic.imports import imported_modules
 from mosaic.manifest import MANIFEST, read_manifest
 
-# A workflow that uses this one as a module provides the config.
+if not Path(mosaic.__file__).resolve().is_relative_to(SCRIPTS.resolve()):
+    raise WorkflowError(
+        f"This run needs the library {SCRIPTS / 'mosaic'}, but has loaded {Path(mosaic.__file__).parent}.\n"
+        "Hint: if several modules are this workflow, give them all the same tag or commit."
+    )
+
+# A workflow that uses this one as a module provides the config, of which this module completes a copy.
 AS_MODULE = workflow.modifier.skip_configfile
+if AS_MODULE:
+    config = copy.deepcopy(config)
+PREFIXED = workflow.modifier.path_modifier.prefix is not None
 # Otherwise a --configfile stands alone: config/config.yaml is loaded only without one.
 BY_DEFAULT = not (AS_MODULE or workflow.overwrite_configfiles)
 WITH_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
@@ -34,8 +58,8 @@ try:
     for path in [*workflow.configfiles, *(["config/config.yaml"] if BY_DEFAULT else [])]:
         schema.read_yaml(path)
     DEMO = schema.read_yaml(ROOT / "resources" / "demo.yaml")
-    CONFIG_SCHEMA = schema.read_yaml(settings.SCHEMAS / "config.schema.yaml")
-    SHEET_SCHEMA = schema.read_yaml(settings.SCHEMAS / "slices.schema.yaml")
+    CONFIG_SCHEMA = schema.read_yaml(ROOT / "workflow" / "schemas" / "config.schema.yaml")
+    SHEET_SCHEMA = schema.read_yaml(ROOT / "workflow" / "schemas" / "slices.schema.yaml")
 except InputError as error:
     raise WorkflowError(str(error))
 DEMO_FILES = [f"data/demo/{name}.{modality}.h5ad" for name, own in DEMO["slices"].items() for modality in own]
@@ -123,9 +147,19 @@ FIGURES, MAIN_FIGURES = (
 )
 
 
+def shipped(path):
+    """A file of this repository, by its path from the top, as input of a rule."""
+    return HOSTED.get(str(ROOT / path), ROOT / path)
+
+
 def library(script):
     """Library modules that a rule's script imports: as inputs, an edit of one makes the results stale."""
-    return imported_modules(SCRIPTS / f"{script}.py")[0]
+    return [HOSTED.get(path, path) for path in imported_modules(SCRIPTS / f"{script}.py")[0]]
+
+
+def located(paths):
+    """Paths that stay as the sheet says, where a `prefix` of the module goes before all others."""
+    return [local(path) if PREFIXED else path for path in paths]
 
 
 def slices_with(pattern):
@@ -158,16 +192,19 @@ def renamed_features(wildcards):
     return [] if alone or ONTO or not named else "<results>/features/{modality}.renamed.tsv"
 
 
+def sources_of_rows(rows):
+    """Files of the user's that rows of the sheet name."""
+    return located(file for row in rows for file in source_files(row.path, row.options))
+
+
 def sources_of_modality(wildcards):
     """Files of the user's that hold one modality of any slice."""
-    own = [row for row in SHEET if row.modality == wildcards.modality]
-    return [file for row in own for file in source_files(row.path, row.options)]
+    return sources_of_rows(row for row in SHEET if row.modality == wildcards.modality)
 
 
 def sources(wildcards):
     """Files of the user's that hold one modality of one slice."""
-    row = SHEET.row(wildcards.slice, wildcards.modality)
-    return source_files(row.path, row.options)
+    return sources_of_rows([SHEET.row(wildcards.slice, wildcards.modality)])
 
 
 def reduction(wildcards):
@@ -271,7 +308,7 @@ def baseline_reduced(wildcards):
 
 def baseline_script(wildcards):
     """The script of a baseline method."""
-    return SCRIPTS / f"embed_{methods.BASELINES[wildcards.method].script}.py"
+    return shipped(f"scripts/embed_{methods.BASELINES[wildcards.method].script}.py")
 
 
 def baseline_settings(wildcards):
@@ -297,10 +334,12 @@ def clustered_graphs():
     return collect("<results>/graph/{modality}.h5ad", modality=SHEET.modalities if views else [])
 
 
-def n_domains_curve():
-    """Additional output of `cluster`: the curve that chose the number of domains, for `n_domains: auto`."""
-    path = "<results>/{method}/seed-{seed}/n_domains.tsv"
-    return {"curve": ensure(path, non_empty=True)} if HAS["chosen number"] else {}
+def choice_of_number():
+    """Additional outputs of `cluster` with `n_domains: auto`: what chose the number, and how domains split."""
+    names = {"curve": "n_domains", "tree": "domain_tree"} if HAS["chosen number"] else {}
+    return {
+        key: ensure(f"<results>/{{method}}/seed-{{seed}}/{name}.tsv", non_empty=True) for key, name in names.items()
+    }
 
 
 def memory(base, per_input):

@@ -12,7 +12,7 @@ rule explore:
         tissue=collect("<results>/tissue/{slice}.json", slice=SHEET.slices),
         reduced=collect("<results>/reduced/{modality}.h5ad", modality=SHEET.modalities),
         markers=[f"{FIRST_RUN}/markers/{own['modality']}.tsv" for own in HAS["counts"]],
-        page=[ROOT / "resources" / "explorer" / name for name in ("index.html", "explorer.js")],
+        page=[shipped(f"resources/explorer/{name}") for name in ("index.html", "explorer.js")],
         library=library("explore"),
     output:
         directory("<results>/explorer"),

@@ -173,9 +173,11 @@ rule plot_markers:
 
 
 rule plot_n_domains:
-    """Plot the silhouette curve that chose the number of domains."""
+    """Plot what chose the number of domains, and how domains split as the number grows."""
     input:
         curve="<results>/{method}/seed-{seed}/n_domains.tsv",
+        tree="<results>/{method}/seed-{seed}/domain_tree.tsv",
+        names="<results>/{method}/seed-{seed}/domain_names.tsv",
         library=library("plot_n_domains"),
     output:
         **drawn("n_domains"),
@@ -199,6 +201,7 @@ rule plot_confidence:
         embedding=f"<results>/{{method}}/seed-{config['seeds'][0]}/embedding.h5mu",
         spots="<results>/{method}/consensus.tsv",
         agreement="<results>/{method}/agreement.tsv",
+        support="<results>/{method}/support.tsv",
         tissue=collect("<results>/tissue/{slice}.json", slice=SHEET.slices),
         library=library("plot_confidence"),
     output:
@@ -250,7 +253,7 @@ rule plot_metrics:
     input:
         metrics="<results>/{method}/seed-{seed}/metrics.tsv",
         foscttm=check_results("foscttm"),
-        template=ROOT / "workflow" / "report" / "metrics.html.j2",
+        template=shipped("workflow/report/metrics.html.j2"),
         library=library("plot_metrics"),
     output:
         **drawn("metrics"),
@@ -439,7 +442,7 @@ rule overview:
         domains=f"{FIRST_RUN}/domains.tsv",
         figures=MAIN_FIGURES,
         versions=recorded_versions(),
-        template=ROOT / "workflow" / "report" / "overview.html.j2",
+        template=shipped("workflow/report/overview.html.j2"),
         library=library("overview"),
     output:
         **drawn("overview"),

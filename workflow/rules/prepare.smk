@@ -5,10 +5,10 @@
 rule simulate_demo:
     """Simulate the slices of the demo, with true domains in obs["domain"]; runs only if the sheet names these files."""
     input:
-        design=ROOT / "resources" / "demo.yaml",
+        design=shipped("resources/demo.yaml"),
         library=library("simulate_demo"),
     output:
-        ensure(DEMO_FILES, non_empty=True),
+        ensure(located(DEMO_FILES), non_empty=True),
     log:
         "<results>/logs/simulate_demo.log",
     conda:
@@ -28,7 +28,7 @@ rule simulate_demo:
 rule check:
     """Check all files of the sample sheet in seconds and report all faults at once; runs only by `snakemake check`."""
     input:
-        sources=[file for row in SHEET for file in source_files(row.path, row.options)],
+        sources=sources_of_rows(SHEET),
         library=library("check"),
     output:
         ensure("<results>/inputs.tsv", non_empty=True),
@@ -56,7 +56,7 @@ rule check:
 rule annotate:
     """Collect the obs columns that the config names (`truth`, `keep_obs`) from all files of the sample sheet."""
     input:
-        sources=[file for row in SHEET for file in source_files(row.path, row.options)],
+        sources=sources_of_rows(SHEET),
         library=library("annotate"),
     output:
         ensure("<results>/annotations.h5ad", non_empty=True),
@@ -140,7 +140,7 @@ rule qc:
 rule read_tissue:
     """Read the tissue image of each slice and the unit of its coordinates, for the figures."""
     input:
-        sources=[file for row in SHEET for file in source_files(row.path, row.options)],
+        sources=sources_of_rows(SHEET),
         library=library("read_tissue"),
     output:
         ensure(collect("<results>/tissue/{slice}.json", slice=SHEET.slices), non_empty=True),

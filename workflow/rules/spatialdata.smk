@@ -8,7 +8,7 @@ rule export_spatialdata:
     input:
         mudata="<results>/integrated.h5mu",
         tissue=collect("<results>/tissue/{slice}.json", slice=SHEET.slices),
-        script=SCRIPTS / "export_spatialdata.py",
+        script=shipped("scripts/export_spatialdata.py"),
         library=library("export_spatialdata"),
     output:
         directory("<results>/integrated.zarr"),

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import adjusted_rand_score
 
-from mosaic.matrices import match_labels
+from mosaic.matrices import numbered_like
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def consensus(domains: Mapping[int, pd.DataFrame]) -> Consensus:
     votes = np.zeros((len(labels), len(names)))
     sure = np.zeros_like(votes)
     for column, table in enumerate(tables):
-        renamed = _renamed(labels[:, column], labels[:, best])
+        renamed = numbered_like(labels[:, column], labels[:, best])
         for number, name in enumerate(names):
             votes[:, number] += (renamed == name) * table.get("probability", 1.0)
             sure[:, number] += (renamed == name) * table["confidence"].fillna(1)
@@ -106,9 +106,3 @@ def _support(consensus: np.ndarray, domains: Mapping[int, pd.DataFrame]) -> pd.D
 
 def _pairs(seeds: list[int]) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     return [((i, j), (seeds[i], seeds[j])) for i, j in combinations(range(len(seeds)), 2)]
-
-
-def _renamed(labels: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Labels with the names of the reference, one to one, by most shared spots; -1 without counterpart."""
-    names = match_labels(pd.crosstab(labels, reference))
-    return pd.Series(labels).map(names).fillna(-1).to_numpy().astype(int)

@@ -14,11 +14,12 @@ from sklearn.exceptions import ConvergenceWarning
 
 from mosaic.analyse.leiden import leiden_domains
 from mosaic.analyse.mixture import checked_embedding, mixture_domains
-from mosaic.analyse.n_domains import choose_n_domains
-from mosaic.analyse.tissue_field import View, field_domains, views_of
+from mosaic.analyse.n_domains import choose_by_bend, choose_by_silhouette, split_tree
+from mosaic.analyse.tissue_field import FieldDomains, View, field_domains, views_of
 from mosaic.config.clusterers import CLUSTERERS, OPTIONS
 from mosaic.embedding import LATENT
 from mosaic.errors import InputError
+from mosaic.matrices import numbered_like
 
 logger = logging.getLogger(__name__)
 
@@ -37,10 +38,14 @@ class Clustering(NamedTuple):
         Domain of each spot, shape (spots,), integers 0..k-1 from the largest domain to the smallest.
     posterior
         Probability of each domain, shape (spots, domains), rows sum to 1; None where the method has none.
+    by_latent
+        Domain of each spot by the latent space alone, matched with ``labels`` one to one, shape (spots,); None for
+        methods that look at nothing else.
     """
 
     labels: np.ndarray
     posterior: np.ndarray | None
+    by_latent: np.ndarray | None = None
 
     @property
     def weights(self) -> np.ndarray:
@@ -130,6 +135,9 @@ def cluster_domains(
         if options.pop(name) != OPTIONS[name]:
             logger.warning("%s is not used: %s does not take it", name, way.label)
     found = FUNCTIONS[method](embedding, *tissue, size, seed, **options)
+    by_latent = None
+    if isinstance(found, FieldDomains):
+        found, by_latent = found
     labels = found.argmax(axis=1) if way.probability else found
     if way.needs == "resolution":
         _check_n_found(way.label, len(np.unique(labels)), len(labels), size)
@@ -137,7 +145,9 @@ def cluster_domains(
     if not way.probability:
         return Clustering(numbered, None)
     _, first = np.unique(numbered, return_index=True)
-    return Clustering(numbered, found[:, labels[first]])
+    return Clustering(
+        numbered, found[:, labels[first]], None if by_latent is None else numbered_like(by_latent, numbered)
+    )
 
 
 class Domains(NamedTuple):
@@ -146,16 +156,19 @@ class Domains(NamedTuple):
     Attributes
     ----------
     table
-        Per spot ``slice``, ``domain`` and, if the method has it, ``probability`` of that domain.
+        Per spot ``slice``, ``domain`` and, if the method has them, ``probability`` of that domain, and ``by_latent``,
+        the domain by the latent space alone.
     weights
         See ``Clustering.weights``.
-    curve
-        How the number of domains was chosen (``choose_n_domains``); None if it was given.
+    curve, tree
+        How the number of domains was chosen (``n_domains.Choice.curve``), and how domains split as it grows
+        (``n_domains.split_tree``), where the choice itself stands for its number; None if it was given.
     """
 
     table: pd.DataFrame
     weights: np.ndarray
-    curve: pd.DataFrame | None
+    curve: pd.DataFrame | None = None
+    tree: pd.DataFrame | None = None
 
 
 def domains_of(embedding: md.MuData, graphs: Mapping[str, ad.AnnData], settings: Mapping, seed: int) -> Domains:
@@ -177,22 +190,26 @@ def domains_of(embedding: md.MuData, graphs: Mapping[str, ad.AnnData], settings:
     InputError
         See ``cluster_domains``.
     """
-    settings, curve, latent = dict(settings), None, embedding.obsm[LATENT]
+    settings, choice, latent = dict(settings), None, embedding.obsm[LATENT]
     candidates = settings.pop("n_domains_range")
+    place = {"coordinates": embedding.obsm["spatial"], "slices": embedding.obs["slice"].to_numpy()}
+    views = views_of(graphs, embedding.obs_names) if CLUSTERERS[settings["method"]].views else None
     if settings["n_domains"] == "auto":
-        settings["n_domains"], curve = choose_n_domains(latent, candidates, seed=seed)
-    found = cluster_domains(
-        latent,
-        **settings,
-        coordinates=embedding.obsm["spatial"],
-        slices=embedding.obs["slice"].to_numpy(),
-        views=views_of(graphs, embedding.obs_names) if CLUSTERERS[settings["method"]].views else None,
-        seed=seed,
-    )
+        if views is None:
+            choice = choose_by_silhouette(latent, candidates, seed=seed)
+        else:
+            choice = choose_by_bend(latent, views, **place, n_domains_range=candidates, seed=seed)
+        settings["n_domains"] = choice.n_domains
+    found = cluster_domains(latent, **settings, **place, views=views, seed=seed)
     table = embedding.obs[["slice"]].assign(domain=found.labels)
     if found.posterior is not None:
         table["probability"] = found.posterior.max(axis=1)
-    return Domains(table, found.weights, curve)
+    if found.by_latent is not None:
+        table["by_latent"] = found.by_latent
+    if choice is None:
+        return Domains(table, found.weights)
+    here = found.labels[choice.spots]
+    return Domains(table, found.weights, choice.curve, split_tree(choice.labels | {choice.n_domains: here}, here))
 
 
 def kmeans_domains(embedding: np.ndarray, n_domains: int, seed: int) -> np.ndarray:

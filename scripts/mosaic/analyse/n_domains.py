@@ -1,7 +1,8 @@
-"""Choice of the number of domains, by the silhouette of mixtures."""
+"""Choice of the number of domains: by the bend of the field's objective, or by the silhouette of mixtures."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from sklearn.metrics import pairwise_distances, silhouette_score
 from sklearn.mixture import GaussianMixture
 
 from mosaic.analyse.mixture import DEFAULTS, MixtureSettings, checked_embedding, fit_mixture, start_from, whitened
+from mosaic.analyse.tissue_field import View, fields_by_number
 from mosaic.errors import InputError
 from mosaic.matrices import sample_rows
 
@@ -19,13 +21,94 @@ logger = logging.getLogger(__name__)
 SUBSETS = 8
 
 
-def choose_n_domains(
+class Choice(NamedTuple):
+    """A choice of the number of domains.
+
+    Attributes
+    ----------
+    n_domains
+        The number.
+    curve
+        The criterion, a row per number: ``n_domains``, the criterion's columns, and ``chosen`` (true in one row).
+    spots
+        Places of the spots that ``labels`` are of, shape (n,).
+    labels
+        Their domains by number of domains, each of shape (n,); numbers that can't be fitted are missing.
+    """
+
+    n_domains: int
+    curve: pd.DataFrame
+    spots: np.ndarray
+    labels: dict[int, np.ndarray]
+
+
+def choose_by_bend(
+    embedding: np.ndarray,
+    views: Sequence[View],
+    coordinates: np.ndarray,
+    slices: np.ndarray,
+    n_domains_range: Sequence[int] = (2, 15),
+    *,
+    seed: int = 0,
+) -> Choice:
+    """Choose the number of domains at the largest bend of the tissue field's objective.
+
+    The objective rises with further domains: fast while tissue is told apart, slowly once domains are cut in pieces,
+    whose borders follow no tissue and cost agreement of neighbours. The bend is the gain of the last domain less that
+    of a further one, as in the choice of the number of populations by Evanno et al. (Molecular Ecology 2005).
+    Information criteria choose too many: they count spots as independent, but propagated features tell the same of
+    neighbours. docs/measurements.md compares criteria.
+
+    Parameters
+    ----------
+    embedding, views, coordinates, slices
+        As for ``tissue_field.field_domains``.
+    n_domains_range
+        Smallest and largest number to choose from, both included.
+    seed
+        Seed of the fields.
+
+    Returns
+    -------
+    Choice, with ``objective`` (nats per spot) and ``bend`` in its curve.
+
+    Raises
+    ------
+    InputError
+        If the range is invalid, or no three successive fields can be fitted.
+    """
+    low, high = _checked_range(n_domains_range)
+    spots, fields = fields_by_number(embedding, views, coordinates, slices, range(low - 1, high + 2), seed)
+    objective = pd.Series({number: np.nan if field is None else field.objective for number, field in fields.items()})
+    one, two = fields.get(1), fields.get(2)
+    if one is not None and two is not None:
+        # A single domain agrees with its neighbours at any strength: it gets that of two.
+        objective[1] += (two.strength - one.strength) / 2
+    gain = objective.diff()
+    bend = (gain - gain.shift(-1)).loc[low:high]
+    if bend.isna().all():
+        raise InputError(
+            f"no fields of {low} to {high} domains can be fitted",
+            where="cluster: n_domains",
+            hint="set n_domains, or choose method leiden",
+        )
+    n_domains = int(bend.idxmax())
+    logger.info("%d domains, of %d to %d, by the bend of the objective", n_domains, low, high)
+    _warn_of_end(n_domains, low, high)
+    curve = pd.DataFrame({"objective": objective.loc[low:high], "bend": bend, "chosen": bend.index == n_domains})
+    labels = {
+        n: field.posterior.argmax(axis=1) for n, field in fields.items() if low <= n <= high and field is not None
+    }
+    return Choice(n_domains, curve.rename_axis("n_domains").reset_index(), spots, labels)
+
+
+def choose_by_silhouette(
     embedding: np.ndarray,
     n_domains_range: Sequence[int] = (2, 15),
     *,
     seed: int = 0,
     settings: MixtureSettings = DEFAULTS,
-) -> tuple[int, pd.DataFrame]:
+) -> Choice:
     """Choose the number of domains by the silhouette of left-out spots.
 
     The tied mixture is fitted to eight seeded subsets, each half of the spots and 2000 at most. It then labels as many
@@ -47,9 +130,8 @@ def choose_n_domains(
 
     Returns
     -------
-    n_domains, curve
-        The choice, and a table with a row per number and the columns ``n_domains``, ``silhouette`` (mean over the
-        subsets, -1..1), ``standard_error`` (of that mean) and ``chosen`` (true in one row).
+    Choice, with ``silhouette`` (mean over the subsets, -1..1) and ``standard_error`` (of that mean) in its curve; its
+    labels are of the spots of one subset.
 
     Raises
     ------
@@ -58,13 +140,7 @@ def choose_n_domains(
         mixture of the range can be fitted.
     """
     embedding = checked_embedding(embedding)
-    low, high = n_domains_range
-    if not 2 <= low < high:
-        raise InputError(
-            f"the range of the number of domains is {low} to {high}",
-            where="cluster: n_domains_range",
-            hint="write the smallest, 2 or more, and a larger one, for example [2, 15]",
-        )
+    low, high = _checked_range(n_domains_range)
     rng = np.random.default_rng(seed)
     sample = sample_rows(len(embedding), settings.compare_rows, rng)
     if len(sample) < len(embedding):
@@ -80,10 +156,14 @@ def choose_n_domains(
             hint="set the number of domains, or a smaller n_domains_range",
         )
     numbers, scores = np.arange(low, high + 1), []
-    for _ in range(SUBSETS):
+    labels: dict[int, np.ndarray] = {}
+    for subset in range(SUBSETS):
         seen, left_out = two_subsets(len(white), rng, settings.start_rows)
         distances = pairwise_distances(embedding[left_out])
         fits = mixtures(white[seen], numbers, settings)
+        if subset == 0:
+            spots = sample[seen]
+            labels = {int(n): fit.predict(white[seen]) for n, fit in zip(numbers, fits, strict=True) if fit is not None}
         scores.append([np.nan if fit is None else silhouette(distances, fit.predict(white[left_out])) for fit in fits])
     scores = pd.DataFrame(scores, columns=numbers)
     if scores.isna().all(axis=None):
@@ -95,13 +175,61 @@ def choose_n_domains(
     mean, error = scores.mean(), scores.sem()
     n_domains = largest_within_one_error(scores)
     logger.info("%d domains, of %d to %d, by the silhouette (best: %d)", n_domains, low, high, mean.idxmax())
+    _warn_of_end(n_domains, low, high)
+    curve = pd.DataFrame({"silhouette": mean, "standard_error": error, "chosen": mean.index == n_domains})
+    return Choice(n_domains, curve.rename_axis("n_domains").reset_index(), spots, labels)
+
+
+def split_tree(labels: Mapping[int, np.ndarray], domains: np.ndarray) -> pd.DataFrame:
+    """How the domains of each number come from those of the number before, as clustree shows it.
+
+    Source: Zappia and Oshlack, GigaScience 2018.
+
+    Parameters
+    ----------
+    labels
+        Domain of each spot by number of domains, each of shape (n,).
+    domains
+        Domain of each spot in the result, shape (n,).
+
+    Returns
+    -------
+    A row per ``n_domains``, its ``domain``, and ``parent``, the domain of the next smaller number (missing for the
+    smallest) with which it shares spots: ``n_spots``, their number; ``like``, the domain of the result that shares the
+    most spots with ``domain``; and ``alike``, the proportion of the domain's spots that lie in it.
+    """
+    rows, before = [], None
+    for number in sorted(labels):
+        shared = pd.crosstab(labels[number], domains)
+        like, alike = shared.idxmax(axis=1), shared.max(axis=1) / shared.sum(axis=1)
+        parents = np.full(len(domains), -1) if before is None else before
+        pairs = pd.DataFrame({"domain": labels[number], "parent": parents}).value_counts().sort_index()
+        rows += [
+            (number, domain, None if parent < 0 else parent, n_spots, like[domain], alike[domain])
+            for (domain, parent), n_spots in pairs.items()
+        ]
+        before = labels[number]
+    tree = pd.DataFrame(rows, columns=["n_domains", "domain", "parent", "n_spots", "like", "alike"])
+    return tree.astype({"parent": "Int64"})
+
+
+def _checked_range(n_domains_range: Sequence[int]) -> tuple[int, int]:
+    low, high = n_domains_range
+    if not 2 <= low < high:
+        raise InputError(
+            f"the range of the number of domains is {low} to {high}",
+            where="cluster: n_domains_range",
+            hint="write the smallest, 2 or more, and a larger one, for example [2, 15]",
+        )
+    return low, high
+
+
+def _warn_of_end(n_domains: int, low: int, high: int) -> None:
     if n_domains == high or n_domains == low > 2:
         logger.warning(
             "%d domains are an end of the range %d to %d, which may be too narrow: widen cluster.n_domains_range",
             *(n_domains, low, high),
         )
-    curve = pd.DataFrame({"silhouette": mean, "standard_error": error, "chosen": mean.index == n_domains})
-    return n_domains, curve.rename_axis("n_domains").reset_index()
 
 
 def two_subsets(n_rows: int, rng: np.random.Generator, most: int = DEFAULTS.start_rows) -> np.ndarray:

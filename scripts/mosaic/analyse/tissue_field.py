@@ -1,7 +1,7 @@
 """Domains by a hidden Markov random field: what each modality measures, and the neighbours on the tissue."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -30,6 +30,8 @@ PROPAGATIONS = 2
 # Least variance of a feature within domains, as a share of the largest over all; and least number of spots of a domain.
 _RIDGE = 1e-6
 _LEAST = 1e-9
+
+_LATENT = "the latent space"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +146,22 @@ class Field(NamedTuple):
     strength: float
 
 
+class FieldDomains(NamedTuple):
+    """Domains by the field.
+
+    Attributes
+    ----------
+    posterior
+        Probability of each domain, shape (spots, domains), float32; every domain is the likeliest of some spot.
+    by_latent
+        Domains by the mixture of the latent space alone, the first start, in numbers of its own, shape (spots,); None
+        where no mixture can be fitted.
+    """
+
+    posterior: np.ndarray
+    by_latent: np.ndarray | None
+
+
 def field_domains(
     embedding: np.ndarray,
     views: Sequence[View],
@@ -152,7 +170,7 @@ def field_domains(
     n_domains: int,
     seed: int,
     settings: FieldSettings = DEFAULTS,
-) -> np.ndarray:
+) -> FieldDomains:
     """Find domains that see the tissue and what was measured, from a start in the latent space.
 
     A hidden Markov random field, fitted by mean-field EM (Celeux, Forbes and Peyrard, Pattern Recognition 2003). Each
@@ -182,31 +200,26 @@ def field_domains(
     settings
         Where the field differs from what is said above.
 
-    Returns
-    -------
-    Probability of each domain, shape (spots, domains), float32; every domain is the likeliest of some spot.
-
     Raises
     ------
     InputError
         If no mixture of so many domains can be fitted.
     """
-    _, slices = np.unique(np.asarray(slices).astype(str), return_inverse=True)
-    rng = np.random.default_rng(seed)
-    spots = _regions(coordinates, slices, settings, rng)
-    part = [view.part(spots) for view in views]
-    graph = averages(coordinates[spots], slices[spots], settings)
-    best: Field | None = None
-    faults: list[str] = []
-    for name, start in _starts(embedding[spots], part, slices[spots], graph, n_domains, seed, settings, faults):
-        found = fit_field(part, graph, slices[spots], start, settings=settings)
-        logger.info("start from %s: objective %.3f, strength %.1f", name, found.objective, found.strength)
-        if best is None or found.objective > best.objective:
-            best = found
+    slices = np.unique(np.asarray(slices).astype(str), return_inverse=True)[1]
+    spots = _regions(coordinates, slices, settings, seed)
+    best, by_latent, faults = _best_of_starts(
+        embedding[spots],
+        [view.part(spots) for view in views],
+        averages(coordinates[spots], slices[spots], settings),
+        slices[spots],
+        n_domains,
+        seed,
+        settings,
+    )
     if best is not None and len(spots) < len(embedding):
         start = np.eye(n_domains)[_carried(embedding, spots, best.posterior.argmax(axis=1))]
-        graph = averages(coordinates, slices, settings)
-        best = fit_field(views, graph, slices, start, settings=settings)
+        best = fit_field(views, averages(coordinates, slices, settings), slices, start, settings=settings)
+        by_latent = None if by_latent is None else _carried(embedding, spots, by_latent)
     if best is None or _n_found(best.posterior) < n_domains:
         faults.append("a domain has no spots")
         raise InputError(
@@ -214,7 +227,60 @@ def field_domains(
             where="cluster",
             hint="ask for fewer domains, or choose method kmeans or leiden",
         )
-    return best.posterior
+    return FieldDomains(best.posterior, by_latent)
+
+
+def fields_by_number(
+    embedding: np.ndarray,
+    views: Sequence[View],
+    coordinates: np.ndarray,
+    slices: np.ndarray,
+    numbers: Iterable[int],
+    seed: int,
+    settings: FieldSettings = DEFAULTS,
+) -> tuple[np.ndarray, dict[int, Field | None]]:
+    """The field of each number of domains, for a choice among them; parameters as of ``field_domains``.
+
+    Returns
+    -------
+    The spots that they are of, ascending (in large slices, regions); and the field of each number, None if it can't be
+    fitted.
+    """
+    slices = np.unique(np.asarray(slices).astype(str), return_inverse=True)[1]
+    spots = _regions(coordinates, slices, settings, seed)
+    graph = averages(coordinates[spots], slices[spots], settings)
+    part = [view.part(spots) for view in views]
+    fields: dict[int, Field | None] = {}
+    for number in numbers:
+        logger.info("%d domains", number)
+        if number == 1:
+            fields[1] = fit_field(part, graph, slices[spots], np.ones((len(spots), 1)), settings=settings)
+        else:
+            fields[number] = _best_of_starts(embedding[spots], part, graph, slices[spots], number, seed, settings)[0]
+    return spots, fields
+
+
+def _best_of_starts(
+    embedding: np.ndarray,
+    views: Sequence[View],
+    graph: sparse.csr_matrix,
+    slices: np.ndarray,
+    n_domains: int,
+    seed: int,
+    settings: FieldSettings,
+) -> tuple[Field | None, np.ndarray | None, list[str]]:
+    """The field of the highest objective, the domains by the latent space alone, and why any of them can't be had."""
+    best: Field | None = None
+    by_latent: np.ndarray | None = None
+    faults: list[str] = []
+    for name, labels, start in _starts(embedding, views, slices, graph, n_domains, seed, settings, faults):
+        if name == _LATENT:
+            by_latent = labels
+        found = fit_field(views, graph, slices, start, settings=settings)
+        logger.info("start from %s: objective %.3f, strength %.1f", name, found.objective, found.strength)
+        if best is None or found.objective > best.objective:
+            best = found
+    return best, by_latent, faults
 
 
 def averages(coordinates: np.ndarray, slices: np.ndarray, settings: FieldSettings = DEFAULTS) -> sparse.csr_matrix:
@@ -227,14 +293,12 @@ def _n_found(posterior: np.ndarray) -> int:
     return len(np.unique(posterior.argmax(axis=1)))
 
 
-def _regions(
-    coordinates: np.ndarray, slices: np.ndarray, settings: FieldSettings, rng: np.random.Generator
-) -> np.ndarray:
+def _regions(coordinates: np.ndarray, slices: np.ndarray, settings: FieldSettings, seed: int) -> np.ndarray:
     """The spots that starts are sought in, ascending: all, or round regions of each slice at random places."""
     n_spots = len(slices)
     if n_spots <= settings.most_start_spots:
         return np.arange(n_spots)
-    chosen = []
+    rng, chosen = np.random.default_rng(seed), []
     for number in range(slices.max() + 1):
         own = np.flatnonzero(slices == number)
         size = max(round(len(own) * settings.most_start_spots / n_spots / settings.regions), 1)
@@ -253,8 +317,11 @@ def _starts(
     seed: int,
     settings: FieldSettings,
     faults: list[str],
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Posteriors (spots x domains) to begin with, each with what it comes from; collects why one can't be had."""
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """What a start comes from, its domain of each spot, and its posterior (spots x domains), which sees the tissue.
+
+    Collects in ``faults`` why one can't be had.
+    """
     everywhere = np.arange(len(embedding))
     latent = View(everywhere, whitened(embedding).astype(np.float32))
 
@@ -270,20 +337,21 @@ def _starts(
             logger.warning("no start from %s: %s", name, error.problem)
             return None
 
-    labels = mixture("the latent space", embedding)
+    labels = mixture(_LATENT, embedding)
     if labels is not None:
         start = smoothed(labels)
-        yield "the latent space", start
+        yield _LATENT, labels, start
         [aligned] = align_domains([(everywhere, embedding)], slices, start)
         labels = mixture("the aligned latent space", aligned.astype(np.float64))
         if labels is not None:
-            yield "the aligned latent space", smoothed(labels)
+            yield "the aligned latent space", labels, smoothed(labels)
     n_modalities = np.bincount(np.concatenate([view.rows for view in views]), minlength=len(embedding))
     several = np.flatnonzero(n_modalities > 1)
     if 0 < len(several) < len(embedding):
         labels = mixture("spots with several modalities", embedding[several])
         if labels is not None:
-            yield "spots with several modalities", smoothed(_carried(embedding, several, labels))
+            labels = _carried(embedding, several, labels)
+            yield "spots with several modalities", labels, smoothed(labels)
 
 
 def _carried(embedding: np.ndarray, spots: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -162,9 +162,8 @@ def run_checks(
     agreements
         As ``agreement.agreements`` returns it.
     mapping
-        How each slice lies to the reference that it was mapped onto (``analyse.mapped_domains.MappedDomains``): slices must
-        mix with the reference, and the pairs of a slice are those that training has not seen. None for a run of its
-        own.
+        How each slice lies to the reference that it was mapped onto (``mapped_domains.MappedDomains``): slices must mix
+        with the reference, and the pairs of a slice are those that training has not seen. None for a run of its own.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Charts: quality control, training, the choice of the number of domains, and held-out validation."""
+"""Charts: quality control, training, and held-out validation."""
 
 from collections.abc import Mapping, Sequence
 from typing import cast
@@ -308,37 +308,6 @@ def marker_dots(profile: pd.DataFrame, colours: Mapping[str, str], *, ranked: bo
     sizes.text(0, 0.05, "spots with a count", va="center")
     for y, share in ((0.25, "25 %"), (0.5, "50 %"), (0.75, "100 %")):
         sizes.text(0.25, y, share, va="center")
-    return figure
-
-
-@mpl.rc_context(STYLE)
-def n_domains_curve(curve: pd.DataFrame) -> Figure:
-    """The silhouette curve that chose the number of domains, with the choice in orange.
-
-    Parameters
-    ----------
-    curve
-        As of ``cluster.choose_n_domains``: ``n_domains``, ``silhouette``, ``standard_error``, ``chosen``. The dashed
-        line is one standard error below the best.
-
-    Raises
-    ------
-    InputError
-        If not exactly one number is chosen.
-    """
-    if curve["chosen"].sum() != 1:
-        raise InputError(f"{curve['chosen'].sum()} numbers of domains are chosen, not one")
-    width, height, axis = 3.2, 2.2, 0.55
-    top = MARGIN + 1.5 * LINE
-    figure = Figure(figsize=(MARGIN + axis + width + MARGIN, top + height + 2.6 * LINE + MARGIN))
-    axes = axes_at(figure, MARGIN + axis, top, width, height)
-    axes.errorbar(curve["n_domains"], curve["silhouette"], curve["standard_error"], color=COLOURS[0], lw=1, marker=".")
-    best, (choice,) = curve.loc[curve["silhouette"].idxmax()], curve[curve["chosen"]].itertuples()
-    axes.axhline(best["silhouette"] - best["standard_error"], color="grey", lw=0.6, ls="--")
-    axes.plot(choice.n_domains, choice.silhouette, color=COLOURS[1], marker="o", linestyle="", zorder=3)
-    axes.set(title=f"{choice.n_domains} domains", xlabel="number of domains", ylabel="silhouette")
-    axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(8, integer=True))
-    axes.yaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
     return figure
 
 

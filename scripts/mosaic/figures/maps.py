@@ -211,10 +211,11 @@ def domains_on_tissue(
     domains: Mapping[str, Iterable],
     truth: Mapping[str, Iterable] | None = None,
     *,
+    by_latent: Mapping[str, Iterable] | None = None,
     colours: Mapping[str, str] | None = None,
     frames: Mapping[str, Frame] | None = None,
 ) -> Figure:
-    """Domains of all slices side by side on tissue, above the true domains if known.
+    """Domains of all slices side by side on tissue, above where they differ from another way and the true ones.
 
     Parameters
     ----------
@@ -225,6 +226,9 @@ def domains_on_tissue(
     truth
         Slice to true domain of each spot, missing where unknown; slices may be absent. Its colours are those of
         ``palette``.
+    by_latent
+        Slice to domain of each spot by the latent space alone. A row below the domains has the colour of this domain
+        where it differs, and grey elsewhere.
     colours
         Colour of each domain. Default: those of ``matched_palette``, without a truth those of ``palette``.
     frames
@@ -240,7 +244,13 @@ def domains_on_tissue(
     coords = {name: checked(coords[name])[0] for name in names}
     called = {name: checked(coords[name], domains[name])[1] for name in names}
     true = {name: checked(coords[name], truth[name])[1] for name in names if name in truth} if truth else {}
-    grid = _Grid(coords, 2 if true else 1, frames)
+    differing = {}
+    if by_latent:
+        differing = {name: checked(coords[name], by_latent[name])[1] for name in names}
+        shares = np.concatenate([differing[name] != called[name] for name in names]).mean()
+        for name in names:
+            differing[name][differing[name] == called[name]] = None
+    grid = _Grid(coords, 1 + bool(differing) + bool(true), frames)
     pooled = np.concatenate([called[name] for name in names])
     if true:
         pooled_truth = np.concatenate([true.get(name, np.full(len(called[name]), None)) for name in names])
@@ -249,7 +259,12 @@ def domains_on_tissue(
         matched, true_colours = palette(pooled), {}
     colours = colours or matched
 
-    left, figure = MARGIN + (1.5 * LINE if true else 0), Figure()
+    lanes = [("domain", called, colours)]
+    if differing:
+        lanes.append((f"latent space alone: {100 * shares:.0f} % differ", differing, colours))
+    if true:
+        lanes.append(("truth", true, true_colours))
+    left, figure = MARGIN + (1.5 * LINE if len(lanes) > 1 else 0), Figure()
     room = (max(grid.height, 2.5) - GAP) / grid.lanes
     legends = [legend_of(figure, used(pooled, colours), "domain", room)]
     if true:
@@ -265,10 +280,9 @@ def domains_on_tissue(
         place_legend(figure, legend, left + grid.width, legend_top)
         legend_top += height + GAP
 
-    lanes = (("domain", called, colours), ("truth", true, true_colours))
     for name, lane, cell_left, top, height in grid.places(left, MARGIN):
         kind, labels, table = lanes[lane]
-        if true and cell_left == left:
+        if len(lanes) > 1 and cell_left == left:
             text_at(figure, MARGIN, top + height / 2, kind, rotation=90, va="center")
         if lane == 0:
             grid.title(figure, name, cell_left, top)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import igraph
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse
 from scipy.special import logsumexp
@@ -66,7 +67,7 @@ def test_probability_is_the_posterior_of_the_tied_mixture(groups):
     """Bayes' rule by hand, with the parameters that the posterior itself implies: a fixed point of EM."""
     embedding, _ = groups
     overlapping = embedding + np.random.default_rng(2).normal(size=embedding.shape) * [0, 1, 1]
-    labels, posterior = cluster_domains(overlapping, n_domains=2)
+    labels, posterior, _ = cluster_domains(overlapping, n_domains=2)
     np.testing.assert_array_equal(posterior.argmax(axis=1), labels)
     np.testing.assert_allclose(posterior.sum(axis=1), 1)
     probability = posterior.max(axis=1)
@@ -338,22 +339,25 @@ def test_a_method_that_fails_is_an_error_and_no_other_stands_in(round_groups):
 
 
 def test_one_domain(round_groups):
-    labels, posterior = cluster_domains(round_groups[0], n_domains=1)
+    labels, posterior, _ = cluster_domains(round_groups[0], n_domains=1)
     assert not labels.any()
     np.testing.assert_allclose(posterior, 1)
+
+
+SIX = np.repeat(np.arange(6), [150, 250, 200, 100, 180, 120])
 
 
 @pytest.fixture(scope="module")
 def six_groups():
     """Six overlapping groups of unlike sizes in eight dimensions."""
-    rng = np.random.default_rng(3)
-    truth = np.repeat(np.arange(6), [150, 250, 200, 100, 180, 120])
-    return 5 * np.eye(8)[truth] + rng.normal(size=(len(truth), 8))
+    return 5 * np.eye(8)[SIX] + np.random.default_rng(3).normal(size=(len(SIX), 8))
 
 
 def test_the_number_of_domains_is_found(six_groups, caplog):
-    number, curve = n_domains.choose_n_domains(six_groups, (2, 10))
+    number, curve, spots, labels = n_domains.choose_by_silhouette(six_groups, (2, 10))
     assert number == 6
+    assert list(labels) == list(range(2, 11))
+    assert adjusted_rand_score(SIX[spots], labels[6]) > 0.95
     assert curve["n_domains"].tolist() == list(range(2, 11))
     assert curve.loc[curve["chosen"], "n_domains"].tolist() == [6]
     assert curve.loc[curve["silhouette"].idxmax(), "n_domains"] == 6
@@ -361,21 +365,35 @@ def test_the_number_of_domains_is_found(six_groups, caplog):
     assert "too narrow" not in caplog.text
 
 
+def test_how_domains_split():
+    labels = {2: np.array([0, 0, 0, 0, 1, 1]), 3: np.array([0, 0, 2, 1, 1, 1])}
+    tree = n_domains.split_tree(labels, labels[3] + 5)
+    expected = {
+        "n_domains": [2, 2, 3, 3, 3, 3],
+        "domain": [0, 1, 0, 1, 1, 2],
+        "parent": [None, None, 0, 0, 1, 0],
+        "n_spots": [4, 2, 2, 1, 2, 1],
+        "like": [5, 6, 5, 6, 6, 7],
+        "alike": [0.5, 1, 1, 1, 1, 1],
+    }
+    pd.testing.assert_frame_equal(tree, pd.DataFrame(expected).astype({"parent": "Int64"}), check_dtype=False)
+
+
 @pytest.mark.parametrize("n_domains_range", [(2, 6), (6, 9)])
 def test_a_choice_at_an_end_of_the_range_is_told(six_groups, caplog, n_domains_range):
-    assert n_domains.choose_n_domains(six_groups, n_domains_range)[0] == 6
+    assert n_domains.choose_by_silhouette(six_groups, n_domains_range)[0] == 6
     assert f"an end of the range {n_domains_range[0]} to {n_domains_range[1]}, which may be too narrow" in caplog.text
 
 
 def test_a_seed_chooses_by_one_curve(six_groups):
-    first, again, other = (n_domains.choose_n_domains(six_groups, (4, 7), seed=seed)[1] for seed in (4, 4, 5))
+    first, again, other = (n_domains.choose_by_silhouette(six_groups, (4, 7), seed=seed).curve for seed in (4, 4, 5))
     assert first.equals(again)
     assert not first.equals(other)
 
 
 def test_the_number_of_domains_of_many_spots_is_chosen_on_a_sample(six_groups, caplog):
     caplog.set_level("INFO")
-    assert n_domains.choose_n_domains(six_groups, (4, 8), settings=MixtureSettings(compare_rows=500))[0] == 6
+    assert n_domains.choose_by_silhouette(six_groups, (4, 8), settings=MixtureSettings(compare_rows=500))[0] == 6
     assert "on a sample of 500 of 1000 spots" in caplog.text
 
 
@@ -389,12 +407,12 @@ def test_the_number_of_domains_of_many_spots_is_chosen_on_a_sample(six_groups, c
 )
 def test_ranges_that_cannot_work_are_errors(six_groups, rows, n_domains_range, message):
     with pytest.raises(InputError, match=message):
-        n_domains.choose_n_domains(six_groups[:rows], n_domains_range)
+        n_domains.choose_by_silhouette(six_groups[:rows], n_domains_range)
 
 
 def test_no_number_is_chosen_where_no_mixture_fits(six_groups):
     with pytest.raises(InputError, match="no Gaussian mixture of 3 to 5 domains can be fitted"):
-        n_domains.choose_n_domains(six_groups, (3, 5), settings=MixtureSettings(iterations=1))
+        n_domains.choose_by_silhouette(six_groups, (3, 5), settings=MixtureSettings(iterations=1))
 
 
 @pytest.mark.slow

@@ -8,7 +8,9 @@ from sklearn.preprocessing import normalize
 
 from mosaic.analyse import tissue_field
 from mosaic.analyse.alignment import align_domains
-from mosaic.analyse.mixture import mixture_domains
+from mosaic.analyse.domains import cluster_domains
+from mosaic.analyse.mixture import MixtureSettings, mixture_domains
+from mosaic.analyse.n_domains import choose_by_bend
 from mosaic.analyse.tissue_field import FieldSettings, View
 from mosaic.errors import InputError
 
@@ -42,7 +44,7 @@ class Tissue:
     def domains(self, n_domains: int = 3, settings: FieldSettings = tissue_field.DEFAULTS, seed: int = 0) -> np.ndarray:
         return tissue_field.field_domains(
             self.latent, self.views, self.coordinates, self.slices, n_domains, seed, settings
-        ).argmax(axis=1)
+        ).posterior.argmax(axis=1)
 
     def ari(self, labels: np.ndarray) -> float:
         return adjusted_rand_score(self.truth, labels)
@@ -57,6 +59,12 @@ def test_the_field_finds_what_the_latent_space_blurs(tissue):
     blurred = mixture_domains(tissue.latent, 3, 0).argmax(axis=1)
     assert tissue.ari(blurred) < 0.9
     assert tissue.ari(tissue.domains()) > 0.99
+    views = {"views": tissue.views, "coordinates": tissue.coordinates, "slices": tissue.slices}
+    found = cluster_domains(tissue.latent, "tissue", n_domains=3, **views)
+    # What the latent space alone calls a spot, in the numbers of the field's domains.
+    alone = mixture_domains(tissue.latent, 3, 0, MixtureSettings(merges=0)).argmax(axis=1)
+    assert adjusted_rand_score(alone, found.by_latent) == 1
+    assert (found.by_latent == found.labels).mean() > 0.7
 
 
 def test_the_emission_is_the_gaussian_of_the_parameters_that_it_fits(tissue):
@@ -149,19 +157,34 @@ def test_regions_of_large_slices_give_the_same_domains():
     assert adjusted_rand_score(tissue.domains(settings=few), tissue.domains()) > 0.97
 
 
+def test_the_number_of_domains_is_that_at_the_bend(tissue):
+    """Found by what modalities measure, where the latent space alone doesn't show it."""
+    given = {"views": tissue.views, "coordinates": tissue.coordinates, "slices": tissue.slices}
+    choice = choose_by_bend(tissue.latent, **given, n_domains_range=(2, 6))
+    assert choice.n_domains == 3
+    curve = choice.curve.set_index("n_domains")
+    assert curve.index[curve["chosen"]].tolist() == [3] == [curve["bend"].idxmax()]
+    gains = curve["objective"].diff()
+    np.testing.assert_allclose(curve.loc[3:5, "bend"], (gains - gains.shift(-1)).loc[3:5])
+    assert tissue.ari(choice.labels[3]) > 0.99
+    assert len(choice.spots) == len(tissue.truth)
+
+
 def test_one_seed_gives_the_same_bits(tissue):
     few = FieldSettings(most_start_spots=800, regions=5)
     first, again, other = (
         tissue_field.field_domains(tissue.latent, tissue.views, tissue.coordinates, tissue.slices, 3, seed, few)
         for seed in (1, 1, 2)
     )
-    np.testing.assert_array_equal(first, again)
-    assert (first != other).any()
+    np.testing.assert_array_equal(first.posterior, again.posterior)
+    np.testing.assert_array_equal(first.by_latent, again.by_latent)
+    assert (first.posterior != other.posterior).any()
 
 
 def test_names_of_slices_and_their_order_do_not_matter(tissue):
     names = np.array(["b", "a"])[tissue.slices]
-    named = tissue_field.field_domains(tissue.latent, tissue.views, tissue.coordinates, names, 3, 0).argmax(axis=1)
+    named = tissue_field.field_domains(tissue.latent, tissue.views, tissue.coordinates, names, 3, 0).posterior
+    named = named.argmax(axis=1)
     assert adjusted_rand_score(named, tissue.domains()) > 0.99
 
 

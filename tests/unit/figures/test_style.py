@@ -15,9 +15,10 @@ from matplotlib.colors import same_color, to_hex, to_rgb
 from matplotlib.image import imread
 from matplotlib.text import Text
 
+from mosaic.analyse.n_domains import split_tree
 from mosaic.check.checks import CHECKS
 from mosaic.errors import InputError
-from mosaic.figures import charts, comparisons, maps, spatial_features, style, tables
+from mosaic.figures import charts, comparisons, maps, n_domains, spatial_features, style, tables
 from mosaic.frame import Frame, write_frame
 
 NASTY = ["s1", "_a_slice_with_a_very_long_name", "$E_{1}$ <b>&amp;</b> ΩЖ\x07 µm", "cost $5 or $6", "W" * 30]
@@ -77,6 +78,8 @@ class Run:
         self.curve = pd.DataFrame({"n_domains": range(2, 3 + n_domains), "standard_error": 0.01}).assign(
             silhouette=lambda table: 1 / table["n_domains"], chosen=lambda table: table["n_domains"] == 2
         )
+        named = np.unique(self.domain, return_inverse=True)[1]
+        self.tree = split_tree({n: named * n // n_domains for n in self.curve["n_domains"]}, np.asarray(self.domain))
 
         self.composition = pd.crosstab(pd.Series(self.domain, name="domain"), self.slice, normalize="columns")
         self.domain_colours = style.palette(self.domain)
@@ -183,6 +186,9 @@ FIGURES = {
     "latent": lambda run: maps.latent_umap(run.umap, run.slice, run.modality, run.domain),
     "tissue": lambda run: maps.domains_on_tissue(run.coords, run.domains),
     "tissue and truth": lambda run: maps.domains_on_tissue(run.coords, run.domains, run.truth),
+    "tissue, latent space and truth": lambda run: maps.domains_on_tissue(
+        run.coords, run.domains, run.truth, by_latent={name: np.roll(own, 3) for name, own in run.domains.items()}
+    ),
     "tissue and scale": lambda run: maps.domains_on_tissue(run.coords, run.domains, run.truth, frames=run.frames()),
     "confidence": lambda run: maps.confidence_on_tissue(
         run.coords, {name: np.linspace(0, 1, len(own)) for name, own in run.coords.items()}, "share of seeds " * 5
@@ -197,7 +203,7 @@ FIGURES = {
     ),
     "no markers": lambda run: charts.marker_dots(run.profile.iloc[:0], run.domain_colours),
     "one domain per slice": lambda run: charts.marker_dots(run.profile.iloc[:0], run.domain_colours, ranked=False),
-    "number of domains": lambda run: charts.n_domains_curve(run.curve),
+    "number of domains": lambda run: n_domains.choice_of_number(run.curve, run.tree, run.domain_colours),
     "composition by level": lambda run: comparisons.composition_by_level(*run.compared(), NOTES),
     "differential features": Run.differential,
     "no differential features": lambda run: run.differential(p_adj=0.5),
@@ -406,6 +412,17 @@ def test_tissue_draws_each_spot_in_the_colour_of_its_domain_and_truth():
     assert entries == [["1", "2", "not labelled"], ["a", "b", "not labelled"]]
 
 
+def test_tissue_shows_where_the_latent_space_alone_calls_another_domain():
+    coords = {"s1": grid(4), "s2": grid(4)}
+    figure = maps.domains_on_tissue(
+        coords, {"s1": list("1122"), "s2": list("1122")}, by_latent={"s1": list("1221"), "s2": list("1122")}
+    )
+    one, two, agreed = "#0072B2", "#E69F00", "#D9D9D9"
+    colours = [[to_hex(colour).upper() for colour in panel.get_facecolor()] for panel in points(figure)]
+    assert colours[2:] == [[agreed, two, agreed, one], [agreed] * 4]
+    assert "latent space alone: 25 % differ" in texts(figure)
+
+
 def test_a_spot_far_from_all_others_is_left_out_and_the_panel_says_so():
     coords = np.vstack([[(1e9, 1e9)], grid(90)])
     labels = ["2", *["1"] * 90]
@@ -445,7 +462,7 @@ def test_tissue_of_hardly_any_spots(coords):
         lambda: maps.latent_umap(np.zeros((0, 2)), [], [], []),
         lambda: maps.imputed_on_tissue(grid(3), np.ones((3, 1)), ["a"], grid(4), np.ones((4, 2)), ("s", "t")),
         lambda: maps.imputed_on_tissue(grid(3), np.ones((3, 0)), [], grid(4), np.ones((4, 0)), ("s", "t")),
-        lambda: charts.n_domains_curve(Run(1, 2).curve.assign(chosen=False)),
+        lambda: n_domains.choice_of_number(Run(1, 2).curve.assign(chosen=False), Run(1, 2).tree, {}),
         lambda: charts.training_curves({1: pd.DataFrame({"epoch": [], "loss": []})}),
         lambda: charts.qc_distributions(pd.DataFrame({"slice": [], "kept": []}), {}),
         lambda: tables.metrics_table(SCORES.iloc[:0]),
@@ -586,7 +603,31 @@ def test_training_curves():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["2", "10"]
 
 
-def test_n_domains_curve_marks_the_choice_and_what_was_as_good():
+def test_the_choice_of_a_number_shows_how_domains_split():
+    labels = {2: np.repeat([0, 1], [60, 40]), 3: np.repeat([0, 2, 1], [58, 2 + 10, 30]), 4: np.repeat([3, 0, 2, 1], 25)}
+    tree = split_tree(labels, np.repeat(["a", "b", "c"], [58, 12, 30]))
+    curve = pd.DataFrame({"n_domains": [2, 3, 4], "objective": [1.0, 3, 3.5], "chosen": [False, True, False]})
+    above, below = n_domains.choice_of_number(curve, tree, style.palette(["a", "b", "c"])).axes
+    assert above.get_title() == "3 domains"
+    two, three, four = (circles.get_offsets()[:, 0] for circles in above.collections)
+    assert [len(two), len(three), len(four)] == [2, 3, 4]
+    # At 3, one domain has all its spots of the first, one 2 of 12, and one none.
+    widths = {}
+    for line in above.lines:
+        left, right = line.get_xdata()
+        widths.setdefault((left, right), []).append(line.get_linewidth())
+    np.testing.assert_allclose(
+        sorted(widths[2, 3]), [n_domains._WIDEST * n / 100 if n > 4 else 0.4 for n in (2, 10, 30, 58)]
+    )
+    # The domain of the result is drawn in its own colour; one of which a half lies elsewhere is paler.
+    shown = [to_hex(colour).upper() for colour in above.collections[1].get_facecolor()]
+    assert sorted(shown) == sorted(style.palette(["a", "b", "c"]).values())
+    line, choice = below.lines
+    np.testing.assert_array_equal(line.get_xydata(), curve[["n_domains", "objective"]])
+    np.testing.assert_array_equal(choice.get_xydata(), [[3, 3]])
+
+
+def test_the_choice_of_a_number_marks_what_was_as_good():
     curve = pd.DataFrame(
         {
             "n_domains": [2, 3, 4],
@@ -595,9 +636,10 @@ def test_n_domains_curve_marks_the_choice_and_what_was_as_good():
             "chosen": [False, False, True],
         }
     )
-    (axes,) = charts.n_domains_curve(curve).axes
-    assert axes.get_title() == "4 domains"
-    line, bound, choice = axes.lines
+    labels = {number: np.arange(12) % number for number in (2, 3, 4)}
+    tree = split_tree(labels, labels[4].astype(str))
+    below = n_domains.choice_of_number(curve, tree, style.palette(tree["like"])).axes[1]
+    line, bound, choice = below.lines
     np.testing.assert_array_equal(line.get_xydata(), curve[["n_domains", "silhouette"]])
     np.testing.assert_allclose(bound.get_ydata(), 0.47)
     np.testing.assert_array_equal(choice.get_xydata(), [[4, 0.48]])

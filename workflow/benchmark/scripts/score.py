@@ -19,7 +19,10 @@ with job_log(snakemake.log[0]):
     truth = spots.truth(snakemake.input.annotations, embedding.obs_names, "domain")
     latent, seed = embedding.obsm[LATENT], snakemake.params.seed
     slices = embedding.obs["slice"].to_numpy(dtype=str)
-    numbers = {"given": snakemake.params.n_domains, "chosen": n_domains.choose_n_domains(latent, seed=seed)[0]}
+    numbers = {
+        "given": snakemake.params.n_domains,
+        "chosen": n_domains.choose_by_silhouette(latent, seed=seed).n_domains,
+    }
     tables = []
     graphs = {Path(path).stem: store.read(path) for path in snakemake.input.graphs}
     tissue = {
