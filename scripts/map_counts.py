@@ -5,8 +5,8 @@ from mosaic.logs import job_log
 with job_log(snakemake.log[0]):
     from pathlib import Path
 
-    from mosaic import reference, store
-    from mosaic.analyse import impute, imputed
+    from mosaic import store
+    from mosaic.analyse import impute, imputed, reference_files
     from mosaic.manifest import checked
 
     given, modality = snakemake.input, snakemake.wildcards.modality
@@ -21,10 +21,10 @@ with job_log(snakemake.log[0]):
         name: store.read(path) for path in given.features if (name := Path(path).name.split(".")[1]) in (*own, modality)
     }
     plan = impute.plan_modality(
-        reference.linked_embedding(store.read(given.embedding), features, [*own, modality]),
+        reference_files.linked_embedding(store.read(given.embedding), features, [*own, modality]),
         snakemake.wildcards.slice,
         modality,
-        reference.counts_to_impute(modality, list(own), donors, own),
+        reference_files.counts_to_impute(modality, list(own), donors, own),
         **snakemake.params.settings,
     )
     scores = donors[modality].var.drop(columns=["unit", "gene_id"], errors="ignore")

@@ -41,6 +41,7 @@ from mosaic.analyse.domains import Domains, domains_of
 from mosaic.analyse.impute import impute_modality
 from mosaic.analyse.mapped_domains import reference_features, reference_spots
 from mosaic.analyse.metrics import evaluate
+from mosaic.analyse.reference_files import donor_counts, donors_of
 from mosaic.analyse.umap import umap_coordinates
 from mosaic.config.clusterers import CLUSTERERS
 from mosaic.config.defaults import COUNTING
@@ -61,7 +62,7 @@ from mosaic.prepare.pairing import Comparison, compare, report
 from mosaic.prepare.qc import filter_slice
 from mosaic.prepare.read import Source, read_features, read_slice
 from mosaic.prepare.reduce import reduce_modality
-from mosaic.reference import Reference, donor_counts, donors_of, reduction_settings
+from mosaic.reference import Reference
 from mosaic.spots import stack, union
 
 Key = tuple[str, str]  # slice and modality
@@ -333,7 +334,7 @@ class Pipeline:
         def made() -> Reference:
             embedding, modalities = self.embedding(seed), self.config["modalities"]
             for name, adata in self.reduced().items():
-                mappable(adata, name, reduction_settings(modalities[name]))
+                mappable(adata, name, modalities[name])
             spots = reference_spots(
                 embedding,
                 self.graphs(),

@@ -14,38 +14,34 @@ The rules of a mapping run have the same results, file by file.
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import anndata as ad
 import mudata as md
-import numpy as np
 
-from mosaic import __version__, store
+from mosaic import store
 from mosaic.analyse.impute import impute_modality
-from mosaic.analyse.intervals import unit_of
 from mosaic.analyse.mapped_domains import MappedDomains, map_domains
-from mosaic.embedding import LATENT, collect_embeddings
+from mosaic.analyse.reference_files import counts_to_impute, linked_embedding, write_reference
 from mosaic.errors import InputError
 from mosaic.integrate.encoders import Encoder
 from mosaic.integrate.graph import link_to_reference
 from mosaic.integrate.model import embed_new, load_model, save_model
-from mosaic.manifest import MANIFEST, checked, read_manifest, unpack, write_manifest
+from mosaic.manifest import MANIFEST, checked, read_manifest, unpack
 from mosaic.manifest import pack as pack_folder
-from mosaic.matrices import values_of
 from mosaic.prepare.mapping import map_modality
 from mosaic.prepare.normalize import normalize_slice
 from mosaic.prepare.qc import filter_slice
 from mosaic.prepare.read import Source, read_slice
-from mosaic.spots import stack
 
 Key = tuple[str, str]  # slice and modality
 
 # Settings of a modality that `normalize` and the readers take; the others are those of `reduce`.
 _NOT_REDUCTION = ("normalization", "peaks", "bin_size")
-_MODEL, _SPOTS = "model.safetensors", "spots.h5ad"
+_MODEL = "model.safetensors"
 
 
 def reduction_settings(modality: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,128 +49,9 @@ def reduction_settings(modality: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in modality.items() if key not in _NOT_REDUCTION}
 
 
-def donors_of(sheet: Mapping[str, Sequence[str]], method: str) -> list[Key]:
-    """Slices and modalities whose counts a reference keeps, for imputation.
-
-    Parameters
-    ----------
-    sheet
-        Per slice its modalities.
-    method
-        Of ``impute.ImputationSettings``. ``matching`` has the spots with two modalities as donors; without a slice of
-        two, and for ``nearest``, all spots are.
-    """
-    bridges = [name for name, own in sheet.items() if len(own) > 1]
-    kept = bridges if method == "matching" and bridges else list(sheet)
-    return [(name, modality) for name in kept for modality in sheet[name]]
-
-
-def donor_counts(slices: Sequence[ad.AnnData], modality: str, scores: Any = None) -> ad.AnnData:
-    """Counts of a modality's donors, and what is known of the errors of imputed counts.
-
-    Parameters
-    ----------
-    slices
-        Of the modality, after quality control.
-    modality
-        Its name.
-    scores
-        Held-out scores per feature (``folds.summarise``); None without held-out validation.
-
-    Returns
-    -------
-    AnnData (spots x features) with ``layers["counts"]`` (kind ``features``: X); ``var`` as of imputed counts.
-    """
-    adata = stack(slices, modality)
-    var = adata.var[["gene_id"] if "gene_id" in adata.var else []].assign(unit=unit_of(values_of(adata)))
-    if scores is not None:
-        var = var.join(scores)
-        var["better_than_mean"] = var["better_than_mean"].eq(True)
-    kept = {"layers": {"counts": adata.layers["counts"]}} if "counts" in adata.layers else {"X": adata.X}
-    return ad.AnnData(obs=adata.obs[["slice", "barcode"]], var=var, **kept)
-
-
-def write_reference(
-    folder: str | Path,
-    features: Mapping[str, ad.AnnData],
-    spots: ad.AnnData,
-    counts: Mapping[str, ad.AnnData],
-    told: Mapping[str, Any],
-) -> None:
-    """Write all files of a reference but the model, which is there, and ``reference.json``.
-
-    Parameters
-    ----------
-    folder
-        Where ``model.safetensors`` lies.
-    features, counts
-        Per modality, see ``analyse.mapped_domains.reference_features`` and ``donor_counts``.
-    spots
-        See ``analyse.mapped_domains.reference_spots``.
-    told
-        ``seed``, ``config``, ``slices``, ``domains``, ``checks`` and ``versions`` for the manifest.
-    """
-    folder = Path(folder)
-    for name, adata in features.items():
-        store.write(adata, folder / f"features.{name}.h5ad")
-    for name, adata in counts.items():
-        store.write(adata, folder / f"counts.{name}.h5ad")
-    store.write(spots, folder / _SPOTS)
-    write_manifest(folder, {"version": __version__, **told, "counts": sorted(counts)})
-
-
 def read_part(folder: str | Path, name: str) -> ad.AnnData:
     """Read ``features.{modality}``, ``counts.{modality}`` or ``spots`` of a reference."""
     return store.read(checked(folder, f"{name}.h5ad"))
-
-
-def linked_embedding(embedding: md.MuData, features: Mapping[str, ad.AnnData], modalities: Sequence[str]) -> md.MuData:
-    """The latent space of new spots and of the reference together, as ``impute.plan_modality`` reads it.
-
-    Parameters
-    ----------
-    embedding
-        Of new spots, as ``model.embed_new`` returns it.
-    features
-        Per modality, as ``reference_features`` returns it.
-    modalities
-        Those wanted.
-    """
-    graphs, latent = {}, {}
-    for name in modalities:
-        parts = [features[name], *([embedding[name]] if name in embedding.mod else [])]
-        obsm = {key: np.vstack([np.asarray(part.obsm[key]) for part in parts]) for key in ("spatial", LATENT)}
-        both = ad.concat([ad.AnnData(obs=part.obs[["slice", "barcode"]].astype(str)) for part in parts])
-        graphs[name] = ad.AnnData(obs=both.obs, obsm={"spatial": obsm["spatial"]})
-        latent[name] = obsm[LATENT]
-    return collect_embeddings(graphs, latent)
-
-
-def counts_to_impute(
-    modality: str, sources: Sequence[str], donors: Mapping[str, ad.AnnData], own: Mapping[str, ad.AnnData]
-) -> dict[str, ad.AnnData]:
-    """Counts that an imputation in a new slice reads: of the modality, and of each source those of the slice, too.
-
-    Parameters
-    ----------
-    modality
-        What is imputed.
-    sources
-        Modalities of the slice.
-    donors
-        Per modality, as ``donor_counts`` returns it.
-    own
-        Per source the counts of the slice, after quality control.
-    """
-    counts = {modality: donors[modality]}
-    for name in sources:
-        if name in donors:
-            slices = donors[name].obs["slice"]
-            parts = [donors[name][(slices == each).to_numpy()].copy() for each in slices.cat.categories]
-            counts[name] = stack([*parts, own[name]], name)
-        else:
-            counts[name] = own[name]
-    return counts
 
 
 @dataclass(frozen=True)
@@ -239,7 +116,8 @@ class Reference:
     encoders
         By modality.
     features, counts
-        Per modality, see ``analyse.mapped_domains.reference_features`` and ``donor_counts``; counts may be none.
+        Per modality, see ``mapped_domains.reference_features`` and ``reference_files.donor_counts``; counts may be
+        none.
     spots
         See ``analyse.mapped_domains.reference_spots``.
     told

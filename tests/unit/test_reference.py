@@ -8,8 +8,9 @@ from chain import THREE_SLICES, simulated
 from sklearn.metrics import adjusted_rand_score
 
 from mosaic.analyse.mapped_domains import UNASSIGNED
+from mosaic.analyse.reference_files import donors_of
 from mosaic.errors import InputError
-from mosaic.reference import Reference, donors_of
+from mosaic.reference import Reference
 from mosaic.simulate.counts import simulate_mosaic
 
 DESIGN = copy.deepcopy(THREE_SLICES)

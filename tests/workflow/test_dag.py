@@ -67,9 +67,14 @@ def test_no_example_without_a_test():
     assert folders == {*EXAMPLES, "new_slices"}
 
 
+def config_of_the_demo() -> dict:
+    given = yaml.safe_load((REPOSITORY / "config/config.yaml").read_text())
+    return settings.load(given | {"slices": str(REPOSITORY / "config/slices.tsv")}, *SCHEMAS, made=DEMO)[0]
+
+
 def place_reference(folder: Path, **changed) -> None:
     """A reference of the demo, as far as the DAG can tell."""
-    config, _ = settings.load(yaml.safe_load((REPOSITORY / "config/config.yaml").read_text()), *SCHEMAS, made=DEMO)
+    config = config_of_the_demo()
     folder.mkdir(parents=True)
     for name in ("model.safetensors", "spots.h5ad", "features.rna.h5ad", "features.adt.h5ad", "counts.adt.h5ad"):
         (folder / name).write_text(name)
@@ -117,16 +122,11 @@ def test_what_the_reference_decides_is_not_set(tmp_path, monkeypatch):
         settings.load(given | {"cluster": {"n_domains": 3}, "seeds": [1]}, *SCHEMAS)
     with pytest.raises(InputError, match="trains nothing, so that nothing can be hidden"):
         settings.load(given | {"checks": {"imputation": True}}, *SCHEMAS)
-    with pytest.raises(InputError, match="config key reference, elsewhere: is not there"):
+    with pytest.raises(InputError, match="config key reference, 'elsewhere': is not there"):
         settings.load(given | {"reference": "elsewhere"}, *SCHEMAS)
     (tmp_path / "s.tsv").write_text("slice\tmodality\tpath\ns4\trna\ta.h5ad\n")
     found, _ = settings.load(given, *SCHEMAS)
-    assert (
-        found["qc"]["rna"]
-        == settings.load(yaml.safe_load((REPOSITORY / "config/config.yaml").read_text()), *SCHEMAS, made=DEMO)[0]["qc"][
-            "rna"
-        ]
-    )
+    assert found["qc"]["rna"] == config_of_the_demo()["qc"]["rna"]
     assert (found["seeds"], found["methods"], found["checks"]["imputation"]) == ([1234], ["spamosaic"], False)
 
 

@@ -385,10 +385,11 @@ def reference_donors():
     return [f"<results>/qc/{name}.{own}.h5ad" for name in kept for own in SHEET.modalities_of(name)]
 
 
-def references():
-    """Folders onto which later runs map new slices, if the config asks for them."""
-    asked = config["export"]["reference"] and "spamosaic" in config["methods"]
-    return collect("<results>/reference/seed-{seed}", seed=config["seeds"] if asked else [])
+def exported():
+    """Further forms of the result that the config asks for."""
+    own, asked = config["export"], config["export"]["reference"] and "spamosaic" in config["methods"]
+    references = collect("<results>/reference/seed-{seed}", seed=config["seeds"] if asked else [])
+    return [*(["<results>/integrated.zarr"] if own["spatialdata"] else []), *references]
 
 
 def enforced():

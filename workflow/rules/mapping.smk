@@ -11,27 +11,25 @@ ruleorder: map_domains > project_latent
 ruleorder: map_counts > impute
 
 
-if ONTO_FOLDER != config["reference"]:
-
-    rule unpack_reference:
-        """Unpack the zip of a reference."""
-        input:
-            reference=config["reference"],
-            library=library("unpack_reference"),
-        output:
-            temp(collect("<results>/onto/{file}", file=[*ONTO["files"], MANIFEST])),
-        log:
-            "<results>/logs/unpack_reference.log",
-        conda:
-            "../../envs/mapping.yaml"
-        threads: 1
-        resources:
-            mem_mb=memory(1000, 0),
-            runtime=30,
-        message:
-            "Unpacking the reference"
-        script:
-            "../../scripts/unpack_reference.py"
+rule unpack_reference:
+    """Unpack the zip of a reference."""
+    input:
+        reference=config["reference"],
+        library=library("unpack_reference"),
+    output:
+        temp(collect("<results>/onto/{file}", file=[*ONTO["files"], MANIFEST])),
+    log:
+        "<results>/logs/unpack_reference.log",
+    conda:
+        "../../envs/mapping.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000, 0),
+        runtime=30,
+    message:
+        "Unpacking the reference"
+    script:
+        "../../scripts/unpack_reference.py"
 
 
 rule map_features:
