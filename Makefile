@@ -4,10 +4,10 @@ CORES ?= 2
 VENV ?= .venv
 BIN := $(VENV)/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
-BASELINES := published mofa scvi scmomat
+BASELINES := published mofa scvi scmomat midas cellcharter
 SEPARATE := $(BASELINES) spatialdata
 
-.PHONY: demo test test-slow lint envs package explorer baselines benchmark study speed clean
+.PHONY: demo test test-slow lint envs package docs explorer baselines benchmark study speed clean
 
 # Snakemake 9.27 warns of an internal coroutine when it reports on jobs whose memory depends on their input.
 demo: $(VENV)/.run-ready
@@ -34,6 +34,7 @@ lint: $(VENV)/.test-ready
 	PYTHONPATH=scripts $(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 	$(BIN)/typos
+	$(BIN)/hadolint Dockerfile
 	@# The notes in changes.d can be read.
 	$(BIN)/towncrier build --draft > /dev/null
 	$(BIN)/snakemake --lint
@@ -47,6 +48,11 @@ envs:
 # `pip install .` in a fresh environment, as for a notebook, used from another folder.
 package:
 	$(PYTHON) envs/prove_package.py $(VENV)-package
+
+# The site, in site/: a broken link or any other warning is an error. Its gallery has the figures of `make demo`, if that ran.
+docs: $(VENV)-docs/.ready
+	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build --quiet
+	@echo "The site: site/index.html"
 
 # Bundle the page of the explorer from resources/explorer/source, into the file that the workflow copies. CI fails if that
 # file then differs from the committed one. Without npm, Node.js comes from PyPI.
@@ -79,8 +85,8 @@ speed: $(VENV)/.run-ready $(VENV)-published/.ready
 	  --published $(VENV)-published/bin/python $(if $(QUICK),--quick)
 
 clean:
-	rm -rf $(VENV) $(VENV)-package $(SEPARATE:%=$(VENV)-%) $(VENV)-node resources/explorer/node_modules \
-	  .snakemake results data
+	rm -rf $(VENV) $(VENV)-package $(VENV)-docs $(SEPARATE:%=$(VENV)-%) $(VENV)-node resources/explorer/node_modules \
+	  .snakemake results data site
 
 # Install torch first and alone: another package would otherwise pull a different build.
 $(VENV)/.run-ready: requirements.lock
@@ -91,6 +97,11 @@ $(VENV)/.run-ready: requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
 	# So that `python -m mosaic.sheet` finds the library of this folder.
 	echo "$(CURDIR)/scripts" > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/mosaic.pth"
+	touch $@
+
+$(VENV)-docs/.ready: requirements-docs.lock
+	$(PYTHON) -m venv $(VENV)-docs
+	$(VENV)-docs/bin/pip install --quiet --disable-pip-version-check --no-compile --requirement requirements-docs.lock
 	touch $@
 
 $(VENV)-node/.ready:

@@ -12,7 +12,7 @@ from pathlib import Path
 import library  # noqa: F401
 import pandas as pd
 
-from mosaic import matrices, spots, store
+from mosaic import matrices, spots, tables
 
 EDGES = (0, 0.5, 0.7, 0.9, 1)
 
@@ -41,12 +41,12 @@ def reliability(table: pd.DataFrame, truth: pd.Series) -> pd.DataFrame:
 
 def main(results: Path, out: Path, column: str = "domain") -> None:
     """Measure every seed of a run."""
-    tables = []
+    seeds = []
     for path in sorted(results.glob("spamosaic/seed-*/confidence.tsv")):
-        table = store.read_table(path)
+        table = tables.read_table(path)
         truth = spots.truth(sorted((results / "reduced").glob("*.h5ad")), table.index, column)
-        tables.append(reliability(table, truth).assign(seed=int(path.parent.name.removeprefix("seed-"))))
-    found = pd.concat(tables)
+        seeds.append(reliability(table, truth).assign(seed=int(path.parent.name.removeprefix("seed-"))))
+    found = pd.concat(seeds)
     found.to_csv(out, sep="\t", index=False, float_format="%.4g")
     mean = found.pivot_table(index=["spots", "by"], columns="up_to", values=["right", "n_spots"], aggfunc="mean")
     print(mean.round(2).to_string())

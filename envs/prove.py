@@ -30,6 +30,7 @@ SEPARATE = {REPOSITORY / "envs" / "spatialdata.yaml": [REPOSITORY / "scripts" / 
 # Rooms of the library without a test file of their own, and where their tests are; None: only whole runs test them.
 TESTED_WITH = {
     "threads.py": "test_neighbors.py",
+    "manhattan.py": "test_neighbors.py",
     "errors.py": "test_logs.py",
     "mnn.py": "integrate/test_graph.py",
     "embedding.py": "test_spots.py",
@@ -68,6 +69,7 @@ TESTED_WITH = {
     "analyse/imputed.py": "analyse/test_impute.py",
     "analyse/umap.py": None,  # tests/test_designs.py
     "check/folds.py": None,  # tests/test_holdout.py
+    "check/scores.py": None,  # tests/test_holdout.py
     "figures/charts.py": "figures/test_style.py",
     "figures/n_domains.py": "figures/test_style.py",
     "figures/comparisons.py": "figures/test_style.py",
@@ -75,12 +77,15 @@ TESTED_WITH = {
     "figures/pages.py": "figures/test_overview.py",
     "figures/tables.py": "figures/test_style.py",
     "baselines/published.py": None,  # tests/workflow/test_baseline_runs.py, where the published package is installed
+    "baselines/midas.py": None,  # likewise, where MIDAS is
     "api.py": None,  # tests/test_api.py
 }
 # What tests need beyond their rooms, installed once all that the scripts import was imported: tests of
 # training build the graphs to train on; tests of spots read slices, whose images Pillow opens; the tests of threads are
-# those of the search for neighbours.
+# those of the search for neighbours; and those of normalisation compare with muon.
 FOR_TESTS = {
+    "prepare": ("muon",),
+    "analyse": ("muon",),
     "train": ("faiss-cpu", "numba", "scikit-learn", "pillow"),
     "graph": ("pillow",),
     "check": ("pillow",),

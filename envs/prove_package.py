@@ -27,9 +27,9 @@ USE = """
 import importlib, pkgutil, sys
 import mosaic
 assert mosaic.__file__.startswith(sys.prefix), mosaic.__file__
-# `published` drives the published package, and `spatial_data` makes SpatialData: of no use without these packages.
+# `published` and `midas` drive other packages, and `spatial_data` makes SpatialData: of no use without these.
 modules = {module.name for module in pkgutil.walk_packages(mosaic.__path__, "mosaic.")}
-for name in sorted(modules - {"mosaic.baselines.published", "mosaic.analyse.spatial_data"}):
+for name in sorted(modules - {"mosaic.baselines.published", "mosaic.baselines.midas", "mosaic.analyse.spatial_data"}):
     importlib.import_module(name)
 
 from mosaic.simulate.counts import simulate_mosaic

@@ -5,11 +5,11 @@ from mosaic.logs import job_log
 with job_log(snakemake.log[0]):
     import pandas as pd
 
-    from mosaic import files, store
+    from mosaic import files, tables
     from mosaic.analyse import conditions
 
-    domains = store.read_table(snakemake.input.domains)
-    domains["domain"] = store.read_labels(snakemake.input.names).ordered(domains["domain"])
+    domains = tables.read_table(snakemake.input.domains)
+    domains["domain"] = tables.read_labels(snakemake.input.names).ordered(domains["domain"])
     compared = conditions.contrasts(**snakemake.params.compared)
     tests = [conditions.compare_composition(domains, own, seed=snakemake.params.seed) for own in compared]
     outputs = snakemake.output

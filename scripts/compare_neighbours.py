@@ -5,12 +5,12 @@ from mosaic.logs import job_log
 with job_log(snakemake.log[0]):
     import pandas as pd
 
-    from mosaic import files, store
+    from mosaic import files, store, tables
     from mosaic.analyse import conditions, neighbourhoods
 
     embedding = store.read(snakemake.input.embedding)
-    domains = store.read_table(snakemake.input.domains, embedding.obs_names)["domain"]
-    domains = store.read_labels(snakemake.input.names).ordered(domains)
+    domains = tables.read_table(snakemake.input.domains, embedding.obs_names)["domain"]
+    domains = tables.read_labels(snakemake.input.names).ordered(domains)
     levels = snakemake.params.compared["levels"]
     own = embedding.obs["slice"].isin(list(levels)).to_numpy()
     table = neighbourhoods.by_slice(

@@ -5,10 +5,10 @@ from mosaic.logs import job_log
 with job_log(snakemake.log[0]):
     from pathlib import Path
 
-    from mosaic import files, store
+    from mosaic import files, store, tables
     from mosaic.check import confidence
 
-    domains = store.read_table(snakemake.input.domains)
+    domains = tables.read_table(snakemake.input.domains)
     embedding = store.read(snakemake.input.embedding)
     modalities = embedding.obs["modalities"]
     graphs = {Path(path).stem: store.read(path) for path in snakemake.input.graphs}
@@ -17,7 +17,7 @@ with job_log(snakemake.log[0]):
     calls = confidence.together(confidence.hidden_calls(domains, modalities, fold, tissue) for fold in folds)
     table = confidence.calibrate(domains, modalities, calls)
     table.insert(1, "modalities", modalities.loc[table.index])
-    labels = store.read_labels(snakemake.input.names)
+    labels = tables.read_labels(snakemake.input.names)
     if labels.given:
         table["name"] = labels.of(table["domain"])
     files.write_table(table, snakemake.output.spots, index_label="spot", float_format="%.6g")

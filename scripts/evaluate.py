@@ -2,12 +2,12 @@
 
 from mosaic.logs import job_log
 
-with job_log(snakemake.log[0]):
-    from mosaic import files, spots, store
+with job_log(snakemake.log[0], versions=snakemake.output.versions):
+    from mosaic import files, spots, store, tables
     from mosaic.analyse import metrics
 
     embedding = store.read(snakemake.input.embedding)
-    domains = store.read_table(snakemake.input.domains, embedding.obs_names)["domain"]
+    domains = tables.read_table(snakemake.input.domains, embedding.obs_names)["domain"]
     truth = spots.truth(snakemake.input.annotations, embedding.obs_names, snakemake.params.truth)
     aligned = store.read(snakemake.input.aligned)
     table = metrics.evaluate(embedding, domains.to_numpy(), truth, aligned, seed=snakemake.params.seed)

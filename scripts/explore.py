@@ -7,7 +7,7 @@ with job_log(snakemake.log[0]):
 
     import pandas as pd
 
-    from mosaic import store
+    from mosaic import store, tables
     from mosaic.figures import explorer, style
     from mosaic.prepare import normalize
 
@@ -30,14 +30,14 @@ with job_log(snakemake.log[0]):
         """The modalities, one at a time in memory."""
         for modality, kind in asked.kinds.items():
             scale = asked.scales[modality]
-            markers = [store.read_table(path, index="feature").index for path in of(given.markers, modality)]
+            markers = [tables.read_table(path, index="feature").index for path in of(given.markers, modality)]
             selected = store.read_features(*of(given.reduced, modality))
             features = explorer.shown_features(available[modality], kind, selected, markers, asked.features)
             measured = on_scale(of(given.counts, modality), scale)
             imputed = on_scale(of(given.imputed, modality), scale, imputed=True)
             yield explorer.panel(modality, scale, features, spots.obs_names, measured, imputed)
 
-    quality = {name: pd.concat(map(store.read_table, of(given.quality, name))) for name in asked.kinds}
+    quality = {name: pd.concat(map(tables.read_table, of(given.quality, name))) for name in asked.kinds}
     columns = explorer.columns(spots, asked.methods, asked.seeds, asked.truth, quality)
     frames = style.frames(given.tissue, **asked.figures)
     slices = {name: explorer.Slice(note, frames[name]) for name, note in asked.notes.items()}

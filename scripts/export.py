@@ -5,7 +5,7 @@ from mosaic.logs import job_log
 with job_log(snakemake.log[0]):
     from pathlib import Path
 
-    from mosaic import files, spots, store
+    from mosaic import files, spots, store, tables
     from mosaic.analyse import domain_names, export
     from mosaic.figures import style
 
@@ -22,15 +22,15 @@ with job_log(snakemake.log[0]):
                 seed=int(folder.name.removeprefix("seed-")),
                 embedding=embedding,
                 aligned=store.read(folder / "aligned.h5mu"),
-                domains=store.read_table(folder / "domains.tsv", embedding.obs_names)["domain"],
-                umap=store.read_table(folder / "umap.tsv", embedding.obs_names),
+                domains=tables.read_table(folder / "domains.tsv", embedding.obs_names)["domain"],
+                umap=tables.read_table(folder / "umap.tsv", embedding.obs_names),
                 imputed=store.read_slices(imputed),
-                labels=store.read_labels(folder / "domain_names.tsv"),
+                labels=tables.read_labels(folder / "domain_names.tsv"),
             )
         )
     first = runs[0]
     known = {number: first.labels.colours[name] for number, name in first.labels.names.items()}
-    consensus = {Path(path).parent.name: store.read_table(path) for path in snakemake.input.consensus}
+    consensus = {Path(path).parent.name: tables.read_table(path) for path in snakemake.input.consensus}
     for table in consensus.values():
         counterparts = domain_names.name_domains(table["domain"], first.domains, {})["counterpart"]
         table["colour"] = table["domain"].astype(str).map(style.colours_of_counterparts(counterparts, known))
@@ -40,6 +40,6 @@ with job_log(snakemake.log[0]):
     mdata = export.assemble_mudata(counts, reduced, runs, consensus, config, annotations, columns)
     store.write(mdata, snakemake.output.mudata)
     for loupe, xenium in zip(snakemake.output.loupe, snakemake.output.xenium, strict=True):
-        tables = export.browser_tables(mdata.obs, Path(loupe).name.split(".")[0])
-        for table, path in zip(tables, (loupe, xenium), strict=True):
+        shown = export.browser_tables(mdata.obs, Path(loupe).name.split(".")[0])
+        for table, path in zip(shown, (loupe, xenium), strict=True):
             files.write_table(table, path, sep=",", index=False)

@@ -2,7 +2,7 @@
 
 from mosaic.logs import job_log
 
-with job_log(snakemake.log[0], threads=snakemake.params.train["threads"]):
+with job_log(snakemake.log[0], threads=snakemake.params.train["threads"], versions=snakemake.output.versions):
     import torch
 
     from mosaic import spots, store

@@ -3,12 +3,12 @@
 from mosaic.logs import job_log
 
 with job_log(snakemake.log[0]):
-    from mosaic import files, spots, store
+    from mosaic import files, spots, tables
     from mosaic.analyse import domain_names
     from mosaic.figures import style
 
     domains, first = (
-        store.read_table(path)["domain"] for path in (snakemake.input.domains, snakemake.input.first_domains)
+        tables.read_table(path)["domain"] for path in (snakemake.input.domains, snakemake.input.first_domains)
     )
     table = domain_names.name_domains(domains, first, snakemake.params.names)
     truth = spots.truth(snakemake.input.annotations, domains.index, snakemake.params.truth)

@@ -3,9 +3,9 @@
 from mosaic.logs import job_log
 
 with job_log(snakemake.log[0]):
-    from mosaic import store
+    from mosaic import tables
     from mosaic.figures import comparisons, style
 
-    tables = (store.read_rows(path) for path in (snakemake.input.features, snakemake.input.tests))
-    figure = comparisons.differential_features(*tables, store.read_labels(snakemake.input.names).colours)
+    compared = (tables.read_rows(path) for path in (snakemake.input.features, snakemake.input.tests))
+    figure = comparisons.differential_features(*compared, tables.read_labels(snakemake.input.names).colours)
     style.save(figure, snakemake.output.svg, snakemake.output.png)

@@ -5,11 +5,11 @@ from mosaic.logs import job_log
 with job_log(snakemake.log[0]):
     import pandas as pd
 
-    from mosaic import store
+    from mosaic import store, tables
     from mosaic.figures import maps, style
 
     embedding = store.read(snakemake.input.embedding)
-    table = store.read_table(snakemake.input.spots, embedding.obs_names)
+    table = tables.read_table(snakemake.input.spots, embedding.obs_names)
     members = {name: (table["slice"] == name).to_numpy() for name in snakemake.params.slices}
     agreement = pd.read_csv(snakemake.input.agreement, sep="\t")
     label = "confidence, mean over the seeds" if len(agreement) else "confidence"

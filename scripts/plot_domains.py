@@ -3,12 +3,12 @@
 from mosaic.logs import job_log
 
 with job_log(snakemake.log[0]):
-    from mosaic import spots, store
+    from mosaic import spots, store, tables
     from mosaic.figures import maps, style
 
     embedding = store.read(snakemake.input.embedding)
-    labels = store.read_labels(snakemake.input.names)
-    table = store.read_table(snakemake.input.domains, embedding.obs_names)
+    labels = tables.read_labels(snakemake.input.names)
+    table = tables.read_table(snakemake.input.domains, embedding.obs_names)
     domains = labels.of(table["domain"])
     by_latent = labels.of(table["by_latent"]) if "by_latent" in table else None
     truth = spots.truth(snakemake.input.annotations, embedding.obs_names, snakemake.params.truth)

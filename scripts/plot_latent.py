@@ -3,16 +3,16 @@
 from mosaic.logs import job_log
 
 with job_log(snakemake.log[0]):
-    from mosaic import store
+    from mosaic import store, tables
     from mosaic.figures import maps, style
 
     embedding = store.read(snakemake.input.embedding)
-    labels = store.read_labels(snakemake.input.names)
+    labels = tables.read_labels(snakemake.input.names)
     figure = maps.latent_umap(
-        store.read_table(snakemake.input.umap, embedding.obs_names).to_numpy(),
+        tables.read_table(snakemake.input.umap, embedding.obs_names).to_numpy(),
         embedding.obs["slice"],
         embedding.obs["modalities"],
-        labels.of(store.read_table(snakemake.input.domains, embedding.obs_names)["domain"]),
+        labels.of(tables.read_table(snakemake.input.domains, embedding.obs_names)["domain"]),
         slice_colours=style.palette(snakemake.params.slices),
         domain_colours=labels.colours,
     )

@@ -5,10 +5,10 @@ from mosaic.logs import job_log
 with job_log(snakemake.log[0]):
     import pandas as pd
 
-    from mosaic import store
+    from mosaic import tables
     from mosaic.figures import n_domains, style
 
-    labels = store.read_labels(snakemake.input.names)
+    labels = tables.read_labels(snakemake.input.names)
     tree = pd.read_csv(snakemake.input.tree, sep="\t")
     tree["like"] = labels.of(tree["like"])
     figure = n_domains.choice_of_number(pd.read_csv(snakemake.input.curve, sep="\t"), tree, labels.colours)

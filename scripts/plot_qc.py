@@ -8,18 +8,18 @@ with job_log(snakemake.log[0]):
 
     import pandas as pd
 
-    from mosaic import store
+    from mosaic import tables
     from mosaic.figures import charts, style
 
-    tables, thresholds = [], {}
+    metrics, thresholds = [], {}
     for spots_path, summary_path in zip(snakemake.input.spots, snakemake.input.summaries, strict=True):
         slice_name = Path(spots_path).name.split(".")[0]
-        tables.append(store.read_table(spots_path).assign(slice=slice_name))
+        metrics.append(tables.read_table(spots_path).assign(slice=slice_name))
         bounds = json.loads(Path(summary_path).read_text())["thresholds"]
         thresholds[slice_name] = {
             metric: (None, bound) if metric == "mito_percent" else (bound, None) for metric, bound in bounds.items()
         }
-    table = pd.concat(tables)
+    table = pd.concat(metrics)
     # Spots off the tissue do not reflect the quality of the tissue.
     figure = charts.qc_distributions(
         table[table["in_tissue"]], thresholds, colours=style.palette(snakemake.params.slices)

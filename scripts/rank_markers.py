@@ -3,14 +3,14 @@
 from mosaic.logs import job_log
 
 with job_log(snakemake.log[0]):
-    from mosaic import files, store
+    from mosaic import files, store, tables
     from mosaic.analyse import markers
     from mosaic.prepare import normalize
 
-    domains = store.read_table(snakemake.input.domains)["domain"]
+    domains = tables.read_table(snakemake.input.domains)["domain"]
     slices = (store.read(path) for path in snakemake.input.slices)
     found = markers.rank_markers([normalize.normalize_slice(own, snakemake.params.scale) for own in slices], domains)
-    names = store.read_labels(snakemake.input.names).names
+    names = tables.read_labels(snakemake.input.names).names
     for table in found:
         for column in table.columns.intersection(["domain", "marker_of"]):
             table[column] = table[column].map(names)

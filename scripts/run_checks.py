@@ -8,18 +8,18 @@ with job_log(snakemake.log[0]):
 
     import pandas as pd
 
-    from mosaic import files, store
+    from mosaic import files, tables
     from mosaic.check import agreement, checks
 
     found = [
         [pd.read_csv(path, sep="\t") for path in snakemake.input[name]] for name in ("features", "foscttm", "folds")
     ]
     metrics = pd.read_csv(snakemake.input.metrics, sep="\t")
-    domains = store.read_table(snakemake.input.domains)
+    domains = tables.read_table(snakemake.input.domains)
     calls = pd.read_csv(snakemake.input.calls, sep="\t", keep_default_na=False)
     rows = json.loads(Path(snakemake.input.pairing).read_text(encoding="utf-8"))["agreement"]
     agreements = pd.DataFrame(rows, columns=agreement.COLUMNS)
-    labels = store.read_labels(snakemake.input.names)
+    labels = tables.read_labels(snakemake.input.names)
     composition = checks.composition(domains)
     composition.index = labels.of(composition.index.to_series())
     if labels.given:

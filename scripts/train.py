@@ -2,7 +2,7 @@
 
 from mosaic.logs import job_log
 
-with job_log(snakemake.log[0], threads=snakemake.params.settings["threads"]):
+with job_log(snakemake.log[0], threads=snakemake.params.settings["threads"], versions=snakemake.output.versions):
     from pathlib import Path
 
     import torch

@@ -1,5 +1,6 @@
 """Designs and kinds that the demo has not, from simulated counts to domains and imputed counts."""
 
+import importlib
 import runpy
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 from snakemake.iocontainers import Namedlist
 
-from mosaic import embedding, matrices, store
+from mosaic import embedding, matrices, store, tables
 from mosaic.analyse import export, metrics, umap
 
 KINDS = {"rna": "rna", "adt": "protein", "atac": "epigenome"}
@@ -73,7 +74,7 @@ def test_design_end_to_end(tmp_path, slices):
                 domains=pd.Series(labels, index=mdata.obs_names),
                 umap=pd.DataFrame(mdata.obsm[embedding.LATENT][:, :2], index=mdata.obs_names),
                 imputed=imputed,
-                labels=store.DomainLabels(
+                labels=tables.DomainLabels(
                     {"0": "0", "1": "cortex", "2": "2"}, {"0": "#0072B2", "cortex": "#E69F00", "2": "#009E73"}
                 ),
             )
@@ -157,7 +158,7 @@ def test_a_small_panel_beside_whole_transcriptomes(tmp_path):
                 domains=domains,
                 umap=pd.DataFrame(mdata.obsm[embedding.LATENT][:, :2], index=mdata.obs_names),
                 imputed={"rna": imputed},
-                labels=store.DomainLabels(dict(zip(known, known, strict=True)), dict.fromkeys(known, "#000000")),
+                labels=tables.DomainLabels(dict(zip(known, known, strict=True)), dict.fromkeys(known, "#000000")),
             )
         ],
         {},
@@ -184,7 +185,7 @@ def test_imputed_features_of_different_panels_are_joined():
 
 def test_slices_of_one_domain_each_have_no_markers_and_a_figure_that_says_so(tmp_path, monkeypatch):
     """Such a run is red, which its checks say: no rule before them may fail."""
-    monkeypatch.setattr("mosaic.logs.job_log", lambda log: nullcontext())
+    monkeypatch.setattr("mosaic.logs.job_log", lambda log, **_: nullcontext())
     counts = simulated(THREE_SLICES).counts()["rna"]
     slices, paths = counts.obs["slice"].astype(str), []
     for name in ("s1", "s2"):
@@ -213,6 +214,8 @@ def test_layout_is_reproducible():
     features = np.random.default_rng(0).normal(size=(60, 5))
     np.testing.assert_array_equal(umap.umap_coordinates(features), umap.umap_coordinates(features))
     assert umap.umap_coordinates(features).shape == (60, 2)
+    # What umap compiles is there for the next process.
+    assert importlib.import_module("umap.layouts").rdist.stats.cache_path
 
 
 def test_layout_of_many_spots_is_that_of_a_sample(monkeypatch, caplog):

@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from mosaic import matrices, store
 from mosaic.analyse import impute, intervals
 from mosaic.analyse.imputed import write_imputed
-from mosaic.check import agreement, checks, confidence, folds
+from mosaic.check import agreement, checks, confidence, folds, scores
 from mosaic.config import design
 from mosaic.config.schema import with_changes
 from mosaic.errors import InputError
@@ -36,14 +36,14 @@ PAIRS = [("s1", "s3")]
 FOLD = folds.FoldSettings(n_stripes=3, graph={}, train=TRAIN, impute={"n_neighbors": 10}, seed=0)
 
 
-def checked(run: Pipeline) -> dict[str, folds.Summary]:
+def checked(run: Pipeline) -> dict[str, scores.Summary]:
     """Every fold of a mosaic, put together by modality."""
     scored = {}
     for fold in run.sheet.folds(3):
         pairs = (run.sheet.drop(*fold[:2]) if fold[2] == 0 else run.sheet).mnn_pairs(fold[1])
         parts = run.reduced(), run.graphs(), run.counts()
         scored.setdefault(fold[1], []).append(folds.try_fold(*parts, fold, pairs, FOLD).scored)
-    return {modality: folds.summarise(own) for modality, own in scored.items()}
+    return {modality: scores.summarise(own) for modality, own in scored.items()}
 
 
 def statuses(summaries) -> dict[str, str]:
@@ -110,7 +110,7 @@ def test_scores_are_those_written_out(easy, monkeypatch):
     run, _ = easy
     reduced, graphs, counts = run.reduced(), run.graphs(), run.counts()
     seen = {}
-    original = folds._score
+    original = folds.score_fold
 
     def spied(measured, imputation, mean, near):
         seen.update(
@@ -120,11 +120,11 @@ def test_scores_are_those_written_out(easy, monkeypatch):
         )
         return original(measured, imputation, mean, near)
 
-    monkeypatch.setattr(folds, "_score", spied)
+    monkeypatch.setattr(folds, "score_fold", spied)
     monkeypatch.setattr(matrices, "BLOCK_VALUES", 66 * 7)
     scored = folds.run_fold(reduced, graphs, counts, ("s1", "adt", 2), PAIRS, FOLD).scored
     measured, imputed = seen["measured"], seen["imputed"].toarray().astype(float)
-    features = folds.summarise([scored]).features
+    features = scores.summarise([scored]).features
     for number in range(measured.shape[1]):
         row = features.iloc[number]
         assert row["pearson"] == pytest.approx(pearsonr(measured[:, number], imputed[:, number])[0], abs=1e-5)
@@ -150,7 +150,7 @@ def test_depth_alone_is_no_prediction():
     measured = sparse.csr_matrix(rng.poisson(depth * profile).astype(np.float32))
     spots = ad.AnnData(obs=pd.DataFrame(index=[f"s:{number}" for number in range(300)]))
     signal = measured.toarray() / measured.sum(axis=1) * 20
-    means = measured.toarray().mean(axis=0), folds._mean_log(measured, counted=True)
+    means = measured.toarray().mean(axis=0), scores.mean_log(measured, counted=True)
     found = {}
     for name, imputed in (("depth", depth * profile), ("signal", signal)):
         predicted = sparse.csr_matrix(imputed)
@@ -158,9 +158,9 @@ def test_depth_alone_is_no_prediction():
             **{"spots": spots, "features": pd.Index([f"g{k}" for k in range(8)]), "values": measured, "counted": True},
             predict=lambda _, predicted=predicted: (predicted, predicted * 0),
         )
-        scored = folds._score(measured, plan, means, sparse.eye_array(300, format="csr"))
+        scored = scores.score_fold(measured, plan, means, sparse.eye_array(300, format="csr"))
         scored.uns |= {"slice": "s", "modality": "rna", "part": 0, "foscttm": {}}
-        found[name] = folds.summarise([scored]).features
+        found[name] = scores.summarise([scored]).features
     assert (found["depth"]["pearson"] > 0.9).all()
     assert (found["depth"]["pearson_log"].abs() < 0.25).all()
     assert (found["signal"]["pearson_log"] > 0.9).all()
@@ -272,12 +272,12 @@ def test_a_fold_that_cannot_be_made_is_left_out_and_said(easy, tmp_path):
     whole, stripe = (store.read(tmp_path / f"{name}.h5ad") for name in ("whole", "stripe"))
     assert store.read(tmp_path / "empty.h5ad").n_obs == 0
 
-    both = folds.summarise([whole, stripe])
-    pd.testing.assert_frame_equal(both.features, folds.summarise([stripe]).features)
+    both = scores.summarise([whole, stripe])
+    pd.testing.assert_frame_equal(both.features, scores.summarise([stripe]).features)
     assert both.folds["way"].tolist() == ["imputed", "mean", "neighbors", "left out"]
     assert "bridge" in both.folds["left_out"].iloc[-1]
 
-    none = folds.summarise([whole])
+    none = scores.summarise([whole])
     assert list(none.features.columns) == list(both.features.columns)
     assert none.features.empty
     metrics = pd.DataFrame({"metric": ["iLISI"], "scope": ["all"], "value": [0.5]})

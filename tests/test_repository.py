@@ -88,6 +88,7 @@ def test_no_shell_takes_a_name():
 WRITING = {
     ("release.yml", "propose"): {"contents": "write", "pull-requests": "write"},
     ("release.yml", "pypi"): {"id-token": "write"},
+    ("release.yml", "image"): {"contents": "read", "packages": "write"},
 }
 
 

@@ -8,22 +8,20 @@ import json
 import logging
 import os
 import sys
+import sysconfig
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mosaic import imports
 from mosaic.errors import InputError
 from mosaic.files import atomic_write
-from mosaic.imports import versions
 
 
 @contextmanager
-def job_log(log: str | Path, *, threads: int = 1) -> Iterator[None]:
+def job_log(log: str | Path, *, threads: int = 1, versions: str | Path | None = None) -> Iterator[None]:
     """Run a rule's work with stdout and stderr in its log, and record the software versions.
-
-    After the work, ``{log without .log}.versions.json`` holds the versions of this library, of Python and of all
-    packages that the process loaded. Rules whose versions the report shows declare that file as an output.
 
     Faults end the process with exit code 1. The terminal (the stderr that the job was given) shows the text of an
     ``InputError``, the last line of any other exception, warnings, and records logged with
@@ -36,12 +34,19 @@ def job_log(log: str | Path, *, threads: int = 1) -> Iterator[None]:
     threads
         Threads of numeric libraries. Results depend on this number, so it comes from the configuration, not from
         OMP_NUM_THREADS, which Snakemake sets to the available cores.
+    versions
+        Where to record, after the work, the versions of this library, of Python and of all packages that the process
+        loaded, as JSON; None: nowhere. The report shows those of the rules that have this file as an output.
     """
     for name in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
         os.environ[f"{name}_NUM_THREADS"] = str(threads)
     # Idle threads sleep: if they spin, they occupy the cores of other jobs, and all become many times slower.
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     os.environ["MPLBACKEND"] = "Agg"
+    # numba keeps compiled functions beside the packages. Where nobody may write there, as in a container, all jobs of
+    # the run share a folder of their own: a home may be missing, too.
+    if not os.access(sysconfig.get_path("purelib"), os.W_OK):
+        os.environ.setdefault("NUMBA_CACHE_DIR", os.path.abspath(".snakemake/numba"))
     Path(log).parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -60,8 +65,9 @@ def job_log(log: str | Path, *, threads: int = 1) -> Iterator[None]:
     library.addHandler(shown)
     try:
         yield
-        with atomic_write(Path(log).with_suffix(".versions.json")) as unfinished:
-            unfinished.write_text(json.dumps(versions(), indent=1))
+        if versions is not None:
+            with atomic_write(versions) as unfinished:
+                unfinished.write_text(json.dumps(imports.versions(), indent=1))
     except InputError as error:
         print(f"InputError: {error}", file=sys.stderr, flush=True)
         print(f"\nInputError: {error}\n", file=terminal)

@@ -1,10 +1,14 @@
 """Matrices and labels: neighbour lists as sparse matrices, rows in a larger matrix, samples, one-to-one matches."""
 
-import anndata as ad
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 from scipy import sparse
 from scipy.optimize import linear_sum_assignment
+
+if TYPE_CHECKING:
+    import anndata as ad
 
 # Maximum number of values in a block of the regression or of predicted spots: bounds the memory.
 BLOCK_VALUES = 20_000_000
@@ -45,7 +49,7 @@ def placed(matrix: sparse.sparray, rows: np.ndarray, shape: tuple[int, int]) -> 
     return sparse.csr_matrix((matrix.data, (np.asarray(rows)[matrix.row], matrix.col)), shape=shape)
 
 
-def values_of(adata: ad.AnnData) -> sparse.csr_matrix:
+def values_of(adata: "ad.AnnData") -> sparse.csr_matrix:
     """Counts, or X of kind ``features`` (spots x features, double precision)."""
     return sparse.csr_matrix(adata.layers.get("counts", adata.X), dtype=np.float64)
 

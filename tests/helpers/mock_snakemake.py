@@ -66,7 +66,7 @@ def mock_snakemake(
 
 
 @contextmanager
-def _on_the_terminal(log: str | Path, *, threads: int = 1) -> Iterator[None]:
+def _on_the_terminal(log: str | Path, *, threads: int = 1, versions: str | None = None) -> Iterator[None]:
     """In place of ``mosaic.logs.job_log``: the same threads, but the terminal stays, and a fault is raised as it is."""
     for name in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
         os.environ[f"{name}_NUM_THREADS"] = str(threads)

@@ -11,7 +11,15 @@ from pathlib import Path
 from safetensors.numpy import load_file
 from snakemake.api import SnakemakeApi
 from snakemake.cli import parse_config
-from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, Quietness, ResourceSettings
+from snakemake.settings.types import (
+    ConfigSettings,
+    DAGSettings,
+    DeploymentMethod,
+    DeploymentSettings,
+    OutputSettings,
+    Quietness,
+    ResourceSettings,
+)
 
 from mosaic import store
 from mosaic.simulate.counts import simulate_mosaic
@@ -21,11 +29,19 @@ PARTS = (".test", "Snakefile", "config", "envs", "profiles", "resources", "scrip
 
 
 @contextmanager
-def _planned(folder: Path, config_files: Sequence[Path], given: Sequence[str], targets: Sequence[str], snakefile: Path):
+def _planned(
+    folder: Path,
+    config_files: Sequence[Path],
+    given: Sequence[str],
+    targets: Sequence[str],
+    snakefile: Path,
+    deployment: Sequence[DeploymentMethod] = (),
+):
     with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
         workflow = api.workflow(
             resource_settings=ResourceSettings(cores=2),
             config_settings=ConfigSettings(configfiles=config_files, config=parse_config(given)),
+            deployment_settings=DeploymentSettings(deployment_method=set(deployment)),
             snakefile=snakefile,
             workdir=folder,
         )
@@ -49,6 +65,15 @@ def config_of(folder: Path, *config_files: Path, given: Sequence[str] = ()) -> d
     """The configuration of a run in ``folder`` with these files, and ``given`` as of ``--config``, when complete."""
     with _planned(folder, config_files, given, [], REPOSITORY / "Snakefile") as workflow:
         return workflow.globals["config"]
+
+
+def images(folder: Path, given: Sequence[str]) -> dict[str, set[str | None]]:
+    """Images of containers by rule, of a run in ``folder`` with ``--sdm apptainer`` and this ``--config``."""
+    snakefile, found = REPOSITORY / "workflow" / "Snakefile", {}
+    with _planned(folder, [], given, [], snakefile, [DeploymentMethod.APPTAINER]) as workflow:
+        for job in workflow.dag.jobs:
+            found.setdefault(job.rule.name, set()).add(job.container_img_url)
+    return found
 
 
 def weights(model: Path) -> dict[str, bytes]:

@@ -7,6 +7,8 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+import rattler
+import yaml
 from prove import OWN_RULES, RULES, SEPARATE, TESTED_WITH, baseline_scripts_by_env, pins, room_tests, scripts_by_env
 
 from mosaic.imports import imported_modules
@@ -21,6 +23,10 @@ BEHIND_BASELINES = {
     "muon": {"mofapy2"},
     "scvi": {"scvi-tools"},
     "scmomat": {"scmomat"},
+    "scmidas": {"scmidas", "torchaudio"},
+    "torchvision": {"torchvision"},
+    "cellcharter": {"cellcharter"},
+    "squidpy": {"squidpy"},
     "spatialdata": {"spatialdata"},
 }
 
@@ -63,6 +69,17 @@ def test_environment_of_its_own_declares_exactly_what_its_scripts_reach(env, scr
     # What reads and writes files must do so alike on both sides.
     for name in ("anndata", "h5py", "mudata", "pillow", "torch"):
         assert declared.get(name, LOCK[name]) == LOCK[name]
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "envs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_conda_understands_an_environment(path):
+    """Its channels and, by the parser of a solver, all that is not PyPI's; whether it solves needs a channel."""
+    env = yaml.safe_load(path.read_text())
+    assert set(env) == {"channels", "dependencies"}
+    assert env["channels"] == ["conda-forge", "nodefaults"]
+    *specs, by_pip = env["dependencies"]
+    assert [rattler.MatchSpec(spec, strict=True).name.normalized for spec in specs] == ["python", "pip"]
+    assert set(by_pip) == {"pip"}
 
 
 def test_rule_of_baselines_has_what_a_reader_expects():
@@ -139,8 +156,8 @@ def test_no_script_hides_an_installed_package():
     assert not names & (set(packages_distributions()) | set(sys.stdlib_module_names))
 
 
-# What rooms import that are of no use without it: `published`, `spatial_data`.
-SEPARATELY = {"spamosaic", "spatialdata"}
+# What rooms import that are of no use without it: `published`, `midas`, `spatial_data`.
+SEPARATELY = {"spamosaic", "scmidas", "torchvision", "spatialdata"}
 
 
 def test_package_declares_exactly_what_it_imports_and_the_lock_pins_it():

@@ -14,9 +14,9 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 @pytest.fixture
 def run(tmp_path):
-    def run(body):
+    def run(body, **options):
         code = f"import sys\nsys.path.insert(0, {str(SCRIPTS)!r})\nfrom mosaic.logs import job_log\n"
-        code += f"with job_log({str(tmp_path / 'logs' / 'job.log')!r}, threads=3):\n"
+        code += f"with job_log({str(tmp_path / 'logs' / 'job.log')!r}, threads=3, **{options!r}):\n"
         code += "".join(f"    {line}\n" for line in body.splitlines())
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         return done, (tmp_path / "logs" / "job.log").read_text()
@@ -85,9 +85,11 @@ def test_a_full_disk_is_told_in_words(run):
     assert "Traceback" in log
 
 
-def test_versions_are_recorded_beside_the_log_once_the_work_is_done(run, tmp_path):
-    run("import pandas")
+def test_versions_are_recorded_once_the_work_is_done(run, tmp_path):
     record = tmp_path / "logs" / "job.versions.json"
+    run("import pandas")
+    assert not record.exists()
+    run("import pandas", versions=str(record))
     found = json.loads(record.read_text())
     assert found["Python"] == platform.python_version()
     assert found["pandas"] == metadata.version("pandas")
@@ -95,5 +97,5 @@ def test_versions_are_recorded_beside_the_log_once_the_work_is_done(run, tmp_pat
     assert "pytest" not in found  # installed, but not loaded
     assert record.stat().st_mode == record.with_name("job.log").stat().st_mode  # neither can be executed
     record.unlink()
-    run("import pandas\nraise ValueError")
+    run("import pandas\nraise ValueError", versions=str(record))
     assert not record.exists()

@@ -1,14 +1,16 @@
-"""The Dockerfile that ``snakemake --containerize`` makes of the environments."""
+"""The image of the repository, and the Dockerfile that ``snakemake --containerize`` makes of the environments."""
 
 import hashlib
 import os
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
+import pytest
 from dockerfile_parse import DockerfileParser
 from prove import baseline_scripts_by_env
-from running import REPOSITORY
+from running import REPOSITORY, images
 
 # Snakemake asks conda for its version, platform and settings before it prints; nothing else of it is used.
 CONDA = """#!/bin/sh
@@ -45,3 +47,49 @@ def test_dockerfile_makes_every_environment(checkout, tmp_path_factory, monkeypa
     created = {part[part.index("--file") + 1] for part in made if part[:3] == ["conda", "env", "create"]}
     assert created == set(copied.values())
     assert len(created) == len(envs)
+
+
+@pytest.fixture
+def image() -> list[tuple[str, str]]:
+    return [(step["instruction"], step["value"]) for step in DockerfileParser(path=str(REPOSITORY)).structure]
+
+
+def test_the_image_has_all_that_rules_need_and_no_more_rights_than_a_user(image):
+    copied = [value.split() for name, value in image if name == "COPY" and not value.startswith("--from")]
+    there = {source for *sources, _ in copied for source in sources}
+    allowed = (REPOSITORY / ".dockerignore").read_text().split("!")[1:]
+    assert there == {line.split()[0] for line in allowed}
+    needed = (REPOSITORY / "workflow/sources.txt").read_text().split()
+    assert {Path(name).parts[0] for name in needed} <= there
+    # Folders keep their places, by which the workflow finds its files.
+    assert all(target.endswith((f"/{source}", "/")) for source, target in copied if (REPOSITORY / source).is_dir())
+    # A number, as Kubernetes wants to know that it is not root.
+    assert [value for name, value in image if name == "USER"] == ["1000"]
+    assert image[-2][0] == "ENTRYPOINT"
+    assert "/opt/spamosaic/workflow/Snakefile" in image[-2][1]
+
+
+def test_the_image_installs_the_lock_for_cpu_or_gpu(image):
+    assert ("ARG", "DEVICE=cpu") in image
+    torch, rest = (value for name, value in image if name == "RUN" and "pip install" in value)
+    assert "grep '^torch==' /tmp/requirements.lock" in torch
+    index = torch.partition("--index-url ")[2].partition(" --extra")[0]
+    for device, url in (("cpu", "https://download.pytorch.org/whl/cpu"), ("cuda", "https://pypi.org/simple")):
+        done = subprocess.run(
+            ["sh", "-c", f"echo {index}"], env={"DEVICE": device}, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == url
+    assert rest.endswith("--requirement /tmp/requirements.lock")
+
+
+def test_jobs_run_in_the_image_that_the_config_names(tmp_path, monkeypatch):
+    """With a program that answers for Apptainer, which Snakemake asks for its version alone before jobs start."""
+    (tmp_path / "apptainer").write_text("#!/bin/sh\necho apptainer version 1.4.0\n")
+    (tmp_path / "apptainer").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    here = Path.cwd()
+    try:
+        found = images(REPOSITORY / ".test", ["container=docker://ghcr.io/acme/mosaic:v1.0.0"])
+    finally:
+        os.chdir(here)
+    assert set.union(*(found[rule] for rule in ("qc", "train", "export"))) == {"docker://ghcr.io/acme/mosaic:v1.0.0"}

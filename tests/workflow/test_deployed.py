@@ -124,11 +124,15 @@ def test_a_deployed_workflow_runs(hosted, tmp_path):
     sheet = tmp_path / "config/slices.tsv"
     rows = sheet.read_text().splitlines(keepends=True)
     sheet.write_text("".join(row for row in rows if row.startswith(("slice\t", "s3\t"))))
-    hosted.snakemake(tmp_path, "results/integrated.h5mu")
+    wanted = ("results/integrated.h5mu", "results/figures/qc.adt.png")
+    hosted.snakemake(tmp_path, *wanted)
     assert set(md.read_h5mu(tmp_path / "results/integrated.h5mu").mod) == {"adt"}
     used = [json.loads(record.read_text())["mosaic"] for record in (tmp_path / "results/logs").rglob("*.versions.json")]
     assert set(used) == {VERSION}
-    assert "Nothing to be done" in hosted.snakemake(tmp_path, "--dry-run", "results/integrated.h5mu")
+    assert "Nothing to be done" in hosted.snakemake(tmp_path, "--dry-run", *wanted)
+    # The text above the report sees the config of the workflow that uses the module, which has no defaults.
+    hosted.snakemake(tmp_path, "--report", "report.html", *wanted)
+    assert "Sample sheet" in (tmp_path / "report.html").read_text()
 
 
 MODULE = """

@@ -170,6 +170,13 @@ def python_resolves(words: list[str]) -> None:
     assert len(needed) <= len(arguments) <= most, usage
 
 
+def docker_resolves(words: list[str]) -> None:
+    """`.github/workflows/release.yml` runs it with these arguments; there is no daemon in a test."""
+    assert (words[0], words[-2:]) == ("run", ["--cores", "4"])
+    released = (REPOSITORY / ".github/workflows/release.yml").read_text()
+    assert all(word in released for word in words if word.startswith("--"))
+
+
 def snakedeploy_resolves(words: list[str]) -> None:
     parsed = snakedeploy_parser().parse_args(words)
     assert (parsed.subcommand, parsed.tag) == ("deploy-workflow", "v0.1.0")
@@ -181,6 +188,7 @@ CHECKS = {
     "pip": pip_is_pinned,
     "python": python_resolves,
     "snakedeploy": snakedeploy_resolves,
+    "docker": docker_resolves,
 }
 
 

@@ -10,7 +10,7 @@ import yaml
 from chain import THREE_SLICES
 from threadpoolctl import threadpool_limits
 
-from mosaic import matrices, store
+from mosaic import matrices, store, tables
 from mosaic.api import ADT_preprocess, RNA_preprocess, SpaMosaic
 from mosaic.pipeline import Pipeline
 from mosaic.simulate.counts import simulate_mosaic
@@ -108,10 +108,10 @@ def test_the_pipeline_gives_the_bits_that_the_rules_write(checkout, monkeypatch)
     np.testing.assert_array_equal(run.embedding().obsm["X_latent"], kept.obsm["X_latent"])
     assert run.embedding().obs_names.equals(kept.obs_names)
 
-    domains = store.read_table(seed_folder / "domains.tsv", kept.obs_names)
+    domains = tables.read_table(seed_folder / "domains.tsv", kept.obs_names)
     assert run.domains()["domain"].tolist() == domains["domain"].tolist()
     np.testing.assert_allclose(run.domains()["probability"], domains["probability"], rtol=1e-5)
-    umap = store.read_table(seed_folder / "umap.tsv", kept.obs_names)
+    umap = tables.read_table(seed_folder / "umap.tsv", kept.obs_names)
     np.testing.assert_array_equal(run.umap(), umap.astype("float32"))
     curve = pd.read_csv(seed_folder / "n_domains.tsv", sep="\t")
     pd.testing.assert_frame_equal(run.n_domains_curve(), curve, rtol=1e-5, check_dtype=False)

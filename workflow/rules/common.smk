@@ -82,6 +82,11 @@ for modality in settings.unused_modalities(config, SHEET):
 config.clear()
 config.update(complete)
 
+if config["container"]:
+
+    container: config["container"]
+
+
 
 # Modalities integrated over the features of any of their slices; what is imputed, the features that a slice of these
 # did not measure included.

@@ -11,7 +11,7 @@ import pandas as pd
 from mosaic import __version__
 from mosaic.embedding import LATENT
 from mosaic.spots import spread_column
-from mosaic.store import DomainLabels
+from mosaic.tables import DomainLabels
 
 
 class Run(NamedTuple):

@@ -23,7 +23,7 @@ def write_imputed(
     path
         The file.
     scores
-        Held-out scores per feature, for ``var`` (see ``folds.summarise``).
+        Held-out scores per feature, for ``var`` (see ``scores.summarise``).
     """
     var = pd.DataFrame({"unit": imputation.units, "counted": imputation.counted}, index=imputation.features)
     if scores is not None:

@@ -1,7 +1,5 @@
 """Domains by the Leiden algorithm on the latent space's neighbours, alone or together with those on the tissue."""
 
-import igraph
-import leidenalg
 import numpy as np
 from scipy import sparse
 
@@ -52,6 +50,10 @@ def leiden_domains(
     InputError
         If there are fewer than three spots, or the spatial weight is negative.
     """
+    # Imported here: igraph loads what it can draw with, and other ways to find domains do not need it.
+    import igraph
+    import leidenalg
+
     if len(embedding) < 3:
         raise InputError(f"{len(embedding)} spots are too few for a graph of nearest neighbours", where="cluster")
     if spatial_weight < 0:

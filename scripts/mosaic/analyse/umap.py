@@ -1,9 +1,13 @@
 """UMAP, for figures."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from unittest import mock
 
+import numba
 import numpy as np
-import umap
 
 from mosaic.matrices import sample_rows
 from mosaic.neighbors import nearest
@@ -45,11 +49,21 @@ def umap_coordinates(features: np.ndarray, *, n_neighbors: int = 30, seed: int =
         layout[sample] = placed
         return layout
     distances, neighbors = nearest(features, features, n_neighbors)
-    model = umap.UMAP(
-        n_neighbors=n_neighbors,
-        n_epochs=200,
-        random_state=seed,
-        n_jobs=1,
-        precomputed_knn=(neighbors, distances, None),
-    )
-    return model.fit_transform(features).astype(np.float32)
+    with _compiled_once():
+        import umap
+
+        model = umap.UMAP(
+            n_neighbors=n_neighbors,
+            n_epochs=200,
+            random_state=seed,
+            n_jobs=1,
+            precomputed_knn=(neighbors, distances, None),
+        )
+        return model.fit_transform(features).astype(np.float32)
+
+
+@contextmanager
+def _compiled_once() -> Iterator[None]:
+    """Let numba keep what it compiles of umap for later processes, which umap asks of one function alone."""
+    with mock.patch.object(numba, "njit", partial(numba.njit, cache=True)):
+        yield

@@ -156,7 +156,7 @@ def run_checks(
     domains
         ``slice`` and ``domain`` of each spot; with ``calls``, also ``modalities``.
     features, foscttm, folds
-        As ``folds.summarise`` returns them, for each modality; empty if nothing was hidden.
+        As ``scores.summarise`` returns them, for each modality; empty if nothing was hidden.
     calls
         As ``confidence.called_by`` returns them.
     agreements

@@ -31,10 +31,8 @@ class SampleRow(NamedTuple):
 class SampleSheet(tuple[SampleRow, ...]):
     """The rows of a sample sheet, and queries on its design.
 
-    Parameters
+    Attributes
     ----------
-    rows
-        Rows of the sample sheet.
     columns
         Further columns of the sheet: per name the text of each slice that has one.
     """
@@ -42,7 +40,15 @@ class SampleSheet(tuple[SampleRow, ...]):
     columns: dict[str, dict[str, str]]
 
     def __new__(cls, rows: Iterable[SampleRow] = (), columns: Mapping[str, Mapping[str, str]] | None = None):
-        """The rows, with the further columns as an attribute."""
+        """The rows, with the further columns as an attribute.
+
+        Parameters
+        ----------
+        rows
+            Rows of the sample sheet.
+        columns
+            Further columns of the sheet: per name the text of each slice that has one.
+        """
         sheet = super().__new__(cls, rows)
         sheet.columns = {name: dict(values) for name, values in (columns or {}).items()}
         return sheet

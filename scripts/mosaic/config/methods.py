@@ -81,6 +81,18 @@ BASELINES = {
         script="scmomat",
         env="scmomat",
     ),
+    "midas": Baseline(
+        "MIDAS",
+        "He et al., Nature Biotechnology 2024, doi:10.1038/s41587-023-02040-y",
+        script="midas",
+        env="midas",
+    ),
+    "cellcharter": Baseline(
+        "CellCharter",
+        "Varrone et al., Nature Genetics 2024, doi:10.1038/s41588-023-01588-4",
+        script="cellcharter",
+        env="cellcharter",
+    ),
     "harmony": Baseline(
         "Harmony",
         "Korsunsky et al., Nature Methods 2019, doi:10.1038/s41592-019-0619-0",
@@ -139,6 +151,11 @@ def _multivi(sheet: "SampleSheet", kinds: Mapping[str, str]) -> str | None:
     return None
 
 
+def _cellcharter(sheet: "SampleSheet", kinds: Mapping[str, str]) -> str | None:
+    rna = _of_kind(sheet, kinds, "rna")
+    return None if rna and rna[0] in shared(sheet) else "it needs RNA, and the same in every slice"
+
+
 def _harmony(sheet: "SampleSheet", kinds: Mapping[str, str]) -> str | None:
     return None if shared(sheet) else "it integrates one modality, and none was measured by every slice"
 
@@ -147,5 +164,7 @@ _LIMITS: dict[str, Callable[["SampleSheet", Mapping[str, str]], str | None]] = {
     "totalvi": _totalvi,
     "multivi": _multivi,
     "scmomat": _counted,
+    "midas": _counted,
+    "cellcharter": _cellcharter,
     "harmony": _harmony,
 }

@@ -358,7 +358,7 @@ def holdout(features: pd.DataFrame, coverage: pd.DataFrame) -> Figure:
     Parameters
     ----------
     features, coverage
-        As ``folds.summarise`` returns them; if every fold was skipped, the figure says so.
+        As ``scores.summarise`` returns them; if every fold was skipped, the figure says so.
     """
     if features.empty:
         return note("Nothing could be hidden: checks.tsv says why.")

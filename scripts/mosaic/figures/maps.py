@@ -2,15 +2,14 @@
 
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import anndata as ad
 import matplotlib as mpl
 import numpy as np
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from scipy import sparse
-from sklearn.utils.sparsefuncs import mean_variance_axis
 
 from mosaic.errors import InputError
 from mosaic.figures.style import (
@@ -36,6 +35,9 @@ from mosaic.figures.style import (
     used,
 )
 from mosaic.frame import Frame
+
+if TYPE_CHECKING:
+    import anndata as ad
 
 
 def _umaps(panels: Sequence[tuple[str, np.ndarray, np.ndarray, Mapping[str, str], str | None]]) -> Figure:
@@ -427,7 +429,7 @@ def imputed_on_tissue(
     return figure
 
 
-def most_variable(measured: ad.AnnData, n_features: int = 4) -> list[str]:
+def most_variable(measured: "ad.AnnData", n_features: int = 4) -> list[str]:
     """Names of the features whose measured counts differ most between spots, by the variance of log1p.
 
     Parameters
@@ -437,13 +439,16 @@ def most_variable(measured: ad.AnnData, n_features: int = 4) -> list[str]:
     n_features
         Number of features.
     """
+    # Imported here: it takes half a second, and one figure needs it.
+    from sklearn.utils.sparsefuncs import mean_variance_axis
+
     counts = measured.layers.get("counts")
     values = sparse.csr_matrix(measured.X) if counts is None else counts.log1p()
     _, variance = mean_variance_axis(sparse.csr_matrix(values), axis=0)
     return measured.var_names[np.argsort(-variance, kind="stable")[:n_features]].tolist()
 
 
-def held_out_notes(imputed: ad.AnnData, names: Sequence[str]) -> list[str] | None:
+def held_out_notes(imputed: "ad.AnnData", names: Sequence[str]) -> list[str] | None:
     """Held-out score of each feature as text; None without held-out validation.
 
     Parameters

@@ -18,7 +18,7 @@ _WORST_FIRST = ("fail", "warn", "not checked", "pass")
 _PACKAGES = (
     *("mosaic", "Python", "snakemake", "torch", "scanpy", "anndata", "mudata", "scikit-learn", "harmonypy"),
     *("faiss-cpu", "igraph", "leidenalg", "numba", "numpy", "scipy", "pandas"),
-    *("spamosaic", "mofapy2", "scvi-tools", "scmomat"),
+    *("spamosaic", "mofapy2", "scvi-tools", "scmomat", "scmidas", "cellcharter"),
 )
 
 

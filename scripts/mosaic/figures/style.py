@@ -13,7 +13,6 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.colorbar import Colorbar
@@ -134,8 +133,12 @@ def colours_of_counterparts(counterparts: pd.Series, first: Mapping[str, str]) -
 
 
 def _colours(count: int) -> list[str]:
-    more = sns.husl_palette(max(count - len(COLOURS), 0), s=0.7, l=0.55).as_hex()
-    return [*COLOURS[:count], *more]
+    if count <= len(COLOURS):
+        return list(COLOURS[:count])
+    # Imported here: it takes a second, and few figures have so many colours.
+    import seaborn as sns
+
+    return [*COLOURS, *sns.husl_palette(count - len(COLOURS), s=0.7, l=0.55).as_hex()]
 
 
 def natural(label: str) -> tuple:

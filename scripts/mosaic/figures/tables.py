@@ -24,7 +24,7 @@ def with_held_out(metrics: pd.DataFrame, foscttm: Sequence[pd.DataFrame]) -> pd.
     metrics
         As ``metrics.evaluate`` returns them.
     foscttm
-        As ``folds.summarise`` returns them, for each hidden modality; empty if nothing was hidden.
+        As ``scores.summarise`` returns them, for each hidden modality; empty if nothing was hidden.
 
     Returns
     -------

@@ -2,7 +2,6 @@
 
 import anndata as ad
 import numpy as np
-import scanpy as sc
 from scipy import sparse
 
 from mosaic.errors import InputError
@@ -48,20 +47,26 @@ def normalize_slice(adata: ad.AnnData, normalization: str) -> ad.AnnData:
             hint="set min_counts under qc to 1 or more",
         )
     if normalization == "clr":
-        # Imported here: it takes seconds, and other kinds do not need it.
-        import muon as mu
-
         # Proteins are few and rarely zero: dense is smaller than sparse here.
-        adata = _with_x(adata, counts.toarray())
-        mu.prot.pp.clr(adata, axis=1)
-    else:
+        values = counts.toarray()
+        values /= np.exp(np.log1p(values).mean(axis=1, keepdims=True))
+        adata = _with_x(adata, np.log1p(values, out=values))
+    elif normalization == "none":
         adata = _with_x(adata, counts.copy())
-        if normalization in {"log", "tfidf"}:
-            sc.pp.normalize_total(adata, target_sum=1e4 if normalization == "log" else 1)
-        if normalization == "log":
-            sc.pp.log1p(adata)
+    else:
+        shares = _to_total(counts, 1e4 if normalization == "log" else 1)
+        adata = _with_x(adata, shares.log1p() if normalization == "log" else shares)
     _check_varies(adata)
     return adata
+
+
+def _to_total(counts: sparse.csr_matrix, target: float) -> sparse.csr_matrix:
+    """Counts scaled to the same sum in each spot, with the rounding of ``scanpy.pp.normalize_total``."""
+    # scanpy and muon take seconds to import, in each of many jobs; tests compare with both, to the bit.
+    totals = (counts @ np.ones(counts.shape[1])).astype(counts.dtype) / target
+    totals[totals == 0] = 1
+    values = counts.data / np.repeat(totals, np.diff(counts.indptr))
+    return sparse.csr_matrix((values, counts.indices.copy(), counts.indptr.copy()), shape=counts.shape)
 
 
 def _check_varies(adata: ad.AnnData) -> None:

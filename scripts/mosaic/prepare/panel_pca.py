@@ -1,13 +1,12 @@
-"""PCA of slices that measured different features: a feature counts where it was measured, and nowhere else."""
+"""PCA, also of slices that measured different features: a feature counts where it was measured, and nowhere else."""
 
 import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import anndata as ad
 import numpy as np
-import scanpy as sc
 from scipy import sparse
+from sklearn.decomposition import PCA
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +27,26 @@ class PanelComponents(NamedTuple):
 
     scores: list[np.ndarray]
     loadings: np.ndarray
+
+
+def pca(matrix: np.ndarray | sparse.csr_matrix, n_comps: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Principal components, with the solver and the rounding of ``scanpy.pp.pca``.
+
+    Parameters
+    ----------
+    matrix
+        Spots x features; centred without making sparse data dense.
+    n_comps
+        Components returned.
+    seed
+        Of the first vector of the solver.
+
+    Returns
+    -------
+    Coordinates (spots x n_comps, float32) and loadings (features x n_comps).
+    """
+    model = PCA(n_comps, svd_solver="arpack", random_state=seed)
+    return model.fit_transform(matrix).astype(np.float32), model.components_.T
 
 
 def feature_means(parts: Sequence[sparse.csr_matrix], measured: np.ndarray) -> np.ndarray:
@@ -154,13 +173,12 @@ def _first_scores(
     shared = measured.all(axis=0)
     stacked = sparse.vstack([part[:, shared] for part in parts], format="csr")
     most = min(n_comps, *(length - 1 for length in stacked.shape))
-    adata = ad.AnnData(stacked)
-    sc.pp.pca(adata, n_comps=most, random_state=seed, mask_var=None)
-    known = np.asarray(adata.obsm["X_pca"], dtype=np.float64)
+    known, axes = pca(stacked, most, seed=seed)
+    known = known.astype(np.float64)
     # `means` may be those of slices; the PCA subtracts those of all spots.
     number = np.repeat(np.arange(len(parts)), [part.shape[0] for part in parts])
     overall = np.asarray(stacked.mean(axis=0)).ravel()
-    known = known - ((means[:, shared] - overall) @ adata.varm["PCs"])[number]
+    known = known - ((means[:, shared] - overall) @ axes)[number]
     rest = np.random.default_rng(seed).normal(scale=1e-3 * known.std(), size=(len(known), n_comps - most))
     scores = np.hstack([known, rest])
     return [scores[number == i] for i in range(len(parts))]

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 import anndata as ad
 import numpy as np
 import pandas as pd
-import scanpy as sc
 from scipy.stats import median_abs_deviation
 
 from mosaic.errors import InputError
@@ -34,17 +33,15 @@ def spot_metrics(adata: ad.AnnData, mito_prefix: str | None = None) -> pd.DataFr
     ``in_tissue`` (bool).
     """
     mito = adata.var_names.str.upper().str.startswith((mito_prefix or "").upper()) & bool(mito_prefix)
-    frame, _ = sc.pp.calculate_qc_metrics(
-        ad.AnnData(adata.layers["counts"], var=pd.DataFrame({"mito": np.asarray(mito)}, index=adata.var_names)),
-        qc_vars=["mito"],
-        percent_top=None,
-        log1p=False,
-    )
+    counts = adata.layers["counts"]
+    total = np.ravel(counts.sum(axis=1))
+    with np.errstate(invalid="ignore"):  # of a spot without counts
+        percent = np.ravel(counts[:, np.asarray(mito)].sum(axis=1)) / total * 100 if mito.any() else np.nan
     return pd.DataFrame(
         {
-            "total_counts": frame["total_counts"].to_numpy(),
-            "n_features": frame["n_genes_by_counts"].to_numpy(),
-            "mito_percent": frame["pct_counts_mito"].to_numpy() if mito.any() else np.nan,
+            "total_counts": total,
+            "n_features": np.ravel((counts > 0).sum(axis=1)),
+            "mito_percent": percent,
             "in_tissue": adata.obs["in_tissue"].to_numpy(dtype=bool),
         },
         index=adata.obs_names,

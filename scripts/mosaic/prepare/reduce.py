@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import anndata as ad
 import numpy as np
-import scanpy as sc
 from scipy import sparse
 from scipy.stats import zscore
 from sklearn.decomposition import TruncatedSVD
@@ -16,7 +15,7 @@ from sklearn.preprocessing import normalize
 
 from mosaic.errors import InputError
 from mosaic.prepare.batch_correction import correct, within_slices
-from mosaic.prepare.panel_pca import feature_means, feature_scales, panel_pca, panel_shares, place_means
+from mosaic.prepare.panel_pca import feature_means, feature_scales, panel_pca, panel_shares, pca, place_means
 from mosaic.spots import MEASURED, slice_names, stack
 
 logger = logging.getLogger(__name__)
@@ -61,6 +60,9 @@ def select_features(adata: ad.AnnData, selection: str, n_top: int | None) -> np.
         mask = np.zeros(adata.n_vars, dtype=bool)
         mask[np.argsort(-seen, kind="stable")[:n_top]] = True
         return mask
+    # Imported here: it takes seconds, in jobs of their own, and few modalities need it.
+    import scanpy as sc
+
     try:
         frame = sc.pp.highly_variable_genes(
             adata,
@@ -310,23 +312,33 @@ def _components(adata: ad.AnnData, modality: str, settings: ReductionSettings, s
         )
     var = {"mean": _means(adata.X), "scale": np.ones(adata.n_vars)}
     if settings.scale:
+        import scanpy as sc
+
         # PCA centres the features without making sparse data dense.
         sc.pp.scale(adata, zero_center=False)
+<<<<<<< HEAD
         var["scale"] = adata.var["std"].to_numpy()
     # mask_var=None: scanpy would otherwise use a column highly_variable as the selection.
     sc.pp.pca(adata, n_comps=n_comps, random_state=seed, mask_var=None)
+=======
+    coordinates, loadings = pca(adata.X, n_comps, seed=seed)
+>>>>>>> main
 
     def within() -> tuple[np.ndarray, np.ndarray]:
         axes = within_slices(adata.X, adata.obs["slice"].to_numpy(dtype=str), n_comps)
         mean = np.asarray(adata.X.mean(axis=0)).ravel()
         return adata.X @ axes - mean @ axes, axes.astype(np.float32)
 
+<<<<<<< HEAD
     return _Components(adata.obsm["X_pca"].astype(np.float32), adata.varm["PCs"].astype(np.float32), within, var)
 
 
 def _means(matrix: np.ndarray | sparse.csr_matrix) -> np.ndarray:
     """Means of the features (features, double precision)."""
     return np.asarray(matrix.mean(axis=0, dtype=np.float64)).ravel()
+=======
+    return _Components(coordinates, loadings.astype(np.float32), within)
+>>>>>>> main
 
 
 def _panel_components(

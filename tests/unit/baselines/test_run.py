@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from mosaic import embedding, store
-from mosaic.baselines.run import BaselineRun, fill_from_neighbors, parse
+from mosaic import embedding, spots, store
+from mosaic.baselines.run import BaselineRun, batches, fill_from_neighbors, parse
 from mosaic.errors import InputError
 
 REPOSITORY = Path(__file__).parents[3]
@@ -96,6 +96,37 @@ def test_command_line_needs_what_it_needs(capsys):
     with pytest.raises(SystemExit):
         parse(["--seed", "1"])
     assert "--settings" in capsys.readouterr().err
+
+
+def index_of(**slices):
+    """All spots of slices, each given as the numbers of its spots with RNA and of those with ADT."""
+    parts = {
+        (name, key): slice_of(name, [f"B{number}" for number in own]).obs
+        for name, both in slices.items()
+        for key, own in zip(("rna", "adt"), both, strict=True)
+        if own
+    }
+    return spots.union({key: pd.concat(own for (_, k), own in parts.items() if k == key) for key in ("rna", "adt")})
+
+
+def test_spots_with_the_same_modalities_are_a_batch():
+    found, few = batches(index_of(s1=(range(60), range(40, 100)), s2=(range(30), [])))
+    assert [(own[0], len(own)) for own in found] == [("s1:B0", 40), ("s1:B40", 20), ("s1:B60", 40), ("s2:B0", 30)]
+    assert few == []
+
+
+def test_few_spots_that_lack_a_modality_belong_to_the_largest_batch_of_their_slice():
+    # s2: 2 spots without ADT, 5 without RNA, of 100; a twentieth is few.
+    found, few = batches(index_of(s1=(range(30), range(30)), s2=(range(95), range(2, 100))))
+    assert [own.tolist() for own, _ in few] == [["s2:B0", "s2:B1"], [f"s2:B{number}" for number in range(95, 100)]]
+    assert [found[batch][0] for _, batch in few] == ["s2:B2", "s2:B2"]
+    assert sum(map(len, found)) + sum(len(own) for own, _ in few) == 130
+
+
+def test_a_group_beyond_a_twentieth_is_a_batch():
+    found, few = batches(index_of(s1=(range(94), range(100))))
+    assert [len(own) for own in found] == [94, 6]
+    assert few == []
 
 
 def test_a_spot_that_cannot_be_embedded_lies_amid_its_nearest(caplog):

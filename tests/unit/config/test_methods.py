@@ -31,6 +31,8 @@ CAN = {
     "totalvi": ([RNA_EVERYWHERE], {"s3 did not measure": MOSAIC, "kind protein": RNA_ATAC, "no other": THREE}),
     "multivi": ([RNA_ATAC], {"epigenome": MOSAIC, "no other": THREE, "one of kind epigenome": ONE_MODALITY}),
     "scmomat": ([MOSAIC, RNA_ATAC, RNA_EVERYWHERE, ONE_MODALITY, THREE], {"ready of kind features": READY}),
+    "midas": ([MOSAIC, RNA_ATAC, RNA_EVERYWHERE, ONE_MODALITY, THREE], {"ready of kind features": READY}),
+    "cellcharter": ([RNA_EVERYWHERE, ONE_MODALITY, THREE], {"RNA": MOSAIC, "every slice": RNA_ATAC}),
     "harmony": ([RNA_EVERYWHERE, ONE_MODALITY, READY, THREE], {"every slice": MOSAIC}),
 }
 

@@ -1,7 +1,9 @@
 """PCA of slices that measured different features, on data of which all is known."""
 
+import anndata as ad
 import numpy as np
 import pytest
+import scanpy as sc
 from scipy import sparse
 from sklearn.decomposition import PCA
 
@@ -24,6 +26,16 @@ def fitted(values, measured, n_comps=3):
     parts = [sparse.csr_matrix(own * there) for own, there in zip(np.split(values, 2), measured, strict=True)]
     means = np.tile(panel_pca.feature_means(parts, measured), (2, 1))
     return panel_pca.panel_pca(parts, measured, means, n_comps)
+
+
+@pytest.mark.parametrize("made", [np.asarray, sparse.csr_matrix])
+def test_components_are_those_of_scanpy(made):
+    matrix = made(np.random.default_rng(0).poisson(2, (60, 20)).astype(np.float32))
+    expected = ad.AnnData(matrix.copy())
+    sc.pp.pca(expected, n_comps=5, random_state=3)
+    coordinates, loadings = panel_pca.pca(matrix, 5, seed=3)
+    np.testing.assert_array_equal(coordinates, expected.obsm["X_pca"])
+    np.testing.assert_array_equal(loadings, expected.varm["PCs"])
 
 
 def test_where_all_was_measured_it_is_pca(two):

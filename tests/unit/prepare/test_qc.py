@@ -1,7 +1,10 @@
 """Quality control on slices whose faults are known."""
 
+import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
+import scanpy as sc
 from scipy import sparse
 
 from mosaic.errors import InputError
@@ -23,6 +26,21 @@ def checked(raw_slice, tmp_path):
     raw.obs["in_tissue"] = [1, 1, 0, *[1] * 17]
     raw.write_h5ad(tmp_path / "raw.h5ad")
     return read.read_slice(tmp_path / "raw.h5ad", "s1", "rna")
+
+
+def test_the_metrics_are_those_of_scanpy(checked):
+    counts = checked.layers["counts"].copy()
+    counts.data *= np.random.default_rng(0).uniform(0.3, 2, counts.nnz).astype("f4")
+    checked.layers["counts"] = counts
+    var = pd.DataFrame({"mito": [True, True, *[False] * 8]}, checked.var_names)
+    expected, _ = sc.pp.calculate_qc_metrics(ad.AnnData(counts, var=var), qc_vars=["mito"], percent_top=None)
+    found = qc.spot_metrics(checked, "mt-")
+    for own, theirs in {
+        "total_counts": "total_counts",
+        "n_features": "n_genes_by_counts",
+        "mito_percent": "pct_counts_mito",
+    }.items():
+        np.testing.assert_array_equal(found[own], expected[theirs], err_msg=own)
 
 
 def test_each_spot_falls_for_its_own_reason(checked):

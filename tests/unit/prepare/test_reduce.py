@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scanpy as sc
 from scipy import sparse
 from sklearn.decomposition import PCA
 
@@ -131,7 +132,7 @@ def test_selection_that_breaks_down_says_what_to_do(slices, monkeypatch):
     def singular(*args, **kwargs):
         raise ValueError(b"There are other near singularities as well. 0.03")
 
-    monkeypatch.setattr(reduce.sc.pp, "highly_variable_genes", singular)
+    monkeypatch.setattr(sc.pp, "highly_variable_genes", singular)
     with pytest.raises(
         InputError, match=r"seurat_v3 can't fit .*near singularities.*\n.*set feature_selection to prev"
     ):
