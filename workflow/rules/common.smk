@@ -87,7 +87,6 @@ if config["container"]:
     container: config["container"]
 
 
-
 # Modalities integrated over the features of any of their slices; what is imputed, the features that a slice of these
 # did not measure included.
 UNION = [name for name, own in config["modalities"].items() if own["features"] == "union"]

@@ -9,7 +9,7 @@ import mudata as md
 import numpy as np
 import pandas as pd
 
-from mosaic import __version__, store
+from mosaic import __version__, store, tables
 from mosaic.analyse.intervals import unit_of
 from mosaic.embedding import LATENT, collect_embeddings
 from mosaic.manifest import write_manifest
@@ -89,7 +89,7 @@ def write_reference(
     write_manifest(folder, {"version": __version__, **told, "counts": sorted(counts)})
 
 
-def told_of(labels: store.DomainLabels, checks: pd.DataFrame) -> dict[str, Any]:
+def told_of(labels: tables.DomainLabels, checks: pd.DataFrame) -> dict[str, Any]:
     """``domains`` and ``checks`` for ``reference.json``.
 
     Parameters

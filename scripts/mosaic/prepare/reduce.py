@@ -316,29 +316,20 @@ def _components(adata: ad.AnnData, modality: str, settings: ReductionSettings, s
 
         # PCA centres the features without making sparse data dense.
         sc.pp.scale(adata, zero_center=False)
-<<<<<<< HEAD
         var["scale"] = adata.var["std"].to_numpy()
-    # mask_var=None: scanpy would otherwise use a column highly_variable as the selection.
-    sc.pp.pca(adata, n_comps=n_comps, random_state=seed, mask_var=None)
-=======
     coordinates, loadings = pca(adata.X, n_comps, seed=seed)
->>>>>>> main
 
     def within() -> tuple[np.ndarray, np.ndarray]:
         axes = within_slices(adata.X, adata.obs["slice"].to_numpy(dtype=str), n_comps)
         mean = np.asarray(adata.X.mean(axis=0)).ravel()
         return adata.X @ axes - mean @ axes, axes.astype(np.float32)
 
-<<<<<<< HEAD
-    return _Components(adata.obsm["X_pca"].astype(np.float32), adata.varm["PCs"].astype(np.float32), within, var)
+    return _Components(coordinates, loadings.astype(np.float32), within, var)
 
 
 def _means(matrix: np.ndarray | sparse.csr_matrix) -> np.ndarray:
     """Means of the features (features, double precision)."""
     return np.asarray(matrix.mean(axis=0, dtype=np.float64)).ravel()
-=======
-    return _Components(coordinates, loadings.astype(np.float32), within)
->>>>>>> main
 
 
 def _panel_components(
