@@ -17,7 +17,7 @@ rule unpack_reference:
         reference=config["reference"],
         library=library("unpack_reference"),
     output:
-        temp(collect("<results>/onto/{file}", file=[*ONTO["files"], MANIFEST])),
+        collect("<results>/onto/{file}", file=[*ONTO["files"], MANIFEST]),
     log:
         "<results>/logs/unpack_reference.log",
     conda:
