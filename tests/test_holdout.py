@@ -105,6 +105,24 @@ def test_hidden_counts_are_found_again(easy):
         assert (summary.folds.groupby("way")["pearson_spot"].mean()["imputed"]) > 0.5
 
 
+def test_of_many_features_those_selected_and_a_sample_of_the_others_are_scored(easy, monkeypatch):
+    monkeypatch.setattr(scores, "_MOST_OTHERS", 5)
+    run, _ = easy
+    reduced, graphs, counts = run.reduced(), run.graphs(), run.counts()
+    selected = reduced["rna"].var_names[::4]
+    reduced["rna"] = reduced["rna"][:, selected].copy()
+    folds_of_rna = [folds.run_fold(reduced, graphs, counts, ("s1", "rna", part), PAIRS, FOLD).scored for part in (1, 2)]
+    names = folds_of_rna[0].var_names
+    assert names.equals(folds_of_rna[1].var_names)
+    assert selected.isin(names).all()
+    assert len(names) == len(selected) + 5
+    table = scores.summarise(folds_of_rna).folds
+    assert (table["n_scored"] == len(names)).all()
+    assert (table["n_features"] == counts["rna"].n_vars).all()
+    # Few features: all of them, in their order.
+    assert scores.scored_features(names, names[:-5]).equals(names)
+
+
 def test_scores_are_those_written_out(easy, monkeypatch):
     """One fold, scored by scipy and scikit-learn; features taken in several blocks."""
     run, _ = easy
@@ -159,7 +177,7 @@ def test_depth_alone_is_no_prediction():
             predict=lambda _, predicted=predicted: (predicted, predicted * 0),
         )
         scored = scores.score_fold(measured, plan, means, sparse.eye_array(300, format="csr"))
-        scored.uns |= {"slice": "s", "modality": "rna", "part": 0, "foscttm": {}}
+        scored.uns |= {"slice": "s", "modality": "rna", "part": 0, "n_features": 9, "foscttm": {}}
         found[name] = scores.summarise([scored]).features
     assert (found["depth"]["pearson"] > 0.9).all()
     assert (found["depth"]["pearson_log"].abs() < 0.25).all()

@@ -61,8 +61,8 @@ def test_jobs_of_the_shipped_config(tmp_path, data):
     assert sum(count for rule, count in jobs.items() if rule.endswith("_train")) == n_sets * len(config["seeds"])
     baselines = sum(count for rule, count in jobs.items() if rule.endswith("_embed_baseline"))
     assert jobs["score"] == n_sets * len(config["seeds"]) + baselines
-    # Only where RNA is everywhere can totalVI and Harmony do it.
-    assert jobs["rna_everywhere_embed_baseline"] == 4 * len(config["seeds"])
+    # Only where RNA is everywhere can totalVI, CellCharter and Harmony do it.
+    assert jobs["rna_everywhere_embed_baseline"] == 5 * len(config["seeds"])
     assert jobs["demo_embed_baseline"] == 2 * len(config["seeds"])
     # Nothing of a single run that the table does not need.
     assert not any(rule.endswith(("_export", "_plot_domains", "_simulate_demo")) for rule in jobs)

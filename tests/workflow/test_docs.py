@@ -2,11 +2,13 @@
 
 import ast
 import importlib
+import os
 import re
 import resource
 import shlex
 import subprocess
 import sys
+import tempfile
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -64,7 +66,8 @@ def commands() -> list[Command]:
                     found += [Command(page, line) for line in lines if shlex.split(line, comments=True)]
             elif token.type == "code_inline" and re.match(r"(\S*/)?(make|snakemake|pip|python) ", token.content):
                 found.append(Command(page, token.content))
-    return sorted(set(found))
+    # What several pages say is checked once.
+    return sorted({command.text: command for command in reversed(found)}.values())
 
 
 def blocks() -> list[tuple[str, str, str]]:
@@ -154,6 +157,20 @@ def python_resolves(words: list[str]) -> None:
         assert sheet.parser().parse_args([word for word in words[2:] if word != "..."]).paths
         return
     script, arguments = REPOSITORY / words[0], words[1:]
+    # Of a tutorial that tells to save its code, which is run here in a folder that goes.
+    told = [page for page in COMMANDED if f"Save this as `{words[0]}`" in page.read_text()]
+    if told:
+        (code,) = (text for page, language, text in blocks() if REPOSITORY / page in told and language == "python")
+        with tempfile.TemporaryDirectory() as folder:
+            done = subprocess.run(
+                [sys.executable, "-c", code],
+                cwd=folder,
+                env=os.environ | {"PYTHONPATH": str(REPOSITORY / "scripts")},
+                check=False,
+            )
+            assert done.returncode == 0
+            assert list(Path(folder).rglob("*.h5ad"))
+        return
     assert script.is_file(), f"there is no {words[0]}"
     if script.name == "mock_snakemake.py":
         rule, *given = arguments

@@ -33,6 +33,20 @@ def test_profile_names_only_rules_and_resources_that_exist(path):
         assert set(profile.get(key, {})) <= RESOURCES
 
 
+def test_rules_ask_for_what_every_executor_knows():
+    blocks = [
+        block
+        for path in REPOSITORY.glob("workflow/rules/*.smk")
+        for block in re.findall(r"^    resources:\n((?: {8}.*\n)+)", path.read_text(), flags=re.MULTILINE)
+    ]
+    assert len(blocks) == len(RULES)
+    assert {name for block in blocks for name in re.findall(r"^ {8}(\w+)=", block, flags=re.MULTILINE)} == {
+        "mem_mb",
+        "runtime",
+        "gpu",
+    }
+
+
 def test_offered_lines_are_more_than_what_is_in_force():
     offered, in_force = (yaml.safe_load(text) for text in (uncommented(SLURM.read_text()), SLURM.read_text()))
     assert set(offered["default-resources"]) == {"slurm_account", "slurm_partition"}

@@ -27,7 +27,7 @@ SCRIPTS = ROOT / "scripts"
 # The library is beside the scripts, and goes before one that is installed: here, and in jobs, which inherit PYTHONPATH.
 sys.path.insert(0, str(SCRIPTS))
 paths = [str(SCRIPTS), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, paths)))
+os.environ.update(PYTHONPATH=os.pathsep.join(dict.fromkeys(filter(None, paths))))
 
 import mosaic
 from mosaic.config import figures, methods, schema, settings
@@ -158,7 +158,7 @@ def shipped(path):
 
 def library(script):
     """Library modules that a rule's script imports: as inputs, an edit of one makes the results stale."""
-    return [HOSTED.get(path, path) for path in imported_modules(SCRIPTS / f"{script}.py")[0]]
+    return [shipped(path) for path in imported_modules(SCRIPTS / f"{script}.py")[0]]
 
 
 def located(paths):

@@ -4,8 +4,9 @@ A fold hides one modality in a bridge slice: in the whole slice if the other sli
 one stripe at a time of the spots that also have another modality. A fold that cannot be made is skipped, and its reason
 recorded. A fold builds the graph of the hidden modality and trains the encoders without the hidden spots. It scores
 imputed against measured counts, beside two baselines: the mean profile of the donors, and the mean of the donors
-nearest in the features of the source modality before integration. Feature selection and batch correction have seen the
-hidden counts; nothing else has.
+nearest in the features of the source modality before integration. Of thousands of features it imputes and scores those
+selected for reduction and a sample of the others (``scores.scored_features``). Feature selection and batch correction
+have seen the hidden counts; nothing else has.
 """
 
 import logging
@@ -23,7 +24,7 @@ from scipy.stats import rankdata
 from mosaic import matrices
 from mosaic.analyse import impute
 from mosaic.analyse.metrics import foscttm
-from mosaic.check.scores import mean_log, score_fold
+from mosaic.check.scores import mean_log, score_fold, scored_features
 from mosaic.embedding import LATENT
 from mosaic.errors import InputError, printable
 from mosaic.integrate import model, training
@@ -89,8 +90,9 @@ class Fold(NamedTuple):
         and of the baselines (``pearson_mean``, ``pearson_neighbors``). ``varm``: sums over the hidden spots for each of
         the three (``moments``, ``moments_mean``, ``moments_neighbors``; see ``_pearson``), the same of log-normalised
         values (``moments_log``, ...), and quantiles of (measured - imputed) / scale (``errors``). ``var["auroc"]`` of
-        counts above zero. ``uns``: slice, modality, part; CMD of the imputed counts and of the neighbours; by scope,
-        ``foscttm`` of the hidden spots, which the encoder embeds after training, among all spots of the slice.
+        counts above zero. ``uns``: slice, modality, part, number of features measured (``n_features``); CMD of the
+        imputed counts and of the neighbours; by scope, ``foscttm`` of the hidden spots, which the encoder embeds after
+        training, among all spots of the slice.
     embedding
         AnnData of all spots without X: ``obsm["X_latent"]``, ``obs["slice"]``, and ``obs["modalities"]``, by which the
         fold embedded the spot: for hidden spots, without the hidden modality.
@@ -168,14 +170,19 @@ def run_fold(
     seen_graphs = {**graphs, modality: build_graph(kept, kept.obsm["X_corrected"], mnn_pairs, **settings.graph)}
     encoders, _ = training.fit(seen_graphs, seed=settings.seed, **settings.train)
     mdata = model.embed(seen_graphs, encoders)
-    imputation = impute.plan_imputation(mdata, slice_name, modality, counts, spots=spots, **settings.impute)
+    targets = counts[modality]
+    names = scored_features(targets.var_names, whole.var_names)
+    targets = targets[:, names]
+    imputation = impute.plan_imputation(
+        mdata, slice_name, modality, counts, spots=spots, donors=targets, **settings.impute
+    )
 
     donors = imputation.values
     mean = np.asarray(donors.mean(axis=0)).ravel(), mean_log(donors, counted=imputation.counted)
     n_neighbors = impute.ImputationSettings(**settings.impute).n_neighbors
     near = _unintegrated(reduced, sources, spots, imputation.donors, n_neighbors)
-    scored = score_fold(matrices.values_of(counts[modality][spots]), imputation, mean, near)
-    scored.uns |= {"slice": slice_name, "modality": modality, "part": part}
+    scored = score_fold(matrices.values_of(targets[spots]), imputation, mean, near)
+    scored.uns |= {"slice": slice_name, "modality": modality, "part": part, "n_features": counts[modality].n_vars}
     latent = model.embed_modality(graphs[modality], encoders[modality])
     latent = pd.DataFrame(latent, index=graphs[modality].obs_names)
     scored.uns["foscttm"] = {

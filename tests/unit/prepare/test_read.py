@@ -438,7 +438,36 @@ def test_a_damaged_or_lying_file(raw_slice, written, damage, kind):
 def test_features_that_memory_can_not_hold_dense(raw_slice, written, monkeypatch):
     path = written(raw_slice())
     monkeypatch.setattr(hdf5.os, "sysconf", {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": 30 * 12 * 12 - 1}.get)
-    refused(path, "GB of memory, and this machine has", "kind features is for a few columns", "features")
+    refused(path, "GB of memory, and there are", "kind features is for a few columns", "features")
+
+
+@pytest.mark.parametrize(
+    ("member", "files", "job", "expected"),
+    [
+        ("0::/", {}, "", 1000),
+        ("0::/", {"memory.max": "max"}, "", 1000),
+        ("0::/job/step", {"job/memory.max": "300", "job/step/memory.max": "max"}, "", 300),
+        ("0::/job/step", {"memory.max": "200", "job/step/memory.max": "400"}, "", 200),
+        ("3:cpu:/\n4:memory:/job\n0::/", {"memory/job/memory.limit_in_bytes": "500"}, "", 500),
+        ("0::/", {}, "0", 1000),  # all of the node's
+        ("0::/", {}, "1", 1000),  # a MiB is more than this machine has
+    ],
+)
+def test_memory_is_that_of_the_group_or_the_job(tmp_path, monkeypatch, member, files, job, expected):
+    monkeypatch.setattr(hdf5.os, "sysconf", {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": 1000}.get)
+    monkeypatch.setattr(hdf5, "_PROCESS", tmp_path)
+    monkeypatch.setattr(hdf5, "_GROUPS", tmp_path / "groups")
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", job)
+    (tmp_path / "cgroup").write_text(f"{member}\n")
+    for name, text in files.items():
+        (tmp_path / "groups" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "groups" / name).write_text(f"{text}\n")
+    assert hdf5.memory_limit() == expected
+
+
+def test_memory_of_a_job_of_slurm(monkeypatch):
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", "2")
+    assert hdf5.memory_limit() == 2 * 2**20
 
 
 def test_a_count_that_is_stored_in_parts(raw_slice, written):

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import h5py
 
@@ -12,6 +13,9 @@ COPY_AGAIN = "check that it was copied or downloaded whole"
 
 # Bytes of a short string in memory; a file says 16.
 _STRING_BYTES = 80
+
+# Where Linux tells what a process may use.
+_PROCESS, _GROUPS = Path("/proc/self"), Path("/sys/fs/cgroup")
 
 
 @contextmanager
@@ -74,12 +78,34 @@ def declared_bytes(stored: h5py.Dataset | h5py.Group) -> int:
     return (stored.size or 0) * (_STRING_BYTES if h5py.check_string_dtype(stored.dtype) else stored.dtype.itemsize)
 
 
+def memory_limit() -> int:
+    """Bytes of the machine, or of the control group or the SLURM job of this process, where these have fewer."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *_limits_of_groups()]
+    # In MiB; 0 stands for all that the node has.
+    of_job = os.environ.get("SLURM_MEM_PER_NODE", "")
+    return min([*limits, int(of_job) * 2**20] if of_job.isdigit() and int(of_job) else limits)
+
+
+def _limits_of_groups() -> Iterator[int]:
+    """Limits of the control group of this process and of those around it, of version 1 or 2; none that say ``max``."""
+    member = _PROCESS / "cgroup"
+    for line in member.read_text().splitlines() if member.exists() else ():
+        _, controllers, path = line.split(":", 2)
+        if controllers in ("", "memory"):
+            root, name = (_GROUPS / "memory", "memory.limit_in_bytes") if controllers else (_GROUPS, "memory.max")
+            own = root / path.strip("/")
+            for folder in (own, *own.parents[: len(own.parts) - len(root.parts)]):
+                limit = folder / name
+                if limit.is_file() and limit.read_text().strip().isdigit():
+                    yield int(limit.read_text())
+
+
 def check_memory(needed: int, where: str) -> None:
-    """Raise InputError if so many bytes are more than the machine has."""
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Raise InputError if so many bytes are more than this process may have."""
+    there = memory_limit()
     if needed > there:
         raise InputError(
-            f"needs {needed / 1e9:,.0f} GB of memory, and this machine has {there / 1e9:,.0f}",
+            f"needs {needed / 1e9:,.0f} GB of memory, and there are {there / 1e9:,.0f} for this job",
             where=where,
             hint="check the shapes in the file; counts belong to the kinds rna, protein and epigenome, which keep them "
             "sparse, and kind features is for a few columns",
