@@ -65,6 +65,7 @@ TESTED_WITH = {
     "analyse/donors.py": "analyse/test_impute.py",
     "analyse/regression.py": "analyse/test_impute.py",
     "analyse/intervals.py": "analyse/test_impute.py",
+    "analyse/reference_files.py": None,  # tests/unit/test_reference.py, which needs the whole chain
     "analyse/imputed.py": "analyse/test_impute.py",
     "analyse/umap.py": None,  # tests/test_designs.py
     "check/folds.py": None,  # tests/test_holdout.py

@@ -17,5 +17,5 @@ with baseline_run(__doc__) as task:
     # The components before the workflow's batch correction, so that each seed runs Harmony anew.
     features = graph.obsm["X_reduced"]
     if len(slices) > 1:
-        features, _ = harmony(features, graph.obs["slice"].to_numpy(dtype=str), seed=task.seed)
+        features = harmony(features, graph.obs["slice"].to_numpy(dtype=str), seed=task.seed).features
     task.write_joint(graphs, pd.DataFrame(features, graph.obs_names))

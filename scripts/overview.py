@@ -10,6 +10,7 @@ with job_log(snakemake.log[0]):
 
     from mosaic.figures import overview
     from mosaic.files import atomic_write
+    from mosaic.manifest import read_manifest
 
     counts, checks = {}, {}
     shared = json.loads(Path(snakemake.input.pairing).read_text(encoding="utf-8"))
@@ -28,7 +29,8 @@ with job_log(snakemake.log[0]):
     versions = {}
     for path in map(Path, snakemake.input.versions):
         versions[path.parent.name, path.name.removesuffix(".versions.json")] = json.loads(path.read_text())
-    told = versions, snakemake.params.columns
+    onto = read_manifest(snakemake.config["reference"]) if snakemake.config["reference"] else None
+    told = versions, snakemake.params.columns, onto
     # Browsers do not show an embedded page of more than 2 MB: that version has no figures.
     for output, shown in ((snakemake.output.html, {}), (snakemake.output.landing, figures)):
         with atomic_write(output) as unfinished:

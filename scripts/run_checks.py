@@ -25,6 +25,7 @@ with job_log(snakemake.log[0]):
     if labels.given:
         domains["domain"] = labels.of(domains["domain"])
         calls[["called", "domain"]] = calls[["called", "domain"]].apply(labels.of)
-    results = checks.run_checks(metrics, domains, *found, calls=calls, agreements=agreements)
+    mapping = tables.read_rows(snakemake.input.mapping) if snakemake.input.mapping else None
+    results = checks.run_checks(metrics, domains, *found, calls=calls, agreements=agreements, mapping=mapping)
     files.write_table(results, snakemake.output.checks, index=False, na_rep="NA", float_format="%.6g")
     files.write_table(composition, snakemake.output.composition, index_label="domain", float_format="%.6g")

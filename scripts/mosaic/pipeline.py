@@ -20,6 +20,7 @@ workflow writes to the rule's files.
 | project_latent | ``umap`` | UMAP |
 | impute | ``imputed`` | counts of a modality that a slice lacks |
 | evaluate | ``metrics`` | scores |
+| export_reference | ``reference`` | what later runs map new slices onto |
 """
 
 import json
@@ -38,8 +39,11 @@ from threadpoolctl import threadpool_limits
 from mosaic.analyse.alignment import aligned_embedding
 from mosaic.analyse.domains import Domains, domains_of
 from mosaic.analyse.impute import impute_modality
+from mosaic.analyse.mapped_domains import reference_features, reference_spots
 from mosaic.analyse.metrics import evaluate
+from mosaic.analyse.reference_files import donor_counts, donors_of
 from mosaic.analyse.umap import umap_coordinates
+from mosaic.config.clusterers import CLUSTERERS
 from mosaic.config.defaults import COUNTING
 from mosaic.config.design import SampleRow, SampleSheet
 from mosaic.config.schema import read_yaml, with_changes
@@ -52,11 +56,13 @@ from mosaic.integrate.model import embed
 from mosaic.integrate.training import fit
 from mosaic.prepare.feature_names import match_features, with_names
 from mosaic.prepare.inputs import annotate
+from mosaic.prepare.mapping import mappable
 from mosaic.prepare.normalize import normalize_slice
 from mosaic.prepare.pairing import Comparison, compare, report
 from mosaic.prepare.qc import filter_slice
 from mosaic.prepare.read import Source, read_features, read_slice
 from mosaic.prepare.reduce import reduce_modality
+from mosaic.reference import Reference
 from mosaic.spots import stack, union
 
 Key = tuple[str, str]  # slice and modality
@@ -307,6 +313,51 @@ class Pipeline:
         return self._once(
             f"impute {slice_name} {modality} {seed}", [self._of_training(), self.config["impute"]], impute
         )
+
+    def reference(self, seed: int | None = None, *, counts: bool = True) -> Reference:
+        """What later runs map new slices onto, of one seed; it has no held-out scores.
+
+        Parameters
+        ----------
+        seed
+            As of other steps.
+        counts
+            Whether it has the counts of the donors of imputation.
+
+        Raises
+        ------
+        InputError
+            If the slices measured different features.
+        """
+        seed = self._seed(seed)
+
+        def made() -> Reference:
+            embedding, modalities = self.embedding(seed), self.config["modalities"]
+            for name, adata in self.reduced().items():
+                mappable(adata, name, modalities[name])
+            spots = reference_spots(
+                embedding,
+                self.graphs(),
+                self.domains(seed),
+                self.umap(seed),
+                None,
+                views=CLUSTERERS[self.config["cluster"]["method"]].views,
+            )
+            own = {name: self.sheet.modalities_of(name) for name in self.sheet.slices}
+            donors: dict[str, list[ad.AnnData]] = {}
+            for key in donors_of(own, self.config["impute"]["method"]) if counts else ():
+                donors.setdefault(key[1], []).append(self._passed(*key).adata)
+            return Reference(
+                self.config,
+                seed,
+                own,
+                self.trained(seed).encoders,
+                {name: reference_features(adata, embedding, name) for name, adata in self.reduced().items()},
+                spots,
+                {name: donor_counts(slices, name) for name, slices in donors.items()},
+            )
+
+        return self._once(f"reference {seed} {counts}", [self._of_clustering(), self.config["impute"]], made)
 
     def truth(self) -> pd.Series | None:
         """The true domain of each spot of the embedding, missing where unknown; None unless the config names them."""

@@ -123,6 +123,7 @@ def test_no_env_script_or_module_is_left_over():
             "config/settings",
             "api",
             "pipeline",
+            "reference",
             "sheet",
         )
     }

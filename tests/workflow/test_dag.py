@@ -10,11 +10,14 @@ import yaml
 from running import REPOSITORY, config_of, jobs_per_rule
 from snakemake.exceptions import MissingRuleException, WorkflowError
 
+from mosaic import manifest
 from mosaic.config import settings
+from mosaic.errors import InputError
 
 SCHEMAS = [
     yaml.safe_load((REPOSITORY / f"workflow/schemas/{name}.schema.yaml").read_text()) for name in ("config", "slices")
 ]
+DEMO = {f"data/demo/{name}.h5ad" for name in ("s1.rna", "s1.adt", "s2.rna", "s3.adt")}
 # How often each of these rules runs in each example.
 COUNTS = ("qc", "normalize", "reduce", "build_graph", "impute", "plot_qc", "plot_features", "plot_imputed")
 EXAMPLES = {
@@ -61,7 +64,81 @@ def test_example(tmp_path, name, counts):
 
 def test_no_example_without_a_test():
     folders = {path.parent.name for path in (REPOSITORY / "config" / "examples").glob("*/config.yaml")}
-    assert folders == set(EXAMPLES)
+    assert folders == {*EXAMPLES, "new_slices"}
+
+
+def config_of_the_demo() -> dict:
+    given = yaml.safe_load((REPOSITORY / "config/config.yaml").read_text())
+    return settings.load(given | {"slices": str(REPOSITORY / "config/slices.tsv")}, *SCHEMAS, made=DEMO)[0]
+
+
+def place_reference(folder: Path, **changed) -> None:
+    """A reference of the demo, as far as the DAG can tell."""
+    config = config_of_the_demo()
+    folder.mkdir(parents=True)
+    for name in ("model.safetensors", "spots.h5ad", "features.rna.h5ad", "features.adt.h5ad", "counts.adt.h5ad"):
+        (folder / name).write_text(name)
+    slices = {"s1": ["rna", "adt"], "s2": ["rna"], "s3": ["adt"]}
+    told = {"version": "0.1.0", "seed": 1234, "config": config, "slices": slices, "counts": ["adt"]}
+    manifest.write_manifest(folder, {**told, "domains": {}, "checks": [], "versions": {}, **changed})
+
+
+def test_new_slices_train_nothing(tmp_path):
+    """The example: no job trains, and what stands in for training maps."""
+    place_reference(tmp_path / "results/reference/seed-1234")
+    example = Path("config/examples/new_slices")
+    (tmp_path / example).mkdir(parents=True)
+    shutil.copy(REPOSITORY / example / "slices.tsv", tmp_path / example)
+    place_files(tmp_path, REPOSITORY / example / "slices.tsv")
+    jobs = jobs_per_rule(tmp_path, REPOSITORY / example / "config.yaml")
+    for rule in ("reduce", "build_graph", "train", "embed", "cluster", "impute", "holdout_fold", "unpack_reference"):
+        assert jobs[rule] == 0
+    mapping = ("map_features", "map_graph", "map_spots", "map_domains", "map_counts", "normalize", "export", "overview")
+    assert {rule: jobs[rule] for rule in mapping} == dict.fromkeys(mapping, 1)
+
+
+def test_a_zip_is_unpacked_and_without_counts_nothing_is_imputed(tmp_path):
+    place_reference(tmp_path / "made", counts=[])
+    manifest.pack(tmp_path / "made", tmp_path / "atlas.zip")
+    example = Path("config/examples/new_slices")
+    (tmp_path / example).mkdir(parents=True)
+    shutil.copy(REPOSITORY / example / "slices.tsv", tmp_path / example)
+    place_files(tmp_path, REPOSITORY / example / "slices.tsv")
+    jobs = jobs_per_rule(tmp_path, REPOSITORY / example / "config.yaml", given=["reference=atlas.zip"])
+    assert (jobs["unpack_reference"], jobs["map_counts"], jobs["map_domains"]) == (1, 0, 1)
+
+
+def test_what_the_reference_decides_is_not_set(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    place_reference(tmp_path / "atlas")
+    (tmp_path / "s.tsv").write_text("slice\tmodality\tpath\ns1\trna\ta.h5ad\ns4\tatac\tb.h5ad\n")
+    given = {"slices": "s.tsv", "reference": "atlas", "check_files": False}
+    with pytest.raises(InputError, match="modality 'atac' is not in the config"):
+        settings.load(given, *SCHEMAS)
+    (tmp_path / "s.tsv").write_text("slice\tmodality\tpath\ns1\trna\ta.h5ad\n")
+    with pytest.raises(InputError, match="slice s1 is in the reference, too"):
+        settings.load(given, *SCHEMAS)
+    with pytest.raises(InputError, match=r"config key cluster: comes from the reference(.|\n)*config key seeds"):
+        settings.load(given | {"cluster": {"n_domains": 3}, "seeds": [1]}, *SCHEMAS)
+    with pytest.raises(InputError, match="trains nothing, so that nothing can be hidden"):
+        settings.load(given | {"checks": {"imputation": True}}, *SCHEMAS)
+    with pytest.raises(InputError, match="config key reference, 'elsewhere': is not there"):
+        settings.load(given | {"reference": "elsewhere"}, *SCHEMAS)
+    (tmp_path / "s.tsv").write_text("slice\tmodality\tpath\ns4\trna\ta.h5ad\n")
+    found, _ = settings.load(given, *SCHEMAS)
+    assert found["qc"]["rna"] == config_of_the_demo()["qc"]["rna"]
+    assert (found["seeds"], found["methods"], found["checks"]["imputation"]) == ([1234], ["spamosaic"], False)
+
+
+def test_a_reference_is_written_if_it_is_asked_for(tmp_path):
+    place_files(tmp_path, REPOSITORY / "config/examples/simulation/slices.tsv")
+    sheet = tmp_path / "config/examples/simulation/slices.tsv"
+    sheet.parent.mkdir(parents=True)
+    shutil.copy(REPOSITORY / "config/examples/simulation/slices.tsv", sheet)
+    config = REPOSITORY / "config/examples/simulation/config.yaml"
+    assert jobs_per_rule(tmp_path, config)["export_reference"] == 0
+    asked = jobs_per_rule(tmp_path, config, given=["export={reference: true}", "seeds=[1,2]"])
+    assert asked["export_reference"] == 2
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -254,6 +254,43 @@ rule project_latent:
         "../../scripts/project_latent.py"
 
 
+rule export_reference:
+    """Write the folder onto which a later run maps new slices."""
+    input:
+        model="<results>/spamosaic/seed-{seed}/model.safetensors",
+        reduced=collect("<results>/reduced/{modality}.h5ad", modality=SHEET.modalities),
+        graphs=collect("<results>/graph/{modality}.h5ad", modality=SHEET.modalities),
+        embedding="<results>/spamosaic/seed-{seed}/embedding.h5mu",
+        domains="<results>/spamosaic/seed-{seed}/confidence.tsv",
+        names="<results>/spamosaic/seed-{seed}/domain_names.tsv",
+        umap="<results>/spamosaic/seed-{seed}/umap.tsv",
+        checks="<results>/spamosaic/seed-{seed}/checks.tsv",
+        counts=reference_donors(),
+        scores=collect("<results>/check/features.{modality}.tsv", modality=CHECKED),
+        versions="<results>/logs/train/seed-{seed}.versions.json",
+        library=library("export_reference"),
+    output:
+        directory("<results>/reference/seed-{seed}"),
+    log:
+        "<results>/logs/export_reference/seed-{seed}.log",
+    benchmark:
+        "<results>/benchmarks/export_reference/seed-{seed}.tsv"
+    conda:
+        "../../envs/mapping.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(2000, 20),
+        runtime=60,
+    params:
+        config=config,
+        slices={name: SHEET.modalities_of(name) for name in SHEET.slices},
+        views=CLUSTERERS[config["cluster"]["method"]].views,
+    message:
+        "Writing the reference of seed {wildcards.seed}"
+    script:
+        "../../scripts/export_reference.py"
+
+
 rule export:
     """Write counts, latent spaces, domains, UMAPs and imputed counts to one file, and domains for vendors' browsers."""
     input:

@@ -100,6 +100,7 @@ rule run_checks:
         features=check_results("features"),
         foscttm=check_results("foscttm"),
         folds=check_results("folds"),
+        mapping=mapping_table(),
         library=library("run_checks"),
     output:
         checks=ensure("<results>/{method}/seed-{seed}/checks.tsv", non_empty=True),

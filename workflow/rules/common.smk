@@ -36,6 +36,7 @@ from mosaic.config.defaults import COUNTING
 from mosaic.config.readers import source_files
 from mosaic.errors import InputError
 from mosaic.imports import imported_modules
+from mosaic.manifest import MANIFEST, read_manifest
 
 if not Path(mosaic.__file__).resolve().is_relative_to(SCRIPTS.resolve()):
     raise WorkflowError(
@@ -86,11 +87,18 @@ if config["container"]:
     container: config["container"]
 
 
-
 # Modalities integrated over the features of any of their slices; what is imputed, the features that a slice of these
 # did not measure included.
 UNION = [name for name, own in config["modalities"].items() if own["features"] == "union"]
-IMPUTED = SHEET.missing + [(name, modality) for modality in UNION for name in SHEET.slices_of(modality)]
+# What the reference is that slices are mapped onto; empty for a run of its own.
+ONTO = read_manifest(config["reference"]) if config["reference"] else {}
+# Where its files are: a zip is unpacked.
+ONTO_FOLDER = config["reference"] if ONTO and Path(config["reference"]).is_dir() else "<results>/onto"
+if ONTO:
+    known = [(name, modality) for name in SHEET.slices for modality in ONTO["counts"]]
+    IMPUTED = [(name, modality) for name, modality in known if modality not in SHEET.modalities_of(name)]
+else:
+    IMPUTED = SHEET.missing + [(name, modality) for modality in UNION for name in SHEET.slices_of(modality)]
 # Baseline methods that the config lists.
 BASELINES = [name for name in config["methods"] if name in methods.BASELINES]
 # Folds of held-out validation, which covers the method spamosaic alone.
@@ -101,7 +109,7 @@ CHECKED = sorted({modality for _, modality, _ in FOLDS})
 
 wildcard_constraints:
     slice="|".join(map(re.escape, SHEET.slices)),
-    modality="|".join(map(re.escape, SHEET.modalities)),
+    modality="|".join(map(re.escape, dict.fromkeys([*SHEET.modalities, *ONTO.get("counts", [])]))),
     method="|".join(map(re.escape, config["methods"])),
     seed="|".join(map(str, config["seeds"])),
     part=r"\d+",
@@ -125,11 +133,13 @@ HAS = {
     "modality": [{"modality": name} for name in SHEET.modalities],
     "counts": [{"modality": name} for name in COUNTED],
     "hidden modality": [{"modality": name} for name in CHECKED],
-    "missing modality": [{"slice": name, "modality": modality} for name, modality in SHEET.missing],
-    "training": [{}] if "spamosaic" in config["methods"] else [],
+    "missing modality": [
+        {"slice": name, "modality": modality} for name, modality in SHEET.missing if (name, modality) in IMPUTED
+    ],
+    "training": [{}] if "spamosaic" in config["methods"] and not ONTO else [],
     # From the vote of several seeds, or from the posterior of the clustering.
     "confidence": [{}] if len(config["seeds"]) > 1 or CLUSTERERS[config["cluster"]["method"]].probability else [],
-    "chosen number": [{}] if config["cluster"]["n_domains"] == "auto" else [],
+    "chosen number": [{}] if config["cluster"]["n_domains"] == "auto" and not ONTO else [],
     "counts of two": [{}] if COUNTED_TWICE else [],
     "conditions": [{}] if LEVELS else [],
     "conditions and counts": [{"modality": name} for name in COUNTED if LEVELS],
@@ -182,7 +192,8 @@ def renamed_features(wildcards):
     """New names of a modality's features; empty for one slice, and for kinds that have no names of genes."""
     alone = len(SHEET.slices_of(wildcards.modality)) == 1
     named = config["modalities"][wildcards.modality]["kind"] in ("rna", "protein")
-    return [] if alone or not named else "<results>/features/{modality}.renamed.tsv"
+    # Mapped slices take the names of the reference, not of one another.
+    return [] if alone or ONTO or not named else "<results>/features/{modality}.renamed.tsv"
 
 
 def sources_of_rows(rows):
@@ -350,6 +361,41 @@ def imputed(pattern):
     return collect(pattern, zip, slice=[s for s, _ in IMPUTED], modality=[m for _, m in IMPUTED], allow_missing=True)
 
 
+def mapped_jobs():
+    """Jobs that map the slices onto the reference, by the places of their logs."""
+    return [
+        *collect(["map_features/{modality}", "map_graph/{modality}"], modality=SHEET.modalities),
+        *("map_spots", "map_domains"),
+        *imputed("map_counts/{slice}.{modality}"),
+    ]
+
+
+def mapping_table():
+    """How each slice lies to the reference that it was mapped onto; empty for a run of its own."""
+    return f"{FIRST_RUN}/mapping.tsv" if ONTO else []
+
+
+def of_reference(pattern):
+    """An input function: a file of the reference that the slices are mapped onto."""
+    return lambda wildcards: f"{ONTO_FOLDER}/{pattern}".format(**wildcards)
+
+
+def reference_donors():
+    """Counts that a reference keeps, for imputation; empty if `export.reference_counts` is false."""
+    if not config["export"]["reference_counts"]:
+        return []
+    matching = config["impute"]["method"] == "matching"
+    kept = SHEET.bridges if matching and SHEET.bridges else SHEET.slices
+    return [f"<results>/qc/{name}.{own}.h5ad" for name in kept for own in SHEET.modalities_of(name)]
+
+
+def exported():
+    """Further forms of the result that the config asks for."""
+    own, asked = config["export"], config["export"]["reference"] and "spamosaic" in config["methods"]
+    references = collect("<results>/reference/seed-{seed}", seed=config["seeds"] if asked else [])
+    return [*(["<results>/integrated.zarr"] if own["spatialdata"] else []), *references]
+
+
 def enforced():
     """Marker files of rule `enforce_checks`; empty unless `checks.fail_on` is set."""
     path = "<results>/{method}/seed-{seed}/checks.passed"
@@ -378,16 +424,20 @@ def digest(settings):
 
 def recorded_versions():
     """Files with the software versions of all jobs that affect the results, beside their logs."""
-    ours, run = "spamosaic" in config["methods"], "{method}.seed-{seed}"
+    ours, run = "spamosaic" in config["methods"] and not ONTO, "{method}.seed-{seed}"
     jobs = [
         *measured("qc/{slice}.{modality}"),
-        *collect("reduce/{modality}", modality=SHEET.modalities),
+        *(mapped_jobs() if ONTO else []),
+        *(collect("reduce/{modality}", modality=SHEET.modalities) if not ONTO else []),
         *(collect("build_graph/{modality}", modality=SHEET.modalities) if ours else []),
         *(collect("{rule}/seed-{seed}", rule=["train", "embed"], seed=config["seeds"]) if ours else []),
         *collect(f"embed_baseline/{run}", method=BASELINES, seed=config["seeds"]),
         *(f"holdout_fold/{slice}.{modality}.{part}" for slice, modality, part in FOLDS),
         *collect(
-            [f"cluster/{run}", *imputed(f"impute/{run}.{{slice}}.{{modality}}"), f"evaluate/{run}"],
+            [
+                f"evaluate/{run}",
+                *([] if ONTO else [f"cluster/{run}", *imputed(f"impute/{run}.{{slice}}.{{modality}}")]),
+            ],
             method=config["methods"],
             seed=config["seeds"],
         ),

@@ -13,7 +13,10 @@ _PRIOR_SPOTS = 10
 
 
 def align_domains(
-    latent: Sequence[tuple[np.ndarray, np.ndarray]], slices: np.ndarray, posterior: np.ndarray
+    latent: Sequence[tuple[np.ndarray, np.ndarray]],
+    slices: np.ndarray,
+    posterior: np.ndarray,
+    onto: np.ndarray | None = None,
 ) -> list[np.ndarray]:
     """Move each domain of each slice and modality to where the domain lies on average.
 
@@ -31,10 +34,40 @@ def align_domains(
         Number of each spot's slice, from 0, shape (spots,).
     posterior
         Probability of each domain, shape (spots, domains); rows sum to 1.
+    onto
+        Where the domains lie (domains x n_latent), as ``domain_centres`` returns it of other slices; None: where they
+        lie on average over these slices and modalities.
 
     Returns
     -------
     The aligned coordinates of each modality, rows of length 1 (n x n_latent, float32).
+    """
+    whole, trust, centre = domain_centres(latent, slices, posterior)
+    shift = trust[..., None] * ((whole if onto is None else onto) - centre)
+    aligned = []
+    for (rows, coordinates), own_shift in zip(latent, shift, strict=True):
+        moved = np.array(coordinates, dtype=np.float64)
+        for number in range(slices.max() + 1):
+            among = slices[rows] == number
+            moved[among] += posterior[rows[among]] @ own_shift[number]
+        aligned.append(normalize(moved).astype(np.float32))
+    return aligned
+
+
+def domain_centres(
+    latent: Sequence[tuple[np.ndarray, np.ndarray]], slices: np.ndarray, posterior: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Centres of the domains, over all slices and modalities and in each.
+
+    Parameters
+    ----------
+    latent, slices, posterior
+        See ``align_domains``.
+
+    Returns
+    -------
+    Mean of each domain over all slices and modalities (domains x n_latent); what each slice and modality weighs in it
+    (modalities x slices x domains); and its centre there (modalities x slices x domains x n_latent).
     """
     n_slices = slices.max() + 1
     n_domains, n_latent = posterior.shape[1], latent[0][1].shape[1]
@@ -50,15 +83,7 @@ def align_domains(
     trust = size / (size + _PRIOR_SPOTS)
     whole = np.einsum("msk,mskd->kd", trust, centre)
     whole /= np.maximum(trust.sum(axis=(0, 1)), np.finfo(float).tiny)[:, None]
-    shift = trust[..., None] * (whole - centre)
-    aligned = []
-    for (rows, coordinates), own_shift in zip(latent, shift, strict=True):
-        moved = np.array(coordinates, dtype=np.float64)
-        for number in range(n_slices):
-            among = slices[rows] == number
-            moved[among] += posterior[rows[among]] @ own_shift[number]
-        aligned.append(normalize(moved).astype(np.float32))
-    return aligned
+    return whole, trust, centre
 
 
 def aligned_embedding(embedding: md.MuData, posterior: np.ndarray) -> md.MuData:

@@ -90,6 +90,10 @@ def assemble_mudata(
         modalities[name] = adata
         if any(own.n_vars for own in first.imputed.get(name, ())):
             modalities[f"{name}_imputed"] = _imputed(name, runs)
+    # Slices that were mapped onto a reference may all lack a modality of it.
+    for name in first.imputed:
+        if name not in counts:
+            modalities[f"{name}_imputed"] = _imputed(name, runs)
 
     mdata = md.MuData(modalities)
     mdata = mdata[spots].copy()

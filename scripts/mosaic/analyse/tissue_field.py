@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import anndata as ad
@@ -98,23 +98,30 @@ class View(NamedTuple):
         return View(there, self.features[here])
 
 
-def views_of(graphs: Mapping[str, ad.AnnData], spots: pd.Index, n_steps: int = PROPAGATIONS) -> list[View]:
-    """Features of each modality and their propagations over its graph, about zero.
+def views_of(
+    graphs: Mapping[str, ad.AnnData], spots: pd.Index, n_steps: int = PROPAGATIONS, *, centred: bool = True
+) -> list[View]:
+    """Features of each modality and their propagations over its graph, about zero if ``centred``.
 
     Parameters
     ----------
     graphs
         Per modality its features (spots x d) and ``obsp["connectivities"]``.
     spots
-        Names of all spots, in the order of the embedding.
+        Names of the spots, in the order of the embedding; others of the graphs have no place in the views.
     n_steps
         Number of propagations.
+    centred
+        Whether the mean of each feature is subtracted.
     """
     views = []
     for graph in graphs.values():
         rows = spots.get_indexer(graph.obs_names)
         features = with_propagations(graph.X, graph.obsp["connectivities"], n_steps)
-        features -= features.mean(axis=0, dtype=np.float64).astype(np.float32)
+        if (rows < 0).any():
+            rows, features = rows[rows >= 0], features[rows >= 0]
+        if centred:
+            features -= features.mean(axis=0, dtype=np.float64).astype(np.float32)
         order = np.argsort(rows, kind="stable")
         # Slices are stacked in one order in all files, so that this copies nothing.
         views.append(View(rows, features) if (order[1:] > order[:-1]).all() else View(rows[order], features[order]))
@@ -372,6 +379,8 @@ class _Emission:
             block = view.features[first : first + n_rows].astype(np.float64)
             self.second += block.T @ block
 
+        # Of the last fit: domains x features, and features x features.
+        self.mean, self.covariance = np.empty((0, n_features)), np.empty((n_features, n_features))
         self.least_variance = max(_RIDGE * self.second.diagonal().max() / max(len(view.rows), 1), _LEAST)
 
     def fit(self, posterior: np.ndarray) -> tuple[np.ndarray, float]:
@@ -388,6 +397,7 @@ class _Emission:
         diagonal = scatter.diagonal()
         covariance = (1 - self.settings.shrinkage) * scatter
         np.fill_diagonal(covariance, np.maximum(diagonal, self.least_variance))
+        self.mean, self.covariance = mean, covariance
         factor = linalg.cho_factor(covariance, lower=True)
         directions = linalg.cho_solve(factor, mean.T)  # features x domains
         level = offset @ directions + 0.5 * (mean.T * directions).sum(axis=0)  # slices x domains
@@ -486,6 +496,125 @@ def fit_field(
     reached = (posterior * (log + log_share.astype(np.float32))).sum(dtype=np.float64) + constant
     reached += special.entr(posterior).sum(dtype=np.float64) + strength / 2 * np.vdot(posterior, around)
     return Field(posterior, float(reached) / n_spots, strength)
+
+
+class FieldModel(NamedTuple):
+    """A fitted field without its spots: what assigns those of a new slice.
+
+    Attributes
+    ----------
+    domains
+        Numbers of the domains (domains).
+    shares
+        Share of the spots in each (domains).
+    strength
+        See ``Field``.
+    centres, means, covariances
+        Per view what is subtracted from its features (features), the mean of each domain (domains x features), and the
+        covariance of all (features x features).
+    """
+
+    domains: np.ndarray
+    shares: np.ndarray
+    strength: float
+    centres: dict[str, np.ndarray]
+    means: dict[str, np.ndarray]
+    covariances: dict[str, np.ndarray]
+
+
+def field_model(
+    views: Mapping[str, View],
+    coordinates: np.ndarray,
+    slices: np.ndarray,
+    labels: np.ndarray,
+    *,
+    tissue: bool = True,
+    settings: FieldSettings = DEFAULTS,
+) -> FieldModel:
+    """The model of a field from the domains that it gave.
+
+    Parameters
+    ----------
+    views
+        Per name what is measured of the spots that have it, not centred.
+    coordinates, slices
+        Place (spots x 2) and slice of each spot.
+    labels
+        Number of each spot's domain.
+    tissue
+        Whether neighbours on the tissue count and slices have offsets; without, this is the linear discriminant
+        analysis of the views, for domains of a clustering that does not look at the tissue.
+    settings
+        See ``FieldSettings``.
+    """
+    numbers, own = np.unique(labels, return_inverse=True)
+    _, slices = np.unique(np.asarray(slices).astype(str), return_inverse=True)
+    centres = {name: view.features.mean(axis=0, dtype=np.float64) for name, view in views.items()}
+    about = {name: View(view.rows, (view.features - centres[name]).astype(np.float32)) for name, view in views.items()}
+    posterior, strength = np.eye(len(numbers), dtype=np.float32)[own], 0.0
+    if tissue:
+        once = replace(settings, rounds=1)
+        found = fit_field(
+            list(about.values()), averages(coordinates, slices, settings), slices, posterior, settings=once
+        )
+        posterior, strength = found.posterior, found.strength
+    emissions = {name: _Emission(view, slices, settings, offsets=tissue) for name, view in about.items()}
+    for emission in emissions.values():
+        emission.fit(posterior)
+    return FieldModel(
+        numbers,
+        posterior.mean(axis=0, dtype=np.float64),
+        strength,
+        centres,
+        {name: emission.mean for name, emission in emissions.items()},
+        {name: emission.covariance for name, emission in emissions.items()},
+    )
+
+
+def assign_domains(
+    model: FieldModel, views: Mapping[str, View], coordinates: np.ndarray, settings: FieldSettings = DEFAULTS
+) -> np.ndarray:
+    """Domains of the spots of one new slice, by the model of a reference and the slice's own tissue.
+
+    The domains keep their means, covariance, shares and strength of the neighbours. The slice has an offset in each
+    view, which EM estimates, as each slice of the reference had.
+
+    Parameters
+    ----------
+    model
+        Of the reference.
+    views
+        Views of the slice, not centred, by their names in the model; each spot has one at least.
+    coordinates
+        Spots x 2.
+    settings
+        See ``FieldSettings``.
+
+    Returns
+    -------
+    Probability of each domain (spots x domains, float64).
+    """
+    n_spots = len(coordinates)
+    graph = averages(coordinates, np.zeros(n_spots, dtype=int), settings)
+    about = {name: view.features - model.centres[name] for name, view in views.items()}
+    directions = {name: np.linalg.solve(model.covariances[name], model.means[name].T) for name in views}
+    levels = {name: 0.5 * (model.means[name].T * directions[name]).sum(axis=0) for name in views}
+    offsets = {name: np.zeros(len(model.centres[name])) for name in views}
+    posterior = np.tile(model.shares, (n_spots, 1))
+    for _ in range(settings.rounds):
+        before = posterior
+        evidence = np.tile(np.log(np.maximum(model.shares, _LEAST)), (n_spots, 1))
+        for name, view in views.items():
+            evidence[view.rows] += (about[name] - offsets[name]) @ directions[name] - levels[name]
+        if not model.strength:
+            return special.softmax(evidence, axis=1)
+        for _ in range(settings.sweeps):
+            posterior = (posterior + special.softmax(evidence + model.strength * (graph @ posterior), axis=1)) / 2
+        for name, view in views.items():
+            offsets[name] = (about[name] - posterior[view.rows] @ model.means[name]).mean(axis=0)
+        if np.abs(posterior - before).sum() / (2 * n_spots) < settings.tolerance:
+            break
+    return posterior
 
 
 def _strength(posterior: np.ndarray, around: np.ndarray, log_share: np.ndarray, most: float) -> float:

@@ -1,7 +1,7 @@
 """The checks of a run: each has a number, thresholds, a status and a hint."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -119,6 +119,23 @@ CHECKS = (
     ),
 )
 
+# Of a run that maps slices onto a reference.
+MAPPING = Check(
+    "mapping",
+    "proportion of spots no farther from the reference than 99 % of its own are from its other slices, for the slice "
+    "with the smallest",
+    0.8,
+    0.5,
+    {
+        "pass": "The slices lie where the reference has spots.",
+        "warn": "Many spots lie farther from the reference than its slices from each other: their domain is "
+        "unassigned. Look where they lie: a domain that the reference has not seen, or poor spots?",
+        "fail": "Most spots lie outside of what the reference has seen: don't trust domains and imputed counts of "
+        "this slice. Is it another tissue, or another technology? If not, train anew with it.",
+        "not checked": "No slice was mapped.",
+    },
+)
+
 
 def run_checks(
     metrics: pd.DataFrame,
@@ -128,6 +145,7 @@ def run_checks(
     folds: Sequence[pd.DataFrame] = (),
     calls: pd.DataFrame | None = None,
     agreements: pd.DataFrame | None = None,
+    mapping: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Run every check.
 
@@ -143,6 +161,9 @@ def run_checks(
         As ``confidence.called_by`` returns them.
     agreements
         As ``agreement.agreements`` returns it.
+    mapping
+        How each slice lies to the reference that it was mapped onto (``mapped_domains.MappedDomains``): slices must mix
+        with the reference, and the pairs of a slice are those that training has not seen. None for a run of its own.
 
     Returns
     -------
@@ -156,16 +177,22 @@ def run_checks(
     calls = pd.DataFrame(columns=CALLS) if calls is None else calls
     taken = taken_for_others(calls, domains) if len(calls) else calls
     agreements = pd.DataFrame(columns=agreement.COLUMNS) if agreements is None else agreements
-    values = (
+    mixed = float(ilisi.iloc[0]) if len(ilisi) else np.nan
+    if mapping is not None:
+        mixed, unseen = float(mapping["ilisi"].min()), mapping["foscttm"].dropna().tolist()
+    values = [
         float(agreements["agreement"].min()),
-        float(ilisi.iloc[0]) if len(ilisi) else np.nan,
+        mixed,
         float(np.mean(unseen)) if unseen else np.nan,
         # The worst modality decides.
         float(min(better)) if better else np.nan,
         float(taken["share"].max()),
-    )
+    ]
+    asked = list(CHECKS)
+    if mapping is not None:
+        asked, values = [MAPPING, *asked], [float(mapping["near"].min()), *values]
     rows = []
-    for check, value in zip(CHECKS, values, strict=True):
+    for check, value in zip(asked, values, strict=True):
         status = check.status(value)
         signs = ("≥", "<") if check.good > check.bad else ("≤", ">")
         advice = check.advice[status]
@@ -175,6 +202,8 @@ def run_checks(
         if check.name == "slices mix" and (alone := domains_alone(domains)):
             named = ", ".join(f"{domain} in {name}" for domain, name in alone.items())
             advice += f" Domains that live in one slice only: {named}."
+        if check.name == "mapping" and mapping is not None:
+            advice += f" {' '.join(_of_mapping(row) for row in mapping.itertuples())}"
         if check.name == "imputation" and left_out:
             named = "; ".join(f"{row.fold} ({row.left_out})" for row in left_out)
             advice += f" Folds (slice.modality.part) left out: {named}."
@@ -183,6 +212,14 @@ def run_checks(
         bounds = f"{signs[0]} {check.good:g}", f"{signs[1]} {check.bad:g}"
         rows.append((check.name, status, value, *bounds, check.meaning, advice))
     return pd.DataFrame(rows, columns=["check", "status", "value", "good", "bad", "meaning", "advice"])
+
+
+def _of_mapping(row: Any) -> str:
+    """How one slice lies to the reference, in a sentence."""
+    return (
+        f"{row.slice}: {row.found:.0%} of the features of the reference, {row.near:.0%} of the spots near it, "
+        f"iLISI with it {row.ilisi:.2f}, {row.unassigned:.0%} unassigned."
+    )
 
 
 def composition(domains: pd.DataFrame) -> pd.DataFrame:

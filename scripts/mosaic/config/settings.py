@@ -31,12 +31,16 @@ from mosaic.config.schema import (
     with_nulls,
 )
 from mosaic.errors import InputError, few
+from mosaic.manifest import read_manifest
 
 # The folder of the JSON Schemas: a link in the repository, a copy in an installed package.
 SCHEMAS = Path(__file__).with_name("schemas")
 
 # Columns of `obs` that the workflow writes, besides `result_columns`; anndata stores an index as `_index`.
 OWN_COLUMNS = ("slice", "barcode", "in_tissue", "modalities", "mosaic_domain", "_index")
+
+# Sections that a run that maps slices onto a reference has from there.
+OF_REFERENCE = ("modalities", "recipe", "graph", "encoder", "train", "cluster", "domains", "impute", "methods", "seeds")
 
 # Moved or renamed keys, as section.key. The old name keeps working for one release, with a warning.
 RENAMED = {
@@ -152,6 +156,11 @@ def load(
         With all faults of both, each with its file, key or line, and a hint.
     """
     config, faults = with_new_names(config)
+    onto = config.get("reference") is not None
+    if onto:
+        config, more = with_reference(config)
+        if more:
+            raise InputError.of_all(faults + more, "the configuration")
     faults += schema_faults(config, config_schema)
     sheet_path = config.get("slices", config_schema["properties"]["slices"]["default"])
     declared = config.get("modalities")
@@ -178,7 +187,11 @@ def load(
         faults += name_faults
         sheet = _with_counting(sheet, complete["modalities"])
         faults += _config_faults(complete, sheet)
-        faults += _training_faults(complete, with_defaults({}, config_schema)["encoder"], sheet)
+        if onto:
+            faults += _mapping_faults(complete, sheet, str(sheet_path))
+        else:
+            faults += _training_faults(complete, with_defaults({}, config_schema)["encoder"], sheet)
+            faults += design_faults(sheet, sheet_path)
         faults += _column_faults(complete, sheet)
         faults += _condition_faults(complete, sheet)
         # As of modalities: what the sheet does not use is no fault.
@@ -188,10 +201,62 @@ def load(
         faults += _pair_faults(complete, sheet)
         faults += _method_faults(complete, sheet, with_conda=with_conda)
         faults += _export_faults(complete, sheet, with_conda=with_conda)
-        faults += design_faults(sheet, sheet_path)
     if faults:
         raise InputError.of_all(faults, "the configuration")
     return complete, sheet
+
+
+def with_reference(config: Mapping) -> tuple[dict, list[InputError]]:
+    """The config of a run that maps slices onto a reference, with the settings of the reference; and its faults.
+
+    Parameters
+    ----------
+    config
+        As the user wrote it, with ``reference``.
+    """
+    path = config["reference"]
+    if not isinstance(path, str):
+        return dict(config), [InputError(f"{shown(path)} is no path", where=key_of("reference"), hint="give its path")]
+    where = key_of("reference")
+    faults = [
+        InputError("comes from the reference", where=key_of(name), hint="leave it out, or leave reference out")
+        for name in OF_REFERENCE
+        if name in config
+    ]
+    try:
+        told = read_manifest(path)
+    except InputError as error:
+        return dict(config), [*faults, InputError(error.problem, where=f"{where}, {shown(path)}", hint=error.hint)]
+    trained = told["config"]
+    checks = config.get("checks", {})
+    if isinstance(checks, Mapping) and checks.get("imputation"):
+        problem = "a run that maps slices trains nothing, so that nothing can be hidden from it"
+        faults.append(InputError(problem, where=key_of("checks", "imputation"), hint="leave it out"))
+    export = config.get("export", {})
+    if isinstance(export, Mapping) and export.get("reference"):
+        problem = "slices that were mapped are no reference"
+        faults.append(InputError(problem, where=key_of("export", "reference"), hint="leave it out"))
+    own: dict[str, Any] = {name: copy.deepcopy(trained[name]) for name in OF_REFERENCE if name in trained}
+    own |= {"seeds": [told["seed"]], "methods": ["spamosaic"], "domains": {}}
+    if isinstance(checks, Mapping):
+        own["checks"] = {**checks, "imputation": False}
+    qc = config.get("qc", {})
+    own["qc"] = {**trained["qc"], **qc} if isinstance(qc, Mapping) else qc
+    return {**config, **own}, faults
+
+
+def _mapping_faults(config: dict, sheet: SampleSheet, where: str) -> Iterator[InputError]:
+    """Slices that bear the name of one of the reference; slices get numbers of neighbours like those there."""
+    known = read_manifest(config["reference"])["slices"]
+    for name in sheet.slices:
+        if name in known:
+            problem = f"slice {name} is in the reference, too"
+            yield InputError(problem, where=where, hint="give the new slice another name: spots are named by it")
+    for key in ("intra_knns", "radius"):
+        given = config["graph"][key]
+        if isinstance(given, Mapping):
+            middle = sorted(given.values())[len(given) // 2]
+            config["graph"][key] = {**dict.fromkeys(sheet.slices, middle), **given}
 
 
 def _read_sheet(
@@ -442,7 +507,7 @@ def _config_faults(config: Mapping, sheet: SampleSheet) -> Iterator[InputError]:
                 hint="set feature_selection to seurat_v3 or all",
             )
     knns = config["graph"]["intra_knns"]
-    if isinstance(knns, Mapping):
+    if isinstance(knns, Mapping) and config["reference"] is None:
         for name in sorted(set(knns) ^ set(sheet.slices), key=str):
             problem = "is no slice of the sheet" if name in knns else "is missing"
             hint = f"one number for all slices, or one for each of {', '.join(sheet.slices)}"
@@ -654,4 +719,4 @@ def _export_faults(config: Mapping, sheet: SampleSheet, *, with_conda: bool) -> 
 
 def unused_modalities(config: Mapping, sheet: SampleSheet) -> list[str]:
     """Modalities that the config declares and the sheet does not use."""
-    return [name for name in config["modalities"] if name not in sheet.modalities]
+    return [name for name in config.get("modalities", {}) if name not in sheet.modalities]

@@ -33,6 +33,7 @@ def overview(
     config: Mapping,
     versions: Mapping[tuple[str, str], Mapping[str, str]],
     columns: Mapping[str, Mapping[str, str]] | None = None,
+    onto: Mapping[str, Any] | None = None,
 ) -> str:
     """The page as HTML that needs nothing beside itself; whatever comes from the user is text in it.
 
@@ -59,6 +60,8 @@ def overview(
         Per rule and job those it ran with, by package, as ``logs.job_log`` records them.
     columns
         Further columns of the sheet: per name the text of each slice that has one.
+    onto
+        ``reference.json`` of the reference that the slices were mapped onto; None for a run of its own.
 
     Returns
     -------
@@ -81,11 +84,12 @@ def overview(
         features={row["modality"]: _part(row, "smallest", shared) for row in shared["features"]},
         warnings=shared["warnings"],
         corrections=corrections,
+        onto=bool(onto),
         results=_results(spots, n_domains, [(s, m) for s in slices for m in kinds if (s, m) not in counts], checks),
         figures=[_figure(name, Path(path)) for name, path in figures.items()],
         # Where the page has its figures it lies in the folder of the results; elsewhere in a frame, whose links fail.
         explorer_linked=bool(figures),
-        settings=_settings(config, versions),
+        settings=_reference(config, onto) | _settings(config, versions),
         config=json.dumps(config, indent=1, ensure_ascii=False),
     )
 
@@ -193,6 +197,20 @@ def _steps(own: Sequence[tuple[str, str]], jobs: Mapping[str, Sequence[tuple[str
         whole = sum(any(name == rule for name, _ in others) for others in jobs.values()) == 1
         named.append(rule if whole else f"{rule} {' and '.join(job for name, job in own if name == rule)}")
     return ", ".join(named)
+
+
+def _reference(config: Mapping, onto: Mapping[str, Any] | None) -> dict[str, str]:
+    """Which reference it was, of which slices and software, and what its own checks said."""
+    if not onto:
+        return {}
+    slices = ", ".join(f"{name} ({', '.join(own)})" for name, own in onto["slices"].items())
+    checks = ", ".join(f"{check['check']} {check['status']}" for check in onto["checks"])
+    version = onto["versions"].get("mosaic", onto["version"])
+    return {
+        "reference": f"{config['reference']}, of mosaic {version}, seed {onto['seed']}",
+        "its slices": slices,
+        "its checks": checks or "none",
+    }
 
 
 def _settings(config: Mapping, versions: Mapping[tuple[str, str], Mapping[str, str]]) -> dict[str, Any]:

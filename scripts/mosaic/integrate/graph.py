@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 from scipy import sparse
 from sklearn.ensemble import IsolationForest
 
@@ -101,6 +102,7 @@ def build_graph(
     *,
     searched: np.ndarray | None = None,
     search: Callable[..., np.ndarray] = mutual_nearest_neighbors,
+    unlinked: bool = False,
     **settings: Any,
 ) -> ad.AnnData:
     """Spatial and expression edges of one modality over all its slices.
@@ -118,6 +120,8 @@ def build_graph(
         What is searched for mutual nearest neighbours (spots x any), if not the features.
     search
         How: takes and returns what ``mnn.mutual_nearest_neighbors`` does.
+    unlinked
+        Whether two of these slices may have no mutual neighbours.
     settings
         Those of ``GraphSettings`` that differ from its defaults.
 
@@ -151,6 +155,12 @@ def build_graph(
     links = []
     for first, second in pairs:
         found, weight = _link(slices[first], slices[second], asked, search)
+        if not len(found) and not unlinked:
+            raise InputError(
+                "no mutual nearest neighbours",
+                where=f"slices {first} and {second}",
+                hint="raise graph.inter_knn_base, or check that the slices show the same tissue",
+            )
         one, other = members[first][found[:, 0]], members[second][found[:, 1]]
         links += [(one, other, weight), (other, one, weight)]
     mutual = _adjacency(links, adata.n_obs)
@@ -164,6 +174,36 @@ def build_graph(
             "connectivities": merge_edges(spatial, mutual, w_g=asked.w_g, symmetric=asked.symmetric),
         },
     )
+
+
+def link_to_reference(mapped: ad.AnnData, reference: ad.AnnData, **settings: Any) -> ad.AnnData:
+    """The graph of new slices of a modality, each linked to the slices of a reference as training linked its own.
+
+    Parameters
+    ----------
+    mapped
+        The new slices, with ``obsm["X_corrected"]``, ``obsm["spatial"]``, ``obs["slice"]`` and ``obs["barcode"]``.
+    reference
+        The same of the reference.
+    settings
+        Those of ``GraphSettings`` of the reference.
+
+    Returns
+    -------
+    As of ``build_graph``, first the reference's spots, without links between its slices; ``obs["new"]`` tells the
+    others. What new slices are mapped beside a slice changes nothing for it.
+    """
+    parts = [reference, mapped]
+    obs = pd.concat([part.obs[["slice", "barcode"]].astype({"slice": str}) for part in parts])
+    known, own = ([str(name) for name in pd.unique(part.obs["slice"])] for part in parts)
+    obs["slice"] = pd.Categorical(obs["slice"], [*known, *own])
+    stacked = ad.AnnData(obs=obs, obsm={"spatial": np.vstack([part.obsm["spatial"] for part in parts])})
+    features = np.vstack([part.obsm["X_corrected"] for part in parts])
+    graph = build_graph(
+        stacked, features, [(first, second) for first in known for second in own], unlinked=True, **settings
+    )
+    graph.obs["new"] = np.repeat([False, True], [part.n_obs for part in parts])
+    return graph
 
 
 def _spatial_edges(
@@ -194,14 +234,8 @@ def _link(
         n_found = len(found)
         found = spatially_consistent(found, first.coordinates, second.coordinates, settings.contamination)
         logger.info("%s and %s: %d of %d pairs are outliers on the tissue", *both, n_found - len(found), n_found)
-    if not len(found):
-        raise InputError(
-            "no mutual nearest neighbours",
-            where=f"slices {first.name} and {second.name}",
-            hint="raise graph.inter_knn_base, or check that the slices show the same tissue",
-        )
     logger.info("%s and %s: %d pairs of mutual nearest neighbours", *both, len(found))
-    if not settings.weight_mnn:
+    if not settings.weight_mnn or not len(found):
         return found, np.ones(len(found))
     support = tissue_support(found, first.near, second.near)
     logger.info("%s and %s: %.0f %% of the pairs have another beside them", *both, 100 * (support > 0).mean())

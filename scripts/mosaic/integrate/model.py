@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from scipy.spatial import KDTree
 
-from mosaic.embedding import collect_embeddings
+from mosaic.embedding import LATENT, collect_embeddings
 from mosaic.errors import InputError
 from mosaic.integrate.checkpoint import fingerprint, of_modality, read_tensors, weights_of, write_tensors
 from mosaic.integrate.encoders import Encoder, EncoderSettings, encode, make_encoder, part_of, to_data
@@ -73,12 +73,12 @@ def save_model(
     metadata = {
         "encoders": json.dumps(made),
         "settings": json.dumps(dict(settings)),
-        "graphs": json.dumps({name: fingerprint(graphs[name]) for name in encoders}),
+        "graphs": json.dumps({name: fingerprint(graph) for name, graph in graphs.items()}),
     }
     write_tensors(weights_of(encoders), metadata, path)
 
 
-def load_model(path: str | Path, graphs: Mapping[str, ad.AnnData]) -> dict[str, Encoder]:
+def load_model(path: str | Path, graphs: Mapping[str, ad.AnnData], *, new: bool = False) -> dict[str, Encoder]:
     """Read the encoders that ``save_model`` wrote.
 
     Parameters
@@ -87,6 +87,8 @@ def load_model(path: str | Path, graphs: Mapping[str, ad.AnnData]) -> dict[str, 
         The model.
     graphs
         Per modality the graph to embed.
+    new
+        Whether these are of other spots than training saw, of some of its modalities or of none.
 
     Returns
     -------
@@ -103,7 +105,7 @@ def load_model(path: str | Path, graphs: Mapping[str, ad.AnnData]) -> dict[str, 
     try:
         tensors, metadata = read_tensors(path)
         made, trained_on = (json.loads(metadata[key]) for key in ("encoders", "graphs"))
-        for name in trained_on:
+        for name in made:
             encoders[name] = make_encoder(made[name]["n_features"], EncoderSettings(**made[name]["settings"]))
             encoders[name].load_state_dict(of_modality(tensors, name))
             encoders[name].eval()
@@ -114,13 +116,13 @@ def load_model(path: str | Path, graphs: Mapping[str, ad.AnnData]) -> dict[str, 
         raise InputError(
             f"can't be read as a model ({type(error).__name__}: {error})", where=str(path), hint=anew
         ) from error
-    if set(trained_on) != set(graphs):
+    if not new and set(trained_on) != set(graphs):
         problem = f"was trained on {', '.join(trained_on)}, not on {', '.join(graphs)}"
         raise InputError(problem, where=str(path), hint=anew)
     for name, graph in graphs.items():
         if fault := _misfit(name, graph, encoders):
             raise InputError(fault, where=str(path), hint=anew)
-    others = [name for name, graph in graphs.items() if fingerprint(graph) != trained_on[name]]
+    others = [name for name, graph in graphs.items() if not new and fingerprint(graph) != trained_on[name]]
     if others:
         problem = f"was trained on another graph of {', '.join(others)} than the one to embed"
         raise InputError(problem, where=str(path), hint=anew)
@@ -165,6 +167,13 @@ def embed(graphs: Mapping[str, ad.AnnData], encoders: Mapping[str, Encoder]) -> 
             hint = "lower train.lr or raise train.T, and look at the features for extreme values"
             raise InputError("the latent coordinates are not finite", where=f"modality {name}", hint=hint)
     return collect_embeddings(graphs, latent)
+
+
+def embed_new(graphs: Mapping[str, ad.AnnData], encoders: Mapping[str, Encoder]) -> md.MuData:
+    """Embed the new spots of graphs that ``graph.link_to_reference`` made: see ``embed``."""
+    linked = embed(graphs, encoders)
+    new = {name: graph[graph.obs["new"].to_numpy()] for name, graph in graphs.items()}
+    return collect_embeddings(new, {name: linked[name][own.obs_names].obsm[LATENT] for name, own in new.items()})
 
 
 def embed_modality(graph: ad.AnnData, encoder: Encoder) -> np.ndarray:

@@ -14,7 +14,7 @@ chance: after a right correction, similar spots form contiguous regions on both 
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -40,13 +40,32 @@ _EPSILON, _ROUNDS = 1e-4, 20
 # Spots per cluster, and the maximum number of clusters.
 _CLUSTER_SPOTS, _MOST_CLUSTERS = 30, 100
 # iLISI below which slices lie apart.
-_APART = 0.05
+APART = 0.05
 # iLISI is slow: above this number of spots, it uses a sample.
 _MOST_LISI = 10_000
 
 
+class Harmonized(NamedTuple):
+    """Result of Harmony.
+
+    Attributes
+    ----------
+    features
+        Corrected, spots x components, float32.
+    rounds
+        Number of rounds.
+    clusters
+        What maps new slices (``mapping.symphony``): ``Nr``, the spots of each cluster; ``C``, the sums of their
+        corrected features (clusters x components); ``sigma``, the width of the clusters.
+    """
+
+    features: np.ndarray
+    rounds: int
+    clusters: dict[str, Any]
+
+
 class Correction(NamedTuple):
-    """Corrected features, and a record of the correction.
+    """Corrected features, a record of the correction, and what corrects further slices.
 
     Attributes
     ----------
@@ -59,11 +78,14 @@ class Correction(NamedTuple):
         slices hardly mix; ``moved``, the root mean square distance that spots moved, relative to that from a spot to
         the mean; ``rounds``; for ``auto`` also ``pairs_harmony`` and ``pairs_shift``, the evidence (see
         ``supported_pairs``).
+    clusters
+        See ``Harmonized``, if Harmony corrected the features; else empty.
     """
 
     features: np.ndarray
     loadings: np.ndarray | None
     record: dict[str, Any]
+    clusters: dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +163,7 @@ def harmony(
     nclust: int | None = None,
     max_iter: int = _ROUNDS,
     epsilon: float = _EPSILON,
-) -> tuple[np.ndarray, int]:
+) -> Harmonized:
     """Run Harmony until it converges.
 
     Parameters
@@ -164,10 +186,6 @@ def harmony(
         Maximum number of rounds. With harmonypy's default tolerance it stops after one or two, converged or not.
     epsilon
         Relative change of the objective at which Harmony has converged.
-
-    Returns
-    -------
-    Corrected features (spots x components, float32), and the number of rounds.
     """
     n_spots = len(features)
     nclust = nclust or int(np.clip(round(n_spots / _CLUSTER_SPOTS), 1, _MOST_CLUSTERS))
@@ -188,7 +206,8 @@ def harmony(
     rounds = len(result.objective_harmony) - 1
     if rounds >= max_iter:
         logger.info("Harmony had not converged after %d rounds", rounds)
-    return result.Z_corr.astype(np.float32), rounds
+    clusters = {"Nr": result.R.sum(axis=0), "C": result.R.T @ result.Z_corr, "sigma": float(sigma)}
+    return Harmonized(result.Z_corr.astype(np.float32), rounds, clusters)
 
 
 def within_slices(matrix: sparse.csr_matrix | np.ndarray, slices: np.ndarray, n_comps: int) -> np.ndarray:
@@ -295,7 +314,47 @@ def slice_offsets(features: np.ndarray, tiles: Tiles) -> np.ndarray:
     return offsets
 
 
-def spot_moves(features: np.ndarray, tiles: Tiles) -> np.ndarray:
+def offset_onto_others(features: np.ndarray, tiles: Tiles, number: int) -> np.ndarray:
+    """Estimate the offset of one slice from others that stay where they are: see ``slice_offsets``.
+
+    Parameters
+    ----------
+    features
+        Of tiles (tiles x components).
+    tiles
+        Of all slices.
+    number
+        Number of the slice.
+
+    Returns
+    -------
+    Offset to subtract (components).
+
+    Raises
+    ------
+    InputError
+        If it shares no supported pair with another slice.
+    """
+    smooth, own = _smoothed(features, tiles), tiles.rows(number)
+    offset = features[own].mean(axis=0) - features[tiles.slices != number].mean(axis=0)
+    for _ in range(tiles.settings.shift_rounds):
+        shifted = smooth.copy()
+        shifted[own] -= offset
+        difference, total = np.zeros_like(offset), 0.0
+        for other in set(range(len(tiles.adjacency))) - {number}:
+            pairs, weight = _pairs(shifted, tiles, number, other)
+            difference += weight @ (smooth[own[pairs[:, 0]]] - smooth[tiles.rows(other)[pairs[:, 1]]])
+            total += weight.sum()
+        if not total:
+            raise InputError(
+                "shares no pairs of mutual nearest neighbours that have others beside them with the reference",
+                hint="does it show the tissue of the reference?",
+            )
+        offset = difference / total
+    return offset
+
+
+def spot_moves(features: np.ndarray, tiles: Tiles, moving: Collection[int] | None = None) -> np.ndarray:
     """Estimate the remaining moves tile by tile: both ends of a pair move towards each other.
 
     A tile moves by the mean difference of the supported pairs at the nearest ends of pairs of its slice. Weights are
@@ -307,22 +366,30 @@ def spot_moves(features: np.ndarray, tiles: Tiles) -> np.ndarray:
         Of tiles (tiles x components), after the shift of whole slices.
     tiles
         Of all slices.
+    moving
+        Numbers of the slices that move; None: all.
 
     Returns
     -------
     Moves to add (tiles x components).
     """
     moves = np.zeros_like(features)
+    numbers = range(len(tiles.adjacency))
+    moving = set(numbers if moving is None else moving)
     for _ in range(tiles.settings.spot_rounds):
         smooth = _smoothed(features + moves, tiles)
-        ends: dict[int, list[tuple[np.ndarray, ...]]] = {number: [] for number in range(len(tiles.adjacency))}
-        for one, other in combinations(ends, 2):
+        ends: dict[int, list[tuple[np.ndarray, ...]]] = {number: [] for number in numbers}
+        for one, other in combinations(numbers, 2):
+            if not moving & {one, other}:
+                continue
             pairs, support = _pairs(smooth, tiles, one, other)
             pairs, support = pairs[support > 0], support[support > 0]
             first, second = tiles.rows(one)[pairs[:, 0]], tiles.rows(other)[pairs[:, 1]]
             ends[one].append((first, second, support))
             ends[other].append((second, first, support))
         for number, found in ends.items():
+            if number not in moving:
+                continue
             own, partner, support = (np.concatenate(parts) for parts in zip(*found, strict=True))
             if not len(own):
                 continue
@@ -378,13 +445,14 @@ def correct(
     record: dict[str, Any] = {"method": "harmony"}
     if method == "none":
         mixed = _ilisi(features, slices, seed)
-        apart = bool(mixed < _APART)
+        apart = bool(mixed < APART)
         record = {"method": "none", "ilisi_before": mixed, "ilisi_after": mixed, "moved": 0.0, "apart": apart}
-        return Correction(np.asarray(features, dtype=np.float32), None, record)
+        return Correction(np.asarray(features, dtype=np.float32), None, record, {})
     corrected, before = features, features
+    clusters: dict[str, Any] = {}
     loadings: np.ndarray | None = None
     if method != "pair_shift":
-        corrected, record["rounds"] = harmony(features, slices, seed=seed, **options)
+        corrected, record["rounds"], clusters = harmony(features, slices, seed=seed, **options)
     if method != "harmony":
         tiles = tiles_of(slices, coordinates, pair_shift)
         own, own_loadings = within() if within else (features, None)
@@ -409,7 +477,7 @@ def correct(
             if method == "pair_shift" or record["pairs_shift"] > record["pairs_harmony"]:
                 moves += spot_moves(means + moves, tiles)
                 corrected = (own + moves[tiles.of_spot]).astype(np.float32)
-                loadings, before = own_loadings, own
+                loadings, before, clusters = own_loadings, own, {}
                 record |= {"method": "pair_shift", "rounds": pair_shift.shift_rounds + pair_shift.spot_rounds}
     spread = np.sqrt(((before - before.mean(axis=0)) ** 2).sum(axis=1).mean())
     moved = np.sqrt(((corrected - before) ** 2).sum(axis=1).mean())
@@ -418,9 +486,9 @@ def correct(
         "ilisi_after": _ilisi(corrected, slices, seed),
         "moved": float(moved / spread) if spread else 0.0,
     }
-    record["apart"] = bool(record["ilisi_after"] < _APART)
+    record["apart"] = bool(record["ilisi_after"] < APART)
     _tell(record, method, what)
-    return Correction(corrected, loadings, record)
+    return Correction(corrected, loadings, record, clusters)
 
 
 def _tell(record: Mapping[str, Any], asked: str, what: str) -> None:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import anndata as ad
@@ -106,7 +107,8 @@ def lsi(matrix: sparse.csr_matrix, n_comps: int, *, drop_first: str | None, seed
 
     Returns
     -------
-    Coordinates (spots x n_comps, float32) and loadings (features x n_comps, float32).
+    Coordinates (spots x n_comps, float32) and loadings (features x n_comps, float32), behind those of the first
+    component if it is dropped.
     """
     first = int(drop_first is not None)
     # Exact, with the signs of scikit-learn: z-scores over the components of a spot depend on the signs.
@@ -116,7 +118,7 @@ def lsi(matrix: sparse.csr_matrix, n_comps: int, *, drop_first: str | None, seed
         coordinates = zscore(coordinates[:, 1:], axis=1, ddof=1)
     else:
         coordinates = zscore(coordinates, axis=1, ddof=1)[:, first:]
-    return coordinates.astype(np.float32), svd.components_[first:].T.astype(np.float32)
+    return coordinates.astype(np.float32), svd.components_.T.astype(np.float32)
 
 
 def log_normalize(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
@@ -124,19 +126,22 @@ def log_normalize(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
     return (normalize(matrix, norm="l1") * 1e4).log1p()
 
 
-def inverse_document_frequency(frequencies: sparse.csr_matrix, counts: sparse.csr_matrix) -> sparse.csr_matrix:
-    """Weight term frequencies by the rarity of a peak over all spots.
+def inverse_document_frequency(counts: sparse.csr_matrix) -> np.ndarray:
+    """The rarity of each peak over all spots, by which term frequencies are weighted.
 
     The method of GLUE (Cao & Gao, Nature Biotechnology 2022), which the publication follows.
 
     Parameters
     ----------
-    frequencies, counts
+    counts
         Spots x peaks.
     """
-    totals = np.asarray(counts.sum(axis=0)).ravel()
-    weights = counts.shape[0] / np.maximum(totals, 1)
-    return sparse.csr_matrix(frequencies @ sparse.diags_array(weights), dtype=np.float32)
+    return counts.shape[0] / np.maximum(np.asarray(counts.sum(axis=0)).ravel(), 1)
+
+
+def weighted(frequencies: sparse.csr_matrix, idf: np.ndarray) -> sparse.csr_matrix:
+    """Term frequencies (spots x peaks) times the inverse document frequencies (peaks)."""
+    return sparse.csr_matrix(frequencies @ sparse.diags_array(idf), dtype=np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,11 +186,15 @@ class ReductionSettings:
 
 
 class _Components(NamedTuple):
-    """Features (spots x components), loadings (features x components), and a maker of both within slices."""
+    """Features (spots x components), loadings (features x components), and a maker of both within slices.
+
+    ``var`` is what else maps a new slice: see ``reduce_modality``.
+    """
 
     features: np.ndarray
     loadings: np.ndarray | None = None
     within: Callable[[], tuple[np.ndarray, np.ndarray]] | None = None
+    var: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 def reduce_modality(slices: Iterable[ad.AnnData], modality: str, *, seed: int = 0, **settings: Any) -> ad.AnnData:
@@ -210,6 +219,11 @@ def reduce_modality(slices: Iterable[ad.AnnData], modality: str, *, seed: int = 
     ``varm["loadings_within"]`` if the pair shift corrected features of the variation within slices;
     ``varm["measured"]`` as of ``spots.stack``; ``uns["batch_correction"]``, the record of the correction
     (``batch_correction.Correction.record``).
+
+    What maps a new slice (``mapping.map_modality``): ``var["mean"]`` and ``var["scale"]``, by which PCA centres and
+    scales, or of LSI ``var["mean"]`` of log-scaled frequencies, ``var["idf"]`` of an epigenome, and
+    ``var["loading_dropped"]`` of the component that is dropped; ``uns["clusters"]`` of Harmony
+    (``batch_correction.Harmonized``). Absent if the slices measured different features.
 
     Raises
     ------
@@ -236,12 +250,15 @@ def reduce_modality(slices: Iterable[ad.AnnData], modality: str, *, seed: int = 
     names, coordinates = adata.obs["slice"].to_numpy(dtype=str), adata.obsm["spatial"]
     corrected = correct(found.features, names, coordinates, method, seed=seed, within=found.within, what=modality)
     varm = {"loadings": found.loadings, "loadings_within": corrected.loadings, MEASURED: adata.varm.get(MEASURED)}
+    uns: dict[str, Any] = {"batch_correction": corrected.record}
+    if corrected.clusters:
+        uns["clusters"] = corrected.clusters
     return ad.AnnData(
         obs=adata.obs,
-        var=adata.var[[]],
+        var=adata.var[[]].assign(**found.var),
         obsm={"spatial": coordinates, "X_reduced": found.features, "X_corrected": corrected.features},
         varm={key: values for key, values in varm.items() if values is not None},
-        uns={"batch_correction": corrected.record},
+        uns=uns,
     )
 
 
@@ -276,21 +293,30 @@ def _components(adata: ad.AnnData, modality: str, settings: ReductionSettings, s
     if MEASURED in adata.varm:
         return _panel_components(adata, modality, settings, n_comps, seed)
     if settings.reduction == "lsi":
-        matrix = adata.layers["counts"]
+        matrix, var = adata.layers["counts"], dict[str, np.ndarray]()
         if settings.kind == "epigenome":
-            matrix = inverse_document_frequency(sparse.csr_matrix(adata.X), matrix)
-        return _Components(*lsi(log_normalize(matrix), n_comps, drop_first=settings.drop_first, seed=seed))
+            var["idf"] = inverse_document_frequency(matrix)
+            matrix = weighted(sparse.csr_matrix(adata.X), var["idf"])
+        matrix = log_normalize(matrix)
+        var["mean"] = _means(matrix)
+        coordinates, loadings = lsi(matrix, n_comps, drop_first=settings.drop_first, seed=seed)
+        if settings.drop_first is None:
+            return _Components(coordinates, loadings, var=var)
+        var["loading_dropped"] = loadings[:, 0]
+        return _Components(coordinates, loadings[:, 1:], var=var)
     if not (adata.X.max(axis=0) - adata.X.min(axis=0)).max() > 0:
         raise InputError(
             "no feature varies over the spots",
             where=f"modality {modality}",
             hint="check the counts of its files: are they already normalised or clipped?",
         )
+    var = {"mean": _means(adata.X), "scale": np.ones(adata.n_vars)}
     if settings.scale:
         import scanpy as sc
 
         # PCA centres the features without making sparse data dense.
         sc.pp.scale(adata, zero_center=False)
+        var["scale"] = adata.var["std"].to_numpy()
     coordinates, loadings = pca(adata.X, n_comps, seed=seed)
 
     def within() -> tuple[np.ndarray, np.ndarray]:
@@ -298,7 +324,12 @@ def _components(adata: ad.AnnData, modality: str, settings: ReductionSettings, s
         mean = np.asarray(adata.X.mean(axis=0)).ravel()
         return adata.X @ axes - mean @ axes, axes.astype(np.float32)
 
-    return _Components(coordinates, loadings.astype(np.float32), within)
+    return _Components(coordinates, loadings.astype(np.float32), within, var)
+
+
+def _means(matrix: np.ndarray | sparse.csr_matrix) -> np.ndarray:
+    """Means of the features (features, double precision)."""
+    return np.asarray(matrix.mean(axis=0, dtype=np.float64)).ravel()
 
 
 def _panel_components(

@@ -53,15 +53,15 @@ UNLIKE = [(1, 1, 1), (0, 1, 2)]
 
 def test_harmony_converges_where_its_defaults_stop(monkeypatch):
     X, slices, *_ = donors(ALIKE, batch=0.5)
-    mixed, rounds = batch_correction.harmony(X, slices, seed=0)
-    stopped, few = batch_correction.harmony(X, slices, seed=0, epsilon=1e-2, max_iter=10)
+    mixed, rounds, _ = batch_correction.harmony(X, slices, seed=0)
+    stopped, few, _ = batch_correction.harmony(X, slices, seed=0, epsilon=1e-2, max_iter=10)
     assert rounds > few
     assert mixing.ilisi(mixed, slices) > mixing.ilisi(stopped, slices) > mixing.ilisi(X, slices)
 
 
 def test_auto_takes_the_shift_where_harmony_does_nothing():
     X, slices, places, domains = donors(ALIKE, batch=3.0)
-    harmony, _ = batch_correction.harmony(X, slices, seed=0)
+    harmony = batch_correction.harmony(X, slices, seed=0).features
     assert mixing.ilisi(harmony, slices) < 0.05
     done = batch_correction.correct(X, slices, places, "auto", seed=0)
     assert done.record["method"] == "pair_shift"

@@ -1,0 +1,146 @@
+"""What does mapping a slice onto a reference lose against a joint run? For docs/reference.md.
+
+    .venv/bin/python benchmarks/new_slices.py DATA OUT.tsv [SEEDS [SET ...]]
+
+DATA as for ``datasets.py``, plus a simulated mosaic of five slices. Each slice is left out in turn: a reference is
+trained on the others, and the slice is mapped. Beside it stand the joint run of all slices, and nearest neighbours in
+features that Harmony corrected over all slices. One thread.
+"""
+
+import sys
+import time
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import library  # noqa: F401
+import numpy as np
+import pandas as pd
+from sklearn.metrics import adjusted_rand_score
+from sklearn.neighbors import NearestNeighbors
+
+from datasets import ALONE, DataSet, with_truth
+from mosaic.embedding import LATENT
+from mosaic.errors import InputError
+from mosaic.mixing import ilisi
+from mosaic.pipeline import Pipeline
+from mosaic.prepare.batch_correction import harmony
+from mosaic.simulate.counts import simulate_mosaic
+from mosaic.simulate.design import read_design
+
+DEMO = Path(__file__).parents[1] / "resources" / "demo.yaml"
+NEIGHBORS = 15
+
+
+def five_slices() -> DataSet:
+    """The demo's tissue in five slices of 500 spots, of which two have both modalities."""
+    design = read_design(DEMO)
+    design["slices"] = {"s1": ["rna", "adt"], "s2": ["rna"], "s3": ["adt"], "s4": ["rna", "adt"], "s5": ["rna"]}
+    design["grid"] |= {"rows": 26, "columns": 24}
+    config = {
+        "modalities": {"rna": {"kind": "rna"}, "adt": {"kind": "protein"}},
+        "train": ALONE,
+        "cluster": {"n_domains": 5},
+        "truth": "domain",
+    }
+    return DataSet(simulate_mosaic(design, seed=1), config)
+
+
+def timed(make):
+    """What a function returns, and its time in seconds."""
+    start = time.perf_counter()
+    return make(), time.perf_counter() - start
+
+
+def nearest_in_harmony(joint: Pipeline, reference: Pipeline, name: str, seed: int) -> pd.Series:
+    """Domains of a slice by the nearest spots of the others in features of one modality that Harmony corrected."""
+    modality = joint.sheet.modalities_of(name)[0]
+    reduced = joint.reduced()[modality]
+    slices = reduced.obs["slice"].to_numpy(dtype=str)
+    features = harmony(reduced.obsm["X_reduced"], slices, seed=seed).features
+    own, known = slices == name, reduced.obs_names[slices != name]
+    near = NearestNeighbors(n_neighbors=NEIGHBORS).fit(features[~own]).kneighbors(features[own])[1]
+    labels = reference.domains(seed).loc[known, "domain"].to_numpy()[near]
+    return pd.Series([np.bincount(row).argmax() for row in labels], index=reduced.obs_names[own])
+
+
+def mixing(latent: np.ndarray, others: np.ndarray) -> float:
+    """ILISI of a slice with as many spots of others."""
+    rng = np.random.default_rng(0)
+    number = min(len(latent), len(others))
+    parts = [rows[rng.choice(len(rows), number, replace=False)] for rows in (latent, others)]
+    return ilisi(np.vstack(parts), np.repeat(["slice", "others"], number))
+
+
+def pearson(imputed, measured) -> float:
+    """Median correlation of log1p counts over features."""
+    spots = imputed.obs["barcode"].isin(measured.obs_names).to_numpy()
+    imputed = imputed[spots]
+    rows = measured[imputed.obs["barcode"].to_numpy(), imputed.var_names]
+    pairs = zip(np.log1p(np.asarray(rows.X.todense()).T), np.log1p(imputed.layers["imputed"].toarray().T), strict=True)
+    with np.errstate(invalid="ignore"):
+        return float(np.nanmedian([np.corrcoef(*pair)[0, 1] for pair in pairs]))
+
+
+def scores(made: DataSet, joint: Pipeline, seconds: float, name: str, seed: int) -> Mapping[str, float] | None:
+    """A row of the table; None if the other slices are no reference."""
+    rest = {key: own for key, own in made.slices.items() if key[0] != name}
+    try:
+        run = Pipeline.from_slices(rest, made.config)
+        reference = run.reference(seed)
+    except InputError:
+        return None
+    own = {key: adata for key, adata in made.slices.items() if key[0] == name}
+    mapped, taken = timed(lambda: reference.map(own))
+    table = mapped.domains.table
+    truth = joint.truth().loc[table.index]
+    known = truth.notna().to_numpy()
+    embedding = joint.embedding(seed)
+    here = (embedding.obs["slice"] == name).to_numpy()
+    latent = np.asarray(embedding.obsm[LATENT])
+
+    def ari(labels: pd.Series) -> float:
+        return adjusted_rand_score(truth[known], labels.loc[table.index][known])
+
+    told = mapped.domains.slices.iloc[0]
+    row = {
+        "ARI, joint": ari(joint.domains(seed)["domain"]),
+        "ARI, mapped": ari(table["domain"]),
+        "ARI, nearest": ari(nearest_in_harmony(joint, run, name, seed).reindex(table.index).fillna(-2)),
+        "iLISI, joint": mixing(latent[here], latent[~here]),
+        "iLISI, mapped": told["ilisi"],
+        "FOSCTTM, mapped": told["foscttm"],
+        "near": told["near"],
+        "time ratio": taken / seconds,
+    }
+    if len(own) > 1:
+        source, hidden = list(own)[:2]
+        found = reference.map({source: own[source]}).imputed(name, hidden[1])
+        without = Pipeline.from_slices({key: x for key, x in made.slices.items() if key != hidden}, made.config)
+        row["Pearson, joint"] = pearson(without.imputed(name, hidden[1], seed), made.slices[hidden])
+        row["Pearson, mapped"] = pearson(found, made.slices[hidden])
+    return row
+
+
+def main() -> None:
+    """All sets, seeds and slices, one line each."""
+    data, out, *rest = sys.argv[1:]
+    seeds = [int(seed) for seed in (rest[0] if rest else "1").split(",")]
+    sets = {"five slices": five_slices, **with_truth(Path(data))}
+    rows = []
+    for which in rest[1:] or sets:
+        made = sets[which]()
+        for seed in seeds:
+            joint = Pipeline.from_slices(made.slices, made.config)
+            _, seconds = timed(lambda joint=joint, seed=seed: joint.domains(seed))
+            for name in joint.sheet.slices:
+                row = scores(made, joint, seconds, name, seed)
+                if row is not None:
+                    rows.append({"data": which, "seed": seed, "slice": name, **row})
+                    print(rows[-1], flush=True)
+                    pd.DataFrame(rows).to_csv(out, sep="\t", index=False, float_format="%.4g")
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore")
+    main()

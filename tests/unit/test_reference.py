@@ -1,0 +1,118 @@
+"""A reference from a run to new slices: what is written is read, and new slices get its domains."""
+
+import copy
+
+import numpy as np
+import pytest
+from chain import THREE_SLICES, simulated
+from sklearn.metrics import adjusted_rand_score
+
+from mosaic.analyse.mapped_domains import UNASSIGNED
+from mosaic.analyse.reference_files import donors_of
+from mosaic.errors import InputError
+from mosaic.reference import Reference
+from mosaic.simulate.counts import simulate_mosaic
+
+DESIGN = copy.deepcopy(THREE_SLICES)
+DESIGN["slices"] |= {"s4": ["rna", "adt"], "s5": ["rna"]}
+NEW = ("s4", "s5")
+
+
+@pytest.fixture(scope="module")
+def slices():
+    return simulate_mosaic(DESIGN, seed=0)
+
+
+@pytest.fixture(scope="module")
+def reference(slices):
+    from mosaic.pipeline import Pipeline
+
+    run = simulated(THREE_SLICES)
+    return Pipeline.from_slices({key: own for key, own in slices.items() if key[0] not in NEW}, run.config).reference()
+
+
+@pytest.fixture(scope="module")
+def mapped(reference, slices):
+    return reference.map({key: own for key, own in slices.items() if key[0] in NEW})
+
+
+def truth_of(slices, name, table):
+    domain = slices[name, "rna"].obs["domain"]
+    spots = table[table["slice"] == name]
+    return domain.loc[[spot.split(":")[1] for spot in spots.index]].to_numpy(), spots["domain"].to_numpy()
+
+
+def test_new_slices_get_the_domains(slices, mapped):
+    assert set(mapped.domains.table["slice"]) == set(NEW)
+    for name in NEW:
+        assert adjusted_rand_score(*truth_of(slices, name, mapped.domains.table)) > 0.6
+    told = mapped.domains.slices.set_index("slice")
+    assert (told["near"] > 0.9).all()
+    assert (told["found"] == 1).all()
+    assert told.loc["s4", "foscttm"] < 0.3
+    assert np.isnan(told.loc["s5", "foscttm"])
+    assert mapped.domains.umap.notna().all().all()
+
+
+def test_imputed_counts_follow_those_that_were_hidden(reference, slices):
+    hidden = slices["s4", "adt"]
+    found = reference.map({("s4", "rna"): slices["s4", "rna"]}).imputed("s4", "adt")
+    measured = hidden[found.obs["barcode"].to_numpy(), found.var_names].X.toarray()
+    imputed = found.layers["imputed"].toarray()
+    scores = [np.corrcoef(*pair)[0, 1] for pair in zip(np.log1p(measured.T), np.log1p(imputed.T), strict=True)]
+    assert np.mean(np.sort(scores)[-9:]) > 0.4  # the markers of the domains
+
+
+def test_what_is_mapped_beside_a_slice_changes_nothing_for_it(reference, slices, mapped):
+    alone = reference.map({("s5", "rna"): slices["s5", "rna"]})
+    together = mapped.domains.table
+    table = alone.domains.table
+    np.testing.assert_array_equal(table["domain"], together.loc[table.index, "domain"])
+    np.testing.assert_allclose(table["distance"], together.loc[table.index, "distance"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["atlas", "atlas.zip"])
+def test_written_and_read_it_is_the_same(reference, slices, mapped, tmp_path, name):
+    reference.save(tmp_path / name)
+    again = Reference.load(tmp_path / name).map({key: own for key, own in slices.items() if key[0] in NEW})
+    np.testing.assert_array_equal(again.domains.table, mapped.domains.table)
+    np.testing.assert_array_equal(
+        again.imputed("s5", "adt").layers["imputed"].toarray(), mapped.imputed("s5", "adt").layers["imputed"].toarray()
+    )
+
+
+def test_another_tissue_is_far(reference):
+    """The same features and technology, but other ones are high in other places."""
+    other = copy.deepcopy(DESIGN)
+    for own in other["modalities"].values():
+        own["markers"] = max(own["markers"] - 1, 2)
+    made = simulate_mosaic(other, seed=77)
+    for adata in made.values():
+        # Each gene has the counts of another.
+        adata.X = adata.X[:, np.random.default_rng(5).permutation(adata.n_vars)]
+        adata.layers["counts"] = adata.X.copy()
+    found = reference.map({("x", "rna"): made["s4", "rna"]}).domains
+    assert found.slices["near"].item() < 0.5
+    assert (found.table["domain"] == UNASSIGNED).mean() > 0.5
+    assert (found.confidence.loc[found.table["domain"] == UNASSIGNED, "confidence"] == 0).all()
+
+
+def test_faults_are_told(reference, slices, mapped, tmp_path):
+    with pytest.raises(InputError, match="the reference has no atac"):
+        reference.map({("s4", "atac"): slices["s4", "rna"]})
+    with pytest.raises(InputError, match="slice s1: is a slice of the reference, too"):
+        reference.map({("s1", "rna"): slices["s1", "rna"]})
+    with pytest.raises(InputError, match="adt in slice s4 can't be imputed"):
+        mapped.imputed("s4", "adt")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="is there, and is no reference"):
+        reference.save(tmp_path / "full")
+    assert (tmp_path / "full" / "mine.txt").exists()
+
+
+def test_donors_are_spots_with_two_modalities():
+    sheet = {"s1": ["rna", "adt"], "s2": ["rna"]}
+    assert donors_of(sheet, "matching") == [("s1", "rna"), ("s1", "adt")]
+    assert donors_of(sheet, "nearest") == [("s1", "rna"), ("s1", "adt"), ("s2", "rna")]
+    assert donors_of({"s2": ["rna"]}, "matching") == [("s2", "rna")]
