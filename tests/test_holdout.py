@@ -139,7 +139,7 @@ def test_scores_are_those_written_out(easy, monkeypatch):
         return original(measured, imputation, mean, near)
 
     monkeypatch.setattr(folds, "score_fold", spied)
-    monkeypatch.setattr(matrices, "BLOCK_VALUES", 66 * 7)
+    monkeypatch.setattr(scores, "_BLOCK_VALUES", 66 * 7)
     scored = folds.run_fold(reduced, graphs, counts, ("s1", "adt", 2), PAIRS, FOLD).scored
     measured, imputed = seen["measured"], seen["imputed"].toarray().astype(float)
     features = scores.summarise([scored]).features

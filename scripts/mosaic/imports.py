@@ -1,6 +1,7 @@
 """Imports of a script: modules of this library, whose edits make its results stale, and third-party packages."""
 
 import ast
+import os
 import platform
 import sys
 from collections.abc import Iterable
@@ -27,21 +28,16 @@ def imported_modules(script: str | Path, scripts: str | Path | None = None) -> t
     other modules that any of them imports.
     """
     package = (Path(script).parent if scripts is None else Path(scripts)) / "mosaic"
-    modules, foreign, waiting = {package / "__init__.py"}, set(), [Path(script)]
+    modules, waiting = {str(package / "__init__.py")}, [str(script)]
+    foreign: set[str] = set()
     while waiting:
-        for name in _imported(waiting.pop().read_text(encoding="utf-8")):
-            top, *rest = name.split(".")
-            if top != "mosaic":
-                foreign.add(top)
-                continue
-            for depth in range(1, len(rest) + 1):
-                path = package.joinpath(*rest[:depth])
-                # A name that is neither a wing nor a module is defined in a module.
-                for module in (path / "__init__.py", path.with_suffix(".py")):
-                    if module not in modules and module.exists():
-                        modules.add(module)
-                        waiting.append(module)
-    return sorted(map(str, modules)), foreign
+        file = waiting.pop()
+        state = os.stat(file)
+        own, others = _imported(file, str(package), state.st_mtime_ns, state.st_size)
+        waiting += own - modules
+        modules |= own
+        foreign |= others
+    return sorted(modules), foreign
 
 
 def versions(names: Iterable[str] | None = None) -> dict[str, str]:
@@ -63,9 +59,24 @@ def versions(names: Iterable[str] | None = None) -> dict[str, str]:
     return {"mosaic": __version__, "Python": platform.python_version()} | found
 
 
-# Every start of Snakemake asks for all scripts, most of which import the same modules.
+# Every start of Snakemake asks for all scripts, most of which import the same modules; an edited file is read anew.
 @cache
-def _imported(source: str) -> list[str]:
+def _imported(file: str, package: str, changed: int, size: int) -> tuple[frozenset[str], frozenset[str]]:
+    """Paths of the library modules, and top-level names of the others, that a file itself imports."""
+    modules, foreign = set(), set()
+    for name in _names(Path(file).read_text(encoding="utf-8")):
+        top, *rest = name.split(".")
+        if top != "mosaic":
+            foreign.add(top)
+            continue
+        for depth in range(1, len(rest) + 1):
+            path = Path(package).joinpath(*rest[:depth])
+            # A name that is neither a wing nor a module is defined in a module.
+            modules |= {str(own) for own in (path / "__init__.py", path.with_suffix(".py")) if own.exists()}
+    return frozenset(modules), frozenset(foreign)
+
+
+def _names(source: str) -> list[str]:
     names = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):

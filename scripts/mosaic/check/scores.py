@@ -26,6 +26,8 @@ _FOLDS = ["fold", "way", "n_spots", "n_scored", "n_features", "pearson_spot", "c
 WAYS = ("", "_mean", "_neighbors")
 # Maximum number of features scored beyond those selected.
 _MOST_OTHERS = 1000
+# Maximum number of values in a block of features; a dozen arrays of this size are there at a time.
+_BLOCK_VALUES = 1_000_000
 # Nominal coverage of the intervals.
 NOMINAL = 0.9
 NOMINALS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
@@ -91,7 +93,7 @@ def score_fold(
         for total in (measured.sum(axis=1), predicted.sum(axis=1), near @ of_donors)
     ]
     auroc, errors = np.empty(n_features), np.empty((n_features, len(QUANTILES)))
-    width = max(1, matrices.BLOCK_VALUES // max(spots.n_obs, 1))
+    width = max(1, _BLOCK_VALUES // max(spots.n_obs, 1))
     for start in range(0, n_features, width):
         block = slice(start, start + width)
         truth = measured[:, block].toarray()
@@ -109,10 +111,11 @@ def score_fold(
         scale = error_scale(spread[:, block].toarray(), unit[block])
         errors[block] = np.quantile((truth - imputed) / scale, QUANTILES, axis=0).T
     few = np.sort(np.random.default_rng(0).permutation(spots.n_obs)[:_MOST_SPOTS])
-    summary: dict[str, float] = {}
-    for way, values in (("", predicted[few]), ("_neighbors", sparse.csr_matrix(near[few] @ imputation.values))):
-        scores = imputation_scores(values.toarray(), measured[few].toarray()) if n_features <= _MOST_SPOTS else {}
-        summary |= {f"{name}{way}": scores.get(name, np.nan) for name in ("cmd_feature", "cmd_spot")}
+    summary = {f"{name}{way}": np.nan for way in ("", "_neighbors") for name in ("cmd_feature", "cmd_spot")}
+    if n_features <= _MOST_SPOTS:
+        for way, values in (("", predicted[few]), ("_neighbors", sparse.csr_matrix(near[few] @ imputation.values))):
+            scores = imputation_scores(values.toarray(), measured[few].toarray())
+            summary |= {f"{name}{way}": scores[name] for name in ("cmd_feature", "cmd_spot")}
     adata = ad.AnnData(
         obs=spots.obs.assign(**{f"pearson{way}": _pearson(own, n_features) for way, own in per_spot.items()}),
         var=pd.DataFrame({"auroc": auroc}, index=imputation.features),

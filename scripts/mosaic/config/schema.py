@@ -73,8 +73,7 @@ def read_yaml(
     except ValueError:
         pass
     try:
-        loader = yaml.SafeLoader(text)
-        node = loader.get_single_node()
+        loader, node = _composed(text)
         faults = [] if node is None else list(_repeated_keys(node, where, set()))
         content = None if node is None or faults else loader.construct_document(node)
     except yaml.YAMLError as error:
@@ -89,6 +88,16 @@ def read_yaml(
     if faults:
         raise InputError.of_all(faults, where)
     return content
+
+
+def _composed(text: str) -> tuple[Any, yaml.Node | None]:
+    """A loader and the document in it; by libyaml, which is ten times as fast, where it is there and finds no fault."""
+    try:
+        loader = yaml.CSafeLoader(text)
+        return loader, loader.get_single_node()
+    except (AttributeError, yaml.YAMLError):  # of which the loader in Python says more
+        loader = yaml.SafeLoader(text)
+        return loader, loader.get_single_node()
 
 
 def _repeated_keys(node: yaml.Node, where: str, seen: set[yaml.Node], above: str = "") -> Iterator[InputError]:
