@@ -2,7 +2,7 @@
 
 from mosaic.logs import job_log
 
-with job_log(snakemake.log[0]):
+with job_log(snakemake.log[0], versions=snakemake.output.versions):
     from pathlib import Path
 
     from mosaic import store

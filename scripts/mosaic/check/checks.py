@@ -122,8 +122,7 @@ CHECKS = (
 # Of a run that maps slices onto a reference.
 MAPPING = Check(
     "mapping",
-    "proportion of spots no farther from the reference than 99 % of its own are from its other slices, for the slice "
-    "with the smallest",
+    "proportion of spots that lie near the reference, of the slice with the fewest",
     0.8,
     0.5,
     {
