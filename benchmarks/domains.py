@@ -26,7 +26,8 @@ from mosaic import spots, store
 from mosaic.analyse.alignment import aligned_embedding
 from mosaic.analyse.mixture import mixture_domains
 from mosaic.analyse.n_domains import choose_by_bend, choose_by_silhouette
-from mosaic.analyse.tissue_field import FieldSettings, field_domains, views_of
+from mosaic.analyse.random_field import FieldSettings, views_of
+from mosaic.analyse.tissue_field import field_domains
 from mosaic.embedding import LATENT
 from mosaic.figures.style import COLOURS, INK, STYLE
 from mosaic.mixing import ilisi

@@ -59,6 +59,7 @@ TESTED_WITH = {
     "integrate/checkpoint.py": "integrate/test_training.py",
     "integrate/model.py": "integrate/test_training.py",
     "analyse/alignment.py": "analyse/test_tissue_field.py",
+    "analyse/random_field.py": "analyse/test_tissue_field.py",
     "analyse/mixture.py": "analyse/test_tissue_field.py",  # and analyse/test_domains.py
     "analyse/leiden.py": "analyse/test_domains.py",
     "analyse/n_domains.py": "analyse/test_domains.py",

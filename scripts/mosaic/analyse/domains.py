@@ -15,7 +15,8 @@ from sklearn.exceptions import ConvergenceWarning
 from mosaic.analyse.leiden import leiden_domains
 from mosaic.analyse.mixture import checked_embedding, mixture_domains
 from mosaic.analyse.n_domains import choose_by_bend, choose_by_silhouette, split_tree
-from mosaic.analyse.tissue_field import FieldDomains, View, field_domains, views_of
+from mosaic.analyse.random_field import View, views_of
+from mosaic.analyse.tissue_field import FieldDomains, field_domains
 from mosaic.config.clusterers import CLUSTERERS, OPTIONS
 from mosaic.embedding import LATENT
 from mosaic.errors import InputError

@@ -13,7 +13,7 @@ from sklearn.preprocessing import normalize
 
 from mosaic.analyse.alignment import align_domains, domain_centres
 from mosaic.analyse.metrics import foscttm
-from mosaic.analyse.tissue_field import FieldModel, View, assign_domains, field_model, views_of
+from mosaic.analyse.random_field import FieldModel, View, assign_domains, field_model, views_of
 from mosaic.embedding import LATENT, collect_embeddings
 from mosaic.matrices import sample_rows
 from mosaic.mixing import ilisi

@@ -11,7 +11,8 @@ from sklearn.metrics import pairwise_distances, silhouette_score
 from sklearn.mixture import GaussianMixture
 
 from mosaic.analyse.mixture import DEFAULTS, MixtureSettings, checked_embedding, fit_mixture, start_from, whitened
-from mosaic.analyse.tissue_field import View, fields_by_number
+from mosaic.analyse.random_field import View
+from mosaic.analyse.tissue_field import fields_by_number
 from mosaic.errors import InputError
 from mosaic.matrices import sample_rows
 

@@ -18,7 +18,7 @@ from scipy import sparse
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.preprocessing import normalize
 
-from mosaic.analyse.tissue_field import View, averages, fit_field, views_of
+from mosaic.analyse.random_field import View, averages, fit_field, views_of
 from mosaic.embedding import LATENT
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Tissue(NamedTuple):
     spots
         Names of all spots.
     views
-        By modality: see ``tissue_field.View``.
+        By modality: see ``random_field.View``.
     graph
         Average over the neighbours on the tissue (spots x spots).
     slices

@@ -29,7 +29,7 @@ class Clusterer(NamedTuple):
     tissue
         Whether it takes the spots' coordinates and slices, too, beside the embedding.
     views
-        Whether it takes what each modality measures, from the graphs (``analyse.tissue_field.View``), before those.
+        Whether it takes what each modality measures, from the graphs (``analyse.random_field.View``), before those.
     probability
         Whether it gives the probability of each domain for each spot, instead of the domain.
     options

@@ -15,7 +15,7 @@ from sklearn.metrics import adjusted_rand_score
 from mosaic.analyse import domains, leiden, mixture, n_domains
 from mosaic.analyse.domains import cluster_domains
 from mosaic.analyse.mixture import MixtureSettings
-from mosaic.analyse.tissue_field import View
+from mosaic.analyse.random_field import View
 from mosaic.config.clusterers import CLUSTERERS, Clusterer
 from mosaic.errors import InputError
 from mosaic.spatial import tissue_neighbors

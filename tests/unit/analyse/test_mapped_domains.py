@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from mosaic.analyse import mapped_domains
-from mosaic.analyse.tissue_field import View, assign_domains, field_model
+from mosaic.analyse.random_field import View, assign_domains, field_model
 
 SIDE = 14
 

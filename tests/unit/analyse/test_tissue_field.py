@@ -6,12 +6,12 @@ from scipy import special, stats
 from sklearn.metrics import adjusted_rand_score
 from sklearn.preprocessing import normalize
 
-from mosaic.analyse import tissue_field
+from mosaic.analyse import random_field, tissue_field
 from mosaic.analyse.alignment import align_domains
 from mosaic.analyse.domains import cluster_domains
 from mosaic.analyse.mixture import MixtureSettings, mixture_domains
 from mosaic.analyse.n_domains import choose_by_bend
-from mosaic.analyse.tissue_field import FieldSettings, View
+from mosaic.analyse.random_field import FieldSettings, View
 from mosaic.errors import InputError
 
 
@@ -39,9 +39,9 @@ class Tissue:
         self.latent = np.random.default_rng(7).normal(size=(3, 4))[self.truth] + latent_noise * rng.normal(
             size=(len(self.truth), 4)
         )
-        self.graph = tissue_field.averages(self.coordinates, self.slices)
+        self.graph = random_field.averages(self.coordinates, self.slices)
 
-    def domains(self, n_domains: int = 3, settings: FieldSettings = tissue_field.DEFAULTS, seed: int = 0) -> np.ndarray:
+    def domains(self, n_domains: int = 3, settings: FieldSettings = random_field.DEFAULTS, seed: int = 0) -> np.ndarray:
         return tissue_field.field_domains(
             self.latent, self.views, self.coordinates, self.slices, n_domains, seed, settings
         ).posterior.argmax(axis=1)
@@ -71,7 +71,7 @@ def test_the_emission_is_the_gaussian_of_the_parameters_that_it_fits(tissue):
     """Against scipy's density, with means, offsets and covariance found by another way: alternating least squares."""
     view, settings = tissue.views[0], FieldSettings(offset_rounds=500)
     posterior = np.random.default_rng(1).dirichlet(np.ones(3), len(tissue.truth)).astype(np.float32)
-    log, constant = tissue_field._Emission(view, tissue.slices, settings, offsets=True).fit(posterior)
+    log, constant = random_field._Emission(view, tissue.slices, settings, offsets=True).fit(posterior)
     x, r = view.features.astype(float), posterior.astype(float)
     # Weighted regression of each spot, three times, on its domain and on its slice's contrast.
     design = np.vstack(
@@ -99,12 +99,12 @@ def test_the_objective_rises_from_a_wrong_start_to_the_right_one(tissue):
     wrong = np.eye(3)[(tissue.truth + (tissue.slices == 1)) % 3]
     right = np.eye(3)[tissue.truth]
     from_wrong, from_right = (
-        tissue_field.fit_field(tissue.views, tissue.graph, tissue.slices, r) for r in (wrong, right)
+        random_field.fit_field(tissue.views, tissue.graph, tissue.slices, r) for r in (wrong, right)
     )
     assert tissue.ari(from_wrong.posterior.argmax(axis=1)) < 0.7
     assert from_right.objective > from_wrong.objective + 0.1
     # Once converged, another fit from there stays.
-    again = tissue_field.fit_field(tissue.views, tissue.graph, tissue.slices, from_right.posterior)
+    again = random_field.fit_field(tissue.views, tissue.graph, tissue.slices, from_right.posterior)
     np.testing.assert_allclose(again.objective, from_right.objective, atol=1e-2)
 
 
@@ -112,7 +112,7 @@ def test_without_offsets_domains_follow_the_slice(tissue):
     rng = np.random.default_rng(1)
     labels = np.where(rng.uniform(size=len(tissue.truth)) < 0.9, rng.integers(3, size=len(tissue.truth)), tissue.truth)
     bound, free = (
-        tissue_field.fit_field(tissue.views, tissue.graph, tissue.slices, np.eye(3)[labels], offsets=offsets)
+        random_field.fit_field(tissue.views, tissue.graph, tissue.slices, np.eye(3)[labels], offsets=offsets)
         for offsets in (False, True)
     )
     assert tissue.ari(free.posterior.argmax(axis=1)) > 0.99
@@ -123,7 +123,7 @@ def test_a_spot_that_is_not_free_keeps_its_domain(tissue):
     start = np.eye(3)[tissue.truth]
     start[tissue.slices == 1] = 1 / 3
     free = tissue.slices == 1
-    found = tissue_field.fit_field(tissue.views, tissue.graph, tissue.slices, start, free=free).posterior
+    found = random_field.fit_field(tissue.views, tissue.graph, tissue.slices, start, free=free).posterior
     np.testing.assert_array_equal(found[~free], start[~free])
     assert adjusted_rand_score(tissue.truth[free], found[free].argmax(axis=1)) > 0.9
 
@@ -140,7 +140,7 @@ def test_strays_vanish_and_an_island_stays():
     stray = np.flatnonzero((clear.coordinates == [20, 12]).all(axis=1))
     posterior[stray] = [1, 0, 0]
     around = clear.graph @ posterior
-    strength = tissue_field._strength(posterior, around, np.log(posterior.mean(axis=0)), 20)
+    strength = random_field._strength(posterior, around, np.log(posterior.mean(axis=0)), 20)
     assert strength > 2
     smoothed = special.softmax(np.log(posterior.mean(axis=0)) + strength * around, axis=1)
     assert (smoothed[stray].argmax(axis=1) == 2).all()
@@ -150,7 +150,7 @@ def test_strays_vanish_and_an_island_stays():
 def test_regions_of_large_slices_give_the_same_domains():
     tissue = Tissue(latent_noise=0.3)
     few = FieldSettings(most_start_spots=800, regions=5)
-    spots = tissue_field._regions(tissue.coordinates, tissue.slices, few, np.random.default_rng(0))
+    spots = tissue_field._regions(tissue.coordinates, tissue.slices, few, 0)
     assert 400 < len(spots) <= 800
     np.testing.assert_array_equal(spots, np.unique(spots))
     assert set(tissue.slices[spots]) == {0, 1}
@@ -194,7 +194,7 @@ def test_a_field_never_loses_a_domain(tissue, caplog):
     start = np.eye(3)[tissue.truth]
     start[tissue.truth == 2] = [0, 0.45, 0.55]
     caplog.set_level("INFO")
-    found = tissue_field.fit_field(
+    found = random_field.fit_field(
         [View(two[0].rows, two[0].features.astype(np.float32))], tissue.graph, tissue.slices, start
     )
     assert len(np.unique(found.posterior.argmax(axis=1))) == 3

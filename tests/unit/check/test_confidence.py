@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mosaic.analyse.tissue_field import View, averages
+from mosaic.analyse.random_field import View, averages
 from mosaic.check import checks, confidence
 
 N = 40

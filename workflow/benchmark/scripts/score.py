@@ -11,7 +11,7 @@ with job_log(snakemake.log[0]):
     import pandas as pd
 
     from mosaic import files, matrices, spots, store
-    from mosaic.analyse import alignment, domains, impute, metrics, n_domains, tissue_field
+    from mosaic.analyse import alignment, domains, impute, metrics, n_domains, random_field
     from mosaic.embedding import LATENT
     from mosaic.prepare import read
 
@@ -28,7 +28,7 @@ with job_log(snakemake.log[0]):
     tissue = {
         "coordinates": embedding.obsm["spatial"],
         "slices": slices,
-        "views": tissue_field.views_of(graphs, embedding.obs_names),
+        "views": random_field.views_of(graphs, embedding.obs_names),
     }
     for method, (how, number) in product(("tissue", "mixture", "kmeans"), numbers.items()):
         found = domains.cluster_domains(latent, method, n_domains=number, **tissue, seed=seed)
