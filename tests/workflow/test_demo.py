@@ -15,6 +15,7 @@ import pytest
 import running
 import scanpy as sc
 from explorer_page import ExplorerPage
+from running import stats
 
 pytestmark = pytest.mark.slow
 
@@ -178,6 +179,34 @@ def test_the_number_of_domains_is_chosen_and_drawn(demo, checkout):
     (number,) = curve.loc[curve["chosen"], "n_domains"]
     assert pd.read_csv(checkout.folder / folder / "domains.tsv", sep="\t")["domain"].nunique() == number
     assert not (demo.folder / folder / "n_domains.tsv").exists()
+
+
+def test_a_slice_is_mapped_onto_the_demo(demo):
+    """The demo's own s2 as if it were new: without training, its spots get the domains that they have in the demo."""
+    done = demo.snakemake("results/reference/seed-1234", "--config", "export={reference: true}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = demo.folder / "mapped"
+    folder.mkdir()
+    (folder / "slices.tsv").write_text(f"slice\tmodality\tpath\nnew\trna\t{demo.folder}/data/demo/s2.rna.h5ad\n")
+    reference = demo.folder / "results/reference/seed-1234"
+    (folder / "config.yaml").write_text(f"slices: slices.tsv\nreference: {reference}\ntruth: domain\n")
+    run = "results/spamosaic/seed-1234"
+    wanted = ["results/integrated.h5mu", f"{run}/figures/checks.png", f"{run}/metrics.tsv", "results/mapping.tsv"]
+    done = demo.snakemake(*wanted, "--directory", str(folder), "--configfile", str(folder / "config.yaml"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not {"train", "reduce", "build_graph", "cluster"} & set(stats(done.stdout + done.stderr))
+    here, there = (
+        pd.read_csv(place / run / "domains.tsv", sep="\t", index_col="spot") for place in (folder, demo.folder)
+    )
+    there = there[there["slice"] == "s2"]["domain"].set_axis(
+        there.index[there["slice"] == "s2"].str.removeprefix("s2:")
+    )
+    mapped = here["domain"].set_axis(here.index.str.removeprefix("new:"))
+    assert (mapped == there.reindex(mapped.index)).mean() > 0.9
+    checks = pd.read_csv(folder / run / "checks.tsv", sep="\t").set_index("check")
+    assert checks.loc["mapping", "status"] == "pass"
+    result = md.read_h5mu(folder / "results/integrated.h5mu")
+    assert result["adt_imputed"].layers["imputed"].sum() > 0
 
 
 def test_a_second_run_does_nothing(demo):
