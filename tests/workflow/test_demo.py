@@ -191,7 +191,7 @@ def test_a_slice_is_mapped_onto_the_demo(demo):
     reference = demo.folder / "results/reference/seed-1234"
     (folder / "config.yaml").write_text(f"slices: slices.tsv\nreference: {reference}\ntruth: domain\n")
     run = "results/spamosaic/seed-1234"
-    wanted = ["results/integrated.h5mu", f"{run}/figures/checks.png", f"{run}/metrics.tsv", "results/mapping.tsv"]
+    wanted = ["results/integrated.h5mu", f"{run}/figures/checks.png", f"{run}/metrics.tsv", f"{run}/mapping.tsv"]
     done = demo.snakemake(*wanted, "--directory", str(folder), "--configfile", str(folder / "config.yaml"))
     assert done.returncode == 0, done.stdout + done.stderr
     assert not {"train", "reduce", "build_graph", "cluster"} & set(stats(done.stdout + done.stderr))
