@@ -299,16 +299,15 @@ def _by_slice(
     latent = np.asarray(embedding.obsm[LATENT], dtype=np.float32)
     rows = []
     for name, own in table.groupby("slice", sort=False):
-        share = min(
-            float(part.uns["mapping"][name]["found"]) for part in mapped.values() if name in part.uns["mapping"]
-        )
+        records = [part.uns["mapping"][name] for part in mapped.values() if name in part.uns["mapping"]]
         here = latent[embedding.obs_names.get_indexer(own.index)]
         number = min(len(here), spots.n_obs, _MOST_LISI)
         parts = [part[sample_rows(len(part), number, 0)] for part in (here, np.asarray(spots.obsm[LATENT]))]
         rows.append(
             {
                 "slice": name,
-                "found": share,
+                "found": min(float(record["found"]) for record in records),
+                "agreement": pd.Series([float(record["agreement"]) for record in records]).min(),
                 "near": float((own["distance"] <= 1).mean()),
                 "ilisi": ilisi(np.vstack(parts), np.repeat(["slice", "reference"], number)),
                 "foscttm": _own_pairs(embedding, own.index),

@@ -179,6 +179,9 @@ def run_checks(
     mixed = float(ilisi.iloc[0]) if len(ilisi) else np.nan
     if mapping is not None:
         mixed, unseen = float(mapping["ilisi"].min()), mapping["foscttm"].dropna().tolist()
+        # Those with the reference, beside those among the new slices.
+        onto = mapping[["slice", "agreement"]].assign(modality="the worst modality")
+        agreements = pd.concat([agreements, onto]) if len(agreements) else onto
     values = [
         float(agreements["agreement"].min()),
         mixed,

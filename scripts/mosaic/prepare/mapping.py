@@ -23,6 +23,8 @@ from mosaic.spots import MEASURED
 
 logger = logging.getLogger(__name__)
 
+# With fewer features, exchanged names agree by chance too often.
+_LEAST_FEATURES = 20
 # Ridge penalty of Symphony.
 _LAMBDA = 1.0
 # Spots of the reference and of a slice, for their iLISI.
@@ -37,8 +39,10 @@ class Mapped(NamedTuple):
     reduced, corrected
         Features before and after batch correction (spots x components, float32).
     record
-        ``found``, the share of the reference's features that the slice measured; ``method`` of the batch correction;
-        ``moved``, the root mean square distance that spots moved, relative to that from a spot to the mean.
+        ``found``, the share of the reference's features that the slice measured; ``agreement``, the correlation of
+        their means with those of the reference (NaN for ready features, and with fewer than 20); ``method`` of the
+        batch correction; ``moved``, the root mean square distance that spots moved, relative to that from a spot to the
+        mean.
     """
 
     reduced: np.ndarray
@@ -153,11 +157,13 @@ def map_modality(
         before, after = (_mixing(own, reference.obsm["X_corrected"]) for own in (mapped.reduced, mapped.corrected))
         records[name] = {**mapped.record, "ilisi_before": before, "ilisi_after": after}
         logger.info(
-            "%s of %s: %.0f %% of the reference's %d features; correction by %s: iLISI with it %.3f before, %.3f after",
+            "%s of %s: %.0f %% of the reference's %d features, whose means agree by %.2f; correction by %s: iLISI with "
+            "it %.3f before, %.3f after",
             modality,
             name,
             100 * mapped.record["found"],
             reference.n_vars,
+            mapped.record["agreement"],
             mapped.record["method"],
             before,
             after,
@@ -209,7 +215,8 @@ def map_slice(
     corrected, method = _corrected(own, places, reference, settings, f"slice {name}, {modality}")
     spread = np.sqrt(((own - own.mean(axis=0)) ** 2).sum(axis=1).mean())
     moved = float(np.sqrt(((corrected - own) ** 2).sum() / spots) / spread) if spread else 0.0
-    record = {"found": share, "method": method, "moved": moved}
+    agreement = _agreement(adata, reference, settings, present)
+    record = {"found": share, "agreement": agreement, "method": method, "moved": moved}
     return Mapped(own.astype(np.float32), corrected.astype(np.float32), record)
 
 
@@ -217,24 +224,39 @@ def _projected(
     adata: ad.AnnData, reference: ad.AnnData, settings: ReductionSettings, loadings: str, present: np.ndarray
 ) -> np.ndarray:
     """Components of a slice before batch correction (spots x components); features it lacks have the mean."""
-    adata = adata[:, reference.var_names[present]]
     if settings.reduction == "none":
-        return np.asarray(adata.X, dtype=np.float64)
+        return np.asarray(adata[:, reference.var_names].X, dtype=np.float64)
     axes = np.asarray(reference.varm[loadings], dtype=np.float64)
-    mean = reference.var["mean"].to_numpy()
+    mean, matrix = reference.var["mean"].to_numpy(), _values(adata, reference, settings, present)
     if settings.reduction == "pca":
         scale = reference.var["scale"].to_numpy()
         axes = axes / scale[:, None]
-        return np.asarray(adata.X @ axes[present]) - mean[present] @ axes[present]
-    matrix = sparse.csr_matrix(adata.layers["counts"])
-    if settings.kind == "epigenome":
-        matrix = weighted(sparse.csr_matrix(adata.X), reference.var["idf"].to_numpy()[present])
+        return np.asarray(matrix @ axes[present]) - mean[present] @ axes[present]
     if settings.drop_first is not None:
         axes = np.column_stack([reference.var["loading_dropped"].to_numpy(dtype=np.float64), axes])
-    coordinates = log_normalize(matrix) @ axes[present] + mean[~present] @ axes[~present]
+    coordinates = matrix @ axes[present] + mean[~present] @ axes[~present]
     if settings.drop_first == "before_zscore":
         return zscore(coordinates[:, 1:], axis=1, ddof=1)
     return zscore(coordinates, axis=1, ddof=1)[:, int(settings.drop_first is not None) :]
+
+
+def _values(adata: ad.AnnData, reference: ad.AnnData, settings: ReductionSettings, present: np.ndarray) -> Any:
+    """What is projected (spots x features that are present), before the mean is taken off."""
+    adata = adata[:, reference.var_names[present]]
+    if settings.reduction == "pca":
+        return adata.X
+    matrix = sparse.csr_matrix(adata.layers["counts"])
+    if settings.kind == "epigenome":
+        matrix = weighted(sparse.csr_matrix(adata.X), reference.var["idf"].to_numpy()[present])
+    return log_normalize(matrix)
+
+
+def _agreement(adata: ad.AnnData, reference: ad.AnnData, settings: ReductionSettings, present: np.ndarray) -> float:
+    """Correlation of the features' means with those of the reference: batch correction would hide exchanged names."""
+    if settings.reduction == "none" or present.sum() < _LEAST_FEATURES:
+        return np.nan
+    own = np.asarray(_values(adata, reference, settings, present).mean(axis=0)).ravel()
+    return float(np.corrcoef(own, reference.var["mean"].to_numpy()[present])[0, 1])
 
 
 def _corrected(

@@ -67,7 +67,12 @@ def test_a_slice_of_the_reference_is_projected_onto_itself(changed):
     own = (reference.obs["slice"] == "s2").to_numpy()
     np.testing.assert_allclose(found.obsm["X_reduced"], reference.obsm["X_reduced"][own], atol=2e-4)
     assert found.uns["mapping"]["new"]["found"] == 1
+    assert found.uns["mapping"]["new"]["agreement"] > 0.95
     assert list(found.var_names) == list(reference.var_names)
+    # Batch correction could hide that features bear each other's names.
+    new.var_names = np.random.default_rng(0).permutation(new.var_names)
+    found = mapping.map_modality([new], reference, "rna", **settings)
+    assert found.uns["mapping"]["new"]["agreement"] < 0.5
 
 
 def test_symphony_is_symphonypys():
