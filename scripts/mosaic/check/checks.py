@@ -180,7 +180,7 @@ def run_checks(
     if mapping is not None:
         mixed, unseen = float(mapping["ilisi"].min()), mapping["foscttm"].dropna().tolist()
         # Those with the reference, beside those among the new slices.
-        onto = mapping[["slice", "agreement"]].assign(modality="the worst modality")
+        onto = mapping[["slice", "agreement"]].assign(modality="features")
         agreements = pd.concat([agreements, onto]) if len(agreements) else onto
     values = [
         float(agreements["agreement"].min()),
