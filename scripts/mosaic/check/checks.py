@@ -135,6 +135,15 @@ MAPPING = Check(
     },
 )
 
+_NOT_OF_MAPPING = {
+    "features agree": "No modality has 20 selected features with names.",
+    "modalities align": "No new slice has two modalities.",
+    "imputation": "Nothing of a new slice is hidden: the checks of the reference, on the first page, say how far to "
+    "trust imputed counts.",
+    "domains told apart": "Nothing of a new slice is hidden: the checks of the reference, on the first page, say which "
+    "domains its modalities cannot tell apart.",
+}
+
 
 def run_checks(
     metrics: pd.DataFrame,
@@ -198,6 +207,8 @@ def run_checks(
         status = check.status(value)
         signs = ("≥", "<") if check.good > check.bad else ("≤", ">")
         advice = check.advice[status]
+        if mapping is not None and status == "not checked":
+            advice = _NOT_OF_MAPPING.get(check.name, advice)
         if check.name == "features agree" and status in ("warn", "fail"):
             few = agreements[agreements["agreement"] < check.good]
             advice += f" Which: {', '.join(f'{row.modality} of {row.slice}' for row in few.itertuples())}."

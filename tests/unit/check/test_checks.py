@@ -61,6 +61,23 @@ def test_a_slice_of_other_features_is_named(value, status):
     assert ("Which: rna of s2." in row.advice) == (status != "pass")
 
 
+@pytest.mark.parametrize(
+    ("near", "agreement", "statuses"),
+    [(0.99, 0.96, ["pass", "pass"]), (0.99, -0.02, ["pass", "fail"]), (0.4, 0.9, ["fail", "pass"])],
+)
+def test_a_mapped_slice_is_to_lie_near_the_reference_and_its_features_to_agree(near, agreement, statuses):
+    domains = pd.DataFrame({"slice": "new", "domain": [0, 1] * 20})
+    mapping = {"slice": "new", "found": 1.0, "agreement": agreement, "near": near, "ilisi": 0.5, "foscttm": np.nan}
+    mapping = pd.DataFrame([{**mapping, "unassigned": 1 - near}])
+    metrics = pd.DataFrame({"metric": ["iLISI"], "scope": ["all"], "value": [np.nan]})
+    results = checks.run_checks(metrics, domains, [], [], mapping=mapping).set_index("check")
+    assert results.loc[["mapping", "features agree"], "status"].tolist() == statuses
+    assert results.loc["slices mix", "value"] == 0.5
+    assert ("Which: features of new." in results.loc["features agree", "advice"]) == (agreement < 0.5)
+    assert results.loc["modalities align", "advice"] == "No new slice has two modalities."
+    assert "checks of the reference" in results.loc["imputation", "advice"]
+
+
 def test_a_run_can_end_on_a_red_light():
     results = checks.run_checks(*tables(0.05, [0.1], [0.0]))
     checks.enforce_checks(results, ["modalities align"])
