@@ -11,7 +11,7 @@ import sys
 import sysconfig
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mosaic import imports
@@ -69,11 +69,13 @@ def job_log(log: str | Path, *, threads: int = 1, versions: str | Path | None = 
             with atomic_write(versions) as unfinished:
                 unfinished.write_text(json.dumps(imports.versions(), indent=1))
     except InputError as error:
-        print(f"InputError: {error}", file=sys.stderr, flush=True)
+        with suppress(OSError):
+            print(f"InputError: {error}", file=sys.stderr, flush=True)
         print(f"\nInputError: {error}\n", file=terminal)
         sys.exit(1)
     except Exception as error:
-        traceback.print_exc()
+        with suppress(OSError):  # the log is on the disk that is full
+            traceback.print_exc()
         if "No space left on device" in str(error):  # from whichever library wrote
             hint = "free space, then run again: finished files are kept, and no incomplete file is left"
             error = InputError(f"the disk is full ({error})", where=os.getcwd(), hint=hint)

@@ -85,6 +85,15 @@ def test_a_full_disk_is_told_in_words(run):
     assert "Traceback" in log
 
 
+def test_a_full_disk_is_told_where_the_log_is_on_it():
+    code = f"import sys\nsys.path.insert(0, {str(SCRIPTS)!r})\nfrom mosaic.logs import job_log\n"
+    code += "with job_log('/dev/full'):\n    raise OSError(28, 'No space left on device')\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "InputError: " in done.stderr
+    assert "the disk is full" in done.stderr
+
+
 def test_versions_are_recorded_once_the_work_is_done(run, tmp_path):
     record = tmp_path / "logs" / "job.versions.json"
     run("import pandas")

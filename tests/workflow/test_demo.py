@@ -171,7 +171,7 @@ def test_the_number_of_domains_is_chosen_and_drawn(demo, checkout):
     folder = "results/spamosaic/seed-1234"
     # In another folder the library has other paths, by which alone nothing is to be made anew.
     changed = [f"{folder}/figures/n_domains.png", "--rerun-triggers", "params"]
-    assert checkout.would_run(*changed) == {"cluster", "plot_n_domains"}
+    assert checkout.would_run(*changed) == {"cluster", "name_domains", "plot_n_domains"}
     done = checkout.snakemake(*changed, cores=1)
     assert done.returncode == 0, done.stdout + done.stderr
     curve = pd.read_csv(checkout.folder / folder / "n_domains.tsv", sep="\t")
