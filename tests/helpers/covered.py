@@ -18,6 +18,8 @@ REASONS = {
     "tests/unit/analyse/test_spatial_data.py",
     "baselines/published.py": "it drives the published package, which is in an environment of its own, where "
     "tests/workflow/test_baseline_runs.py runs it",
+    "baselines/midas.py": "it drives scmidas, which is in an environment of its own, where "
+    "tests/workflow/test_baseline_runs.py runs it",
 }
 
 

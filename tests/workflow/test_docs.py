@@ -162,6 +162,7 @@ def python_resolves(words: list[str]) -> None:
     if told:
         (code,) = (text for page, language, text in blocks() if REPOSITORY / page in told and language == "python")
         with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "resources").symlink_to(REPOSITORY / "resources")
             done = subprocess.run(
                 [sys.executable, "-c", code],
                 cwd=folder,
