@@ -22,7 +22,7 @@ from sklearn.neighbors import NearestNeighbors
 from datasets import ALONE, DataSet, with_truth
 from mosaic.embedding import LATENT
 from mosaic.errors import InputError
-from mosaic.mixing import ilisi
+from mosaic.mixing import ilisi_between
 from mosaic.pipeline import Pipeline
 from mosaic.prepare.batch_correction import harmony
 from mosaic.simulate.counts import simulate_mosaic
@@ -64,14 +64,6 @@ def nearest_in_harmony(joint: Pipeline, reference: Pipeline, name: str, seed: in
     return pd.Series([np.bincount(row).argmax() for row in labels], index=reduced.obs_names[own])
 
 
-def mixing(latent: np.ndarray, others: np.ndarray) -> float:
-    """ILISI of a slice with as many spots of others."""
-    rng = np.random.default_rng(0)
-    number = min(len(latent), len(others))
-    parts = [rows[rng.choice(len(rows), number, replace=False)] for rows in (latent, others)]
-    return ilisi(np.vstack(parts), np.repeat(["slice", "others"], number))
-
-
 def pearson(imputed, measured) -> float:
     """Median correlation of log1p counts over features."""
     spots = imputed.obs["barcode"].isin(measured.obs_names).to_numpy()
@@ -107,7 +99,7 @@ def scores(made: DataSet, joint: Pipeline, seconds: float, name: str, seed: int)
         "ARI, joint": ari(joint.domains(seed)["domain"]),
         "ARI, mapped": ari(table["domain"]),
         "ARI, nearest": ari(nearest_in_harmony(joint, run, name, seed).reindex(table.index).fillna(-2)),
-        "iLISI, joint": mixing(latent[here], latent[~here]),
+        "iLISI, joint": ilisi_between(latent[here], latent[~here]),
         "iLISI, mapped": told["ilisi"],
         "FOSCTTM, mapped": told["foscttm"],
         "near": told["near"],

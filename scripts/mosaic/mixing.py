@@ -1,11 +1,15 @@
-"""iLISI: how evenly slices mix, over all spots and within shared labels."""
+"""iLISI: how evenly slices mix, over all spots, within shared labels, and of two sets of spots."""
 
 import numpy as np
 import pandas as pd
 from harmonypy import compute_lisi
 
+from mosaic.matrices import sample_rows
+
 # Minimum number of spots with a label for a slice to count as having it.
 _LEAST_SPOTS = 10
+# Of each of two sets of spots that are compared: iLISI is slow.
+_MOST_SPOTS = 5_000
 
 
 def ilisi(embedding: np.ndarray, slices: np.ndarray) -> float:
@@ -31,6 +35,19 @@ def ilisi(embedding: np.ndarray, slices: np.ndarray) -> float:
     perplexity = min(30.0, (len(embedding) - 1) / 3)
     index = compute_lisi(embedding, {"slice": np.asarray(slices, dtype=str)}, ["slice"], perplexity=perplexity)
     return float((np.median(index) - 1) / (n_slices - 1))
+
+
+def ilisi_between(one: np.ndarray, other: np.ndarray) -> float:
+    """Integration LISI of two sets of spots, of as many spots of each: all of the smaller one, 5,000 at most.
+
+    Parameters
+    ----------
+    one, other
+        Their coordinates in one space (spots x any).
+    """
+    number = min(len(one), len(other), _MOST_SPOTS)
+    parts = [part[sample_rows(len(part), number, 0)] for part in (one, other)]
+    return ilisi(np.vstack(parts), np.repeat(["one", "other"], number))
 
 
 def ilisi_within(embedding: np.ndarray, slices: np.ndarray, labels: pd.Series) -> float:

@@ -32,3 +32,10 @@ def test_domains_mixed_up_do_not_count_as_mixed():
     labels = pd.Series(np.where((slices == "s1") == (np.arange(400) < 200), "a", "b"))
     assert mixing.ilisi(X, slices) > 0.8
     assert mixing.ilisi_within(X, slices, labels) < 0.05
+
+
+def test_two_sets_mix_whatever_their_sizes():
+    rng = np.random.default_rng(0)
+    few, many = rng.normal(size=(150, 3)), rng.normal(size=(2000, 3))
+    assert mixing.ilisi_between(few, many) > 0.8  # of all 2,150 spots, few would have few of their own about them
+    assert mixing.ilisi_between(few, many + 20) < 0.01

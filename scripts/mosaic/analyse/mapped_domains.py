@@ -15,8 +15,7 @@ from mosaic.analyse.alignment import align_domains, domain_centres
 from mosaic.analyse.metrics import foscttm
 from mosaic.analyse.random_field import FieldModel, View, assign_domains, field_model, views_of
 from mosaic.embedding import LATENT, collect_embeddings
-from mosaic.matrices import sample_rows
-from mosaic.mixing import ilisi
+from mosaic.mixing import ilisi_between
 from mosaic.neighbors import nearest
 from mosaic.spatial import tissue_neighbors
 from mosaic.spots import slice_names
@@ -30,8 +29,6 @@ _NEAREST, _SMOOTHED = 5, 6
 _WITHIN = 0.99
 # Spots of the reference on whose UMAP coordinates a new spot is placed.
 _ANCHORS = 10
-# Spots of the reference, and of a slice, for their iLISI.
-_MOST_LISI = 5_000
 
 
 def reference_features(reduced: ad.AnnData, embedding: md.MuData, modality: str) -> ad.AnnData:
@@ -185,7 +182,8 @@ class MappedDomains(NamedTuple):
         ``table`` with ``modalities``, ``agreement`` and ``confidence``, as ``confidence.calibrate`` gives them: the
         agreement of the reference's hidden spots with the same modalities and domain.
     slices
-        Per slice: ``found``, the least share of the reference's features that it measured; ``near``, the share of its
+        Per slice: ``found``, the least share of the reference's features that it measured; ``agreement``, the least
+        correlation of their means with the reference's over its modalities; ``near``, the share of its
         spots within the limit; ``ilisi`` with the reference in the latent space; ``foscttm`` of its own pairs of
         modalities, missing where it has one; ``unassigned``, the share of its spots without a domain.
     """
@@ -301,15 +299,13 @@ def _by_slice(
     for name, own in table.groupby("slice", sort=False):
         records = [part.uns["mapping"][name] for part in mapped.values() if name in part.uns["mapping"]]
         here = latent[embedding.obs_names.get_indexer(own.index)]
-        number = min(len(here), spots.n_obs, _MOST_LISI)
-        parts = [part[sample_rows(len(part), number, 0)] for part in (here, np.asarray(spots.obsm[LATENT]))]
         rows.append(
             {
                 "slice": name,
                 "found": min(float(record["found"]) for record in records),
                 "agreement": pd.Series([float(record["agreement"]) for record in records]).min(),
                 "near": float((own["distance"] <= 1).mean()),
-                "ilisi": ilisi(np.vstack(parts), np.repeat(["slice", "reference"], number)),
+                "ilisi": ilisi_between(here, np.asarray(spots.obsm[LATENT])),
                 "foscttm": _own_pairs(embedding, own.index),
                 "unassigned": float((own["domain"] == UNASSIGNED).mean()),
             }

@@ -11,7 +11,7 @@ from scipy import sparse
 from scipy.stats import zscore
 
 from mosaic.errors import InputError, few
-from mosaic.mixing import ilisi
+from mosaic.mixing import ilisi_between
 from mosaic.prepare.batch_correction import (
     APART,
     offset_onto_others,
@@ -27,8 +27,6 @@ logger = logging.getLogger(__name__)
 _LEAST_FEATURES = 20
 # Ridge penalty of Symphony.
 _LAMBDA = 1.0
-# Spots of the reference and of a slice, for their iLISI.
-_MOST_LISI = 5_000
 
 
 class Mapped(NamedTuple):
@@ -154,7 +152,9 @@ def map_modality(
                 hint="give the new slice another name in the sheet: spots are named by their slice",
             )
         mapped = map_slice(adata, reference, modality, asked, least_share)
-        before, after = (_mixing(own, reference.obsm["X_corrected"]) for own in (mapped.reduced, mapped.corrected))
+        before, after = (
+            ilisi_between(own, reference.obsm["X_corrected"]) for own in (mapped.reduced, mapped.corrected)
+        )
         records[name] = {**mapped.record, "ilisi_before": before, "ilisi_after": after}
         logger.info(
             "%s of %s: %.0f %% of the reference's %d features, whose means agree by %.2f; correction by %s: iLISI with "
@@ -284,14 +284,6 @@ def _corrected(
         raise InputError(error.problem, where=where, hint=error.hint) from error
     moves += spot_moves(means + moves, tiles, [number])
     return (stacked + moves[tiles.of_spot])[-len(features) :], "pair_shift"
-
-
-def _mixing(own: np.ndarray, reference: np.ndarray) -> float:
-    """ILISI of a slice with the reference, of as many spots of each."""
-    rng = np.random.default_rng(0)
-    number = min(len(own), len(reference), _MOST_LISI)
-    parts = [part[rng.choice(len(part), number, replace=False)] for part in (own, reference)]
-    return ilisi(np.vstack(parts), np.repeat(["slice", "reference"], number))
 
 
 def _summary(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
