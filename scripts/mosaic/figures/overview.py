@@ -70,8 +70,12 @@ def overview(
     slices = list(dict.fromkeys(name for name, _ in counts))
     kinds = {modality: config["modalities"][modality]["kind"] for _, modality in counts}
     spots = f"{len(domains):,} spots of {_many(len(slices), 'slice')}"
-    n_domains = _many(domains["domain"].nunique(), "domain")
+    # A spot that lies too far from a reference is in no domain.
+    n_domains = _many(domains.loc[domains["domain"] >= 0, "domain"].nunique(), "domain")
     several = len(checks) > 1
+    # What the new slices of a mapping lack is imputed from the counts of the reference.
+    imputable = [m for m in config["modalities"] if f"counts.{m}.h5ad" in onto["files"]] if onto else list(kinds)
+    lacking = [(name, modality) for name in slices for modality in imputable if (name, modality) not in counts]
     return render(
         template,
         title=f"{spots}, {', '.join(kinds)}: {n_domains}",
@@ -85,7 +89,7 @@ def overview(
         warnings=shared["warnings"],
         corrections=corrections,
         onto=bool(onto),
-        results=_results(spots, n_domains, [(s, m) for s in slices for m in kinds if (s, m) not in counts], checks),
+        results=_results(spots, n_domains, lacking, checks),
         figures=[_figure(name, Path(path)) for name, path in figures.items()],
         # Where the page has its figures it lies in the folder of the results; elsewhere in a frame, whose links fail.
         explorer_linked=bool(figures),
@@ -103,7 +107,7 @@ def _results(
     imputed = ", ".join(f"{modality} of {name}" for name, modality in lacking)
     return [
         f"one latent space for {spots}, and {n_domains}{shown}",
-        f"imputed counts: {imputed or 'none, as every slice measured every modality'}",
+        f"imputed counts: {imputed or 'none: the slices lack no modality of which there are counts'}",
         "everything in integrated.h5mu, which mudata and muon read",
     ]
 

@@ -78,7 +78,7 @@ def write(tmp_path):
     }
     same = {"Python": "3.11.9", "torch": "1.0", "left-pad": "1"}
 
-    def make(runs, versions=None):
+    def make(runs, versions=None, onto=None):
         versions = versions or {("train", "seed-0"): same, ("embed", "seed-0"): same}
         domains = pd.DataFrame({"domain": np.arange(2100) % 3})
         figures = {"domains": tmp_path / "domains.png", "metrics": tmp_path / "metrics.html"}
@@ -90,7 +90,17 @@ def write(tmp_path):
         corrections["rna"]["apart"], corrections["adt"]["apart"] = True, False
         template = TEMPLATES / "overview.html.j2"
         return overview.overview(
-            template, counts, shared, corrections, runs, domains, figures, config, versions, columns
+            template,
+            counts,
+            shared,
+            corrections,
+            runs,
+            domains - (onto is not None),
+            figures,
+            config | {"reference": "atlas"},
+            versions,
+            columns,
+            onto,
         )
 
     return make
@@ -129,6 +139,24 @@ def test_page_says_what_went_in_and_came_out(write):
     assert page.tags.count("img") == 1
     # The share of features is marked, and that of spots is not; slices that lie apart are.
     assert page.values.count("class=few") == 3
+
+
+def test_slices_on_a_reference_lack_what_the_reference_has(write):
+    onto = {
+        "slices": {"s9": ["rna"]},
+        "checks": [{"check": "imputation", "status": "warn"}],
+        "versions": {"mosaic": "7"},
+    }
+    for files, imputed in (
+        (["counts.adt.h5ad"], "adt of s2"),
+        ([], "none: the slices lack no modality of which there are"),
+    ):
+        told = onto | {"version": "0", "seed": 3, "files": {name: {} for name in files}}
+        text = re.sub(r"\s+", " ", Tags(write({("spamosaic", 0): checks_of(0.64)}, onto=told)).text)
+        assert f"imputed counts: {imputed}" in text
+        assert "atlas, of mosaic 7, seed 3" in text
+        assert "imputation warn" in text
+        assert "and 2 domains" in text  # spots in none are no third
 
 
 def test_each_run_has_its_lights_and_the_worst_gives_the_advice(write):
