@@ -74,7 +74,7 @@ def overview(
     n_domains = _many(domains.loc[domains["domain"] >= 0, "domain"].nunique(), "domain")
     several = len(checks) > 1
     # What the new slices of a mapping lack is imputed from the counts of the reference.
-    imputable = [m for m in config["modalities"] if f"counts.{m}.h5ad" in onto["files"]] if onto else list(kinds)
+    imputable = onto["counts"] if onto else list(kinds)
     lacking = [(name, modality) for name in slices for modality in imputable if (name, modality) not in counts]
     return render(
         template,

@@ -147,11 +147,11 @@ def test_slices_on_a_reference_lack_what_the_reference_has(write):
         "checks": [{"check": "imputation", "status": "warn"}],
         "versions": {"mosaic": "7"},
     }
-    for files, imputed in (
-        (["counts.adt.h5ad"], "adt of s2"),
+    for kept, imputed in (
+        (["adt", "rna"], "adt of s2"),
         ([], "none: the slices lack no modality of which there are"),
     ):
-        told = onto | {"version": "0", "seed": 3, "files": {name: {} for name in files}}
+        told = onto | {"version": "0", "seed": 3, "counts": kept}
         text = re.sub(r"\s+", " ", Tags(write({("spamosaic", 0): checks_of(0.64)}, onto=told)).text)
         assert f"imputed counts: {imputed}" in text
         assert "atlas, of mosaic 7, seed 3" in text
