@@ -5,7 +5,7 @@ from scipy import sparse
 from sklearn.preprocessing import normalize
 
 from mosaic.matrices import from_neighbors, placed
-from mosaic.neighbors import nearest
+from mosaic.neighbors import nearest_both
 
 
 def mutual_nearest_neighbors(
@@ -35,11 +35,8 @@ def mutual_nearest_neighbors(
         sizes["forth" if len(first) > len(second) else "back"] = max(1, int(n_neighbors * ratio))
     first, second = normalize(first), normalize(second)
 
-    _, forth = nearest(first, second, sizes["forth"], "manhattan")
-    # Only spots that some spot of the first slice has found can be mutual.
-    wanted = np.unique(forth)
-    _, back = nearest(second[wanted], first, sizes["back"], "manhattan")
-    found = placed(from_neighbors(back, len(first)), wanted, (len(second), len(first)))
+    forth, asked, back = nearest_both(first, second, sizes["forth"], sizes["back"])
+    found = placed(from_neighbors(back, len(first)), asked, (len(second), len(first)))
     mutual = from_neighbors(forth, len(second)).multiply(found.T).tocoo()
     pairs = np.column_stack([mutual.row, mutual.col]).astype(np.int64)
     return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]

@@ -74,6 +74,62 @@ def nearest(
     return exact(queries, n_neighbors)
 
 
+def nearest_both(
+    first: np.ndarray, second: np.ndarray, n_second: int, n_first: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """By Manhattan distance the nearest rows of ``second`` to each of ``first``, and the other way round.
+
+    As two calls of ``nearest``; where the search is exact, each distance is computed once for both.
+
+    Parameters
+    ----------
+    first, second
+        Rows x features. Computed on in float32.
+    n_second, n_first
+        Number of neighbours in each; all if there are fewer.
+
+    Returns
+    -------
+    Row numbers in ``second`` (rows of ``first`` x neighbours); the rows of ``second`` that follow, ascending; and row
+    numbers in ``first`` of each of these (rows x neighbours).
+    """
+    first, second = (np.ascontiguousarray(rows, dtype=np.float32) for rows in (first, second))
+    if len(first) * len(second) > _MOST_EXACT:
+        forth = nearest(first, second, n_second, "manhattan")[1]
+        asked = np.unique(forth)
+        return forth, asked, nearest(second[asked], first, n_first, "manhattan")[1]
+    n_second, n_first = min(n_second, len(second)), min(n_first, len(first))
+    from mosaic.manhattan import scan_both
+
+    ends = np.arange(0, len(second) + _COLUMNS, _COLUMNS).clip(max=len(second))
+    columns = _by_feature(second, ends)
+    distance, forth = _no_neighbors(len(first), n_second)
+
+    size = -(-len(first) // n_threads())
+
+    def scan_part(start: int) -> tuple[np.ndarray, np.ndarray]:
+        part, back = slice(start, start + size), _no_neighbors(len(second), min(n_first, len(first) - start))
+        scan_both(first[part], columns, ends, start, distance[part], forth[part], *back)
+        return back
+
+    with ThreadPoolExecutor(n_threads()) as pool:
+        parts = list(pool.map(scan_part, range(0, len(first), size)))
+    values, back = (np.concatenate(own, axis=1) for own in zip(*parts, strict=True))
+    # Of equal distances the first row, as in a scan of all.
+    chosen = np.argsort(values, axis=1, kind="stable")[:, :n_first]
+    return forth, np.arange(len(second)), np.take_along_axis(back, chosen, axis=1)
+
+
+def _no_neighbors(n_rows: int, n_neighbors: int) -> tuple[np.ndarray, np.ndarray]:
+    """Distances and row numbers for a scan to fill."""
+    return np.full((n_rows, n_neighbors), np.inf, dtype=np.float32), np.zeros((n_rows, n_neighbors), dtype=np.int64)
+
+
+def _by_feature(among: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """The rows feature by feature within a list, so that the processor vectorises the sums."""
+    return np.concatenate([among[start:end].T.ravel() for start, end in pairwise(ends)])
+
+
 # A search: rows and number of neighbours to distances and row numbers.
 _Search = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
 
@@ -135,10 +191,8 @@ def _scan(
     """Each row's nearest in its lists (rows x lists); list l is ``among`` from ``ends[l]`` to ``ends[l + 1]``."""
     from mosaic.manhattan import scan_lists
 
-    distance = np.full((len(rows), n_neighbors), np.inf, dtype=np.float32)
-    found = np.zeros((len(rows), n_neighbors), dtype=np.int64)
-    # Feature by feature within a list, so that the processor vectorises the sums.
-    columns = np.concatenate([among[start:end].T.ravel() for start, end in pairwise(ends)])
+    distance, found = _no_neighbors(len(rows), n_neighbors)
+    columns = _by_feature(among, ends)
 
     def scan_part(start: int) -> None:
         part = slice(start, start + _ROWS)

@@ -60,3 +60,26 @@ def test_where_the_widest_search_fails_all_distances_are_computed(tissue, metric
     assert "so all distances are computed" in caplog.text
     truth = np.argsort(cdist(*tissue, name), axis=1)[:, :10]
     assert np.mean([np.isin(row, own).mean() for row, own in zip(truth, found, strict=True)]) > 0.999
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("whole_numbers", [False, True])
+@pytest.mark.parametrize("sizes", [(700, 530), (4, 900), (900, 4)])
+def test_neighbours_both_ways_are_those_of_two_searches(monkeypatch, threads, whole_numbers, sizes):
+    """Whole numbers give many equal distances, of which the first rows count."""
+    monkeypatch.setattr(neighbors, "n_threads", lambda: threads)
+    rng = np.random.default_rng(0)
+    first, second = (rng.integers(0, 4, (n, 7)) if whole_numbers else rng.normal(size=(n, 7)) for n in sizes)
+    forth, asked, back = neighbors.nearest_both(first, second, 5, 9)
+    np.testing.assert_array_equal(forth, neighbors.nearest(first, second, 5, "manhattan")[1])
+    np.testing.assert_array_equal(asked, np.arange(len(second)))
+    np.testing.assert_array_equal(back, neighbors.nearest(second, first, 9, "manhattan")[1])
+
+
+def test_beyond_the_exact_search_only_rows_that_were_found_are_asked(monkeypatch):
+    monkeypatch.setattr(neighbors, "_MOST_EXACT", 1000)
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=(50, 7)), rng.normal(size=(400, 7))
+    forth, asked, back = neighbors.nearest_both(first, second, 2, 3)
+    assert asked.tolist() == sorted(set(forth.ravel()))
+    assert back.shape == (len(asked), 3)
