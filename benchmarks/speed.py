@@ -2,8 +2,11 @@
 
     .venv/bin/python benchmarks/speed.py OUT.tsv FIGURE.svg --published .venv-published/bin/python [--quick]
 
-Two slices with two modalities of 50 features each, both bridges, on square grids; N is the spots of a slice. Every
-measurement is a process of its own on two threads, the implementations by turns. `make speed` builds what it needs.
+Two slices with two modalities of 50 features each, both bridges, on square grids; N is the spots of a slice. Also from
+counts of 3,000 genes and 30 proteins to domains, and to the proteins of the second slice, which lacks them. Every
+measurement is a process of its own on two threads, the implementations by turns. `make speed` builds what it needs. What
+the machine can do at most is shown: products of matrices, exponentials, copies. Each run appends its ratios to
+speed_history.tsv, so that a stage that became slower is seen.
 """
 
 import argparse
@@ -19,6 +22,10 @@ from pathlib import Path
 import numpy as np
 
 STAGES = ("spatial graph", "mutual neighbours", "merging", "training epoch", "embedding", "clustering", "imputation")
+# From counts, each implementation with its own preprocessing; not one of the stages, which begin with features.
+WHOLE = "counts to domains and imputed counts"
+WHOLE_SIZES = {"full": [1_300, 3_500, 20_000], "quick": [1_300]}
+HISTORY = Path(__file__).with_name("speed_history.tsv")
 SIZES = {
     "full": {
         "published": [3_500, 8_000, 20_000, 100_000, 200_000],
@@ -28,6 +35,7 @@ SIZES = {
 }
 MOST_MEMORY = 20_000_000_000  # bytes a process may take
 N_FEATURES, N_DOMAINS, T = 50, 8, 0.1
+N_GENES, N_PROTEINS = 3_000, 30
 
 
 def make_slices(n_spots: int) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
@@ -51,6 +59,37 @@ def make_slices(n_spots: int) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
             for _ in range(2)
         ]
     return slices
+
+
+def make_counts(n_spots: int) -> dict[str, list]:
+    """Per modality the AnnData of its slices: RNA of s1 and s2, proteins of s1; bands of domains, Poisson counts."""
+    import anndata as ad
+    import pandas as pd
+    from scipy import sparse
+
+    width, rng = int(np.sqrt(n_spots)), np.random.default_rng(0)
+    places = np.column_stack(np.divmod(np.arange(n_spots), width)).astype(float)
+    domain = (places[:, 0] / (places[:, 0].max() + 1) * N_DOMAINS).astype(int)
+    found = {}
+    for modality, n_features, depth, slices in (
+        ("rna", N_GENES, 1000, ("s1", "s2")),
+        ("adt", N_PROTEINS, 2000, ("s1",)),
+    ):
+        rates = rng.gamma(0.5, size=n_features) * np.exp(rng.normal(0, 0.7, (N_DOMAINS, n_features)))
+        rates *= depth / rates.sum(axis=1, keepdims=True)
+        found[modality] = []
+        for name in slices:
+            batch = np.exp(rng.normal(0, 0.1, n_features))
+            rows = np.array_split(np.arange(n_spots), -(-n_spots // 2000))
+            counts = sparse.vstack(
+                [sparse.csr_matrix(rng.poisson(rates[domain[own]] * batch), dtype="f4") for own in rows]
+            )
+            obs = pd.DataFrame({"slice": name}, index=[f"{name}-{spot}" for spot in range(n_spots)])
+            var = pd.DataFrame(index=[f"{modality}{number}" for number in range(n_features)])
+            made = ad.AnnData(counts.tocsr(), obs=obs, var=var, obsm={"spatial": places})
+            made.layers["counts"] = made.X.copy()
+            found[modality].append(made)
+    return found
 
 
 class Clock:
@@ -127,6 +166,81 @@ def run_ours(slices: dict, clock: Clock, n_epochs: int) -> None:
     clock("imputation", impute.impute_modality, whole, "s2", "rna", measured)
 
 
+def whole_ours(counts: dict, clock: Clock) -> None:
+    """Quality control, features, graph, training, domains by the tissue field, and imputation, with all defaults."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+    from mosaic.pipeline import Pipeline
+
+    slices = {(adata.obs["slice"].iloc[0], modality): adata for modality, own in counts.items() for adata in own}
+    for adata in slices.values():
+        adata.obs = adata.obs[[]]
+        del adata.layers["counts"]
+    config = {
+        "modalities": {"rna": {"kind": "rna"}, "adt": {"kind": "protein"}},
+        "train": {"T": T, "device": "cpu", "threads": 2},
+        "cluster": {"n_domains": N_DOMAINS},
+        "truth": None,
+    }
+
+    def run() -> None:
+        chain = Pipeline.from_slices(slices, config)
+        chain.domains(0)
+        chain.imputed("s2", "adt", 0)
+
+    clock(WHOLE, run)
+
+
+def whole_published(counts: dict, clock: Clock) -> None:
+    """The same by the published package, with its preprocessing; domains by the mixture that it asks of R's mclust."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+    from sklearn.mixture import GaussianMixture
+
+    from mosaic.baselines import published
+    from mosaic.config.defaults import KIND_DEFAULTS, PUBLISHED_KINDS
+
+    graph = {"intra_knns": 10, "inter_knn_base": 10, "inter_auto_knn": False, "rmv_outlier": False}
+    graph |= {"smooth_input": False, "smooth_L": 1, "w_g": 0.8}
+
+    def run() -> None:
+        for modality, kind in (("rna", "rna"), ("adt", "protein")):
+            published.preprocess(counts[modality], kind=kind, **KIND_DEFAULTS[kind] | PUBLISHED_KINDS[kind])
+        data = published.by_slice(counts, ["s1", "s2"])
+        model = published.model(data, ["s1", "s2"], graph, seed=0, device="cpu")
+        model.train("wlgcn", lr=0.01, T=T, n_epochs=100)
+        latent = np.vstack([adata.obsm["merged_emb"] for adata in model.infer_emb(data)])
+        GaussianMixture(N_DOMAINS, covariance_type="tied", random_state=0).fit_predict(latent)
+        for own in counts.values():
+            for adata in own:
+                adata.layers["counts"] = adata.layers["counts"].toarray()  # the package's way ended with SciPy 1.14
+        model.impute(data)
+
+    clock(WHOLE, run)
+
+
+def machine() -> dict[str, float]:
+    """What the machine can do on two threads: GEMM in GFLOP/s and exponentials in 10^9/s (float32), copies in GB/s."""
+    import torch
+
+    torch.set_num_threads(2)
+    square, values = torch.rand(2048, 2048), torch.rand(2**20)
+    source = torch.rand(2**26)
+    target = torch.empty_like(source)
+
+    def best(call, work: float, repeats: int = 5) -> float:
+        seconds = []
+        for _ in range(repeats):
+            begun = time.perf_counter()
+            call()
+            seconds.append(time.perf_counter() - begun)
+        return work / min(seconds) / 1e9
+
+    return {
+        "gemm_gflops": best(lambda: torch.mm(square, square), 2 * 2048**3),
+        "exp_g": best(lambda: torch.exp(values), values.numel(), 50),
+        "copy_gb": best(lambda: target.copy_(source), 2 * source.nbytes),
+    }
+
+
 def run_published(slices: dict, clock: Clock, n_epochs: int) -> None:
     """The same stages through the published package's own class."""
     import anndata as ad
@@ -167,15 +281,14 @@ def peak_mib() -> float:
     return int(line.split()[1]) / 1024
 
 
-def child(implementation: str, n_spots: int, n_epochs: int) -> None:
-    """One measurement; prints a line of JSON, also when memory runs out."""
+def child(implementation: str, n_spots: int, n_epochs: int, whole: bool) -> None:
+    """One measurement, of the stages or of the whole; prints a line of JSON, also when memory runs out."""
     resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY, MOST_MEMORY))
     import torch
 
     torch.set_num_threads(2)
     clock, fault = Clock(), ""
-    slices = make_slices(n_spots)
-    run = {"ours": run_ours, "published": run_published}[implementation]
+    given = make_counts(n_spots) if whole else make_slices(n_spots)
     if implementation == "ours":
         sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
         # Imports count as base.
@@ -186,7 +299,10 @@ def child(implementation: str, n_spots: int, n_epochs: int) -> None:
         import scanpy  # noqa: F401
     base = peak_mib()
     try:
-        run(slices, clock, n_epochs)
+        if whole:
+            {"ours": whole_ours, "published": whole_published}[implementation](given, clock)
+        else:
+            {"ours": run_ours, "published": run_published}[implementation](given, clock, n_epochs)
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "memory" not in str(error):
             raise
@@ -194,9 +310,10 @@ def child(implementation: str, n_spots: int, n_epochs: int) -> None:
     print("RESULT " + json.dumps({"stages": clock.rows, "base_mib": base, "peak_mib": peak_mib(), "fault": fault}))
 
 
-def measure(python: str, implementation: str, n_spots: int, n_epochs: int) -> dict:
+def measure(python: str, implementation: str, n_spots: int, n_epochs: int, *, whole: bool = False) -> dict:
     """Run ``child`` in a process of its own."""
     arguments = ["--child", implementation, "--spots", str(n_spots), "--epochs", str(n_epochs)]
+    arguments += ["--whole"] if whole else []
     environment = os.environ | {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"}
     done = subprocess.run([python, __file__, *arguments], capture_output=True, text=True, env=environment, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
@@ -207,37 +324,67 @@ def measure(python: str, implementation: str, n_spots: int, n_epochs: int) -> di
     raise SystemExit(f"{implementation} with {n_spots} spots failed:\n{done.stderr[-3000:]}")
 
 
-def table_of(sizes: dict, pythons: dict, *, repeats: int):
+def table_of(sizes: dict, whole_sizes: list, pythons: dict, *, repeats: int):
     """All measurements as a tidy table."""
     import pandas as pd
 
     rows = []
+
+    def add(implementation: str, n_spots: int, repeat: int, whole: bool) -> None:
+        found = measure(pythons[implementation], implementation, n_spots, 5 if n_spots < 8_000 else 2, whole=whole)
+        common = {"implementation": implementation, "spots": n_spots, "repeat": repeat}
+        common |= {key: found[key] for key in ("base_mib", "peak_mib", "fault")}
+        for stage, (wall, cpu) in found["stages"].items():
+            rows.append(common | {"stage": stage, "wall_s": wall, "cpu_s": cpu})
+        if found["fault"]:
+            lost = WHOLE if whole else next(stage for stage in STAGES if stage not in found["stages"])
+            rows.append(common | {"stage": lost, "wall_s": np.nan, "cpu_s": np.nan})
+        shown = ", ".join(f"{stage} {wall:.2f}" for stage, (wall, _) in found["stages"].items())
+        print(f"{implementation} {n_spots}: {shown} s; {found['peak_mib']:.0f} MiB {found['fault']}", flush=True)
+
     for n_spots in sorted({size for own in sizes.values() for size in own}):
         for repeat in range(repeats if n_spots < 100_000 else 1):
             for implementation, own in sizes.items():
-                if n_spots not in own:
-                    continue
-                n_epochs = 5 if n_spots < 8_000 else 2
-                found = measure(pythons[implementation], implementation, n_spots, n_epochs)
-                common = {"implementation": implementation, "spots": n_spots, "repeat": repeat}
-                common |= {key: found[key] for key in ("base_mib", "peak_mib", "fault")}
-                for stage, (wall, cpu) in found["stages"].items():
-                    rows.append(common | {"stage": stage, "wall_s": wall, "cpu_s": cpu})
-                if found["fault"]:
-                    lost = next(stage for stage in STAGES if stage not in found["stages"])
-                    rows.append(common | {"stage": lost, "wall_s": np.nan, "cpu_s": np.nan})
-                shown = ", ".join(f"{stage} {wall:.2f}" for stage, (wall, _) in found["stages"].items())
-                print(
-                    f"{implementation} {n_spots}: {shown} s; {found['peak_mib']:.0f} MiB {found['fault']}", flush=True
-                )
+                if n_spots in own:
+                    add(implementation, n_spots, repeat, whole=False)
+    for n_spots in whole_sizes:
+        for implementation in sizes:
+            add(implementation, n_spots, 0, whole=True)
     return pd.DataFrame(rows)
+
+
+def ratios(table):
+    """How many times less CPU time this implementation takes, per stage and size, where both were measured."""
+    cpu = table.groupby(["stage", "spots", "implementation"])["cpu_s"].median().unstack("implementation")
+    cpu = cpu.reindex(columns=["published", "ours"]).dropna()
+    return (cpu["published"] / cpu["ours"]).rename("ratio").reset_index()
+
+
+def record(table, limits: dict[str, float], path: Path) -> None:
+    """Append the ratios of a run to the history, with the commit and what the machine could do."""
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent,
+        check=False,
+    )
+    found = ratios(table)
+    found.insert(0, "commit", done.stdout.strip() or "unknown")
+    for name, value in limits.items():
+        found[name] = value
+    found.to_csv(path, sep="\t", index=False, float_format="%.3g", mode="a", header=not path.exists())
 
 
 def summary(table) -> str:
     """Markdown: medians of both, their ratio, and the exponent of ours in the number of spots."""
     values = table.assign(memory=table["peak_mib"] - table["base_mib"])
     wide = values.groupby(["stage", "spots", "implementation"])["wall_s"].median().unstack("implementation")
-    memory = values.groupby(["spots", "implementation"])["memory"].median().unstack("implementation")
+    whole = values["stage"] == WHOLE
+    memory, memory_whole = (
+        values[own].groupby(["spots", "implementation"])["memory"].median().unstack("implementation")
+        for own in (~whole, whole)
+    )
     lost = set(table.loc[table["fault"] != "", ["implementation", "spots"]].itertuples(index=False, name=None))
     lines = ["| stage | spots a slice | published | this | times faster |", "|---|---|---|---|---|"]
 
@@ -254,11 +401,13 @@ def summary(table) -> str:
         known = np.isfinite(ratio) and "out of memory" not in cells
         return f"| {stage} | {spots:,} | {cells[0]} | {cells[1]} | {f'{ratio:.3g}' if known else '–'} |"
 
-    for stage in STAGES:
+    for stage in (*STAGES, WHOLE):
         for spots in wide.loc[stage].index if stage in wide.index else ():
             lines.append(row(stage, spots, wide.loc[stage, spots], "s"))
     for spots in memory.index:
         lines.append(row("memory over imports and data", spots, memory.loc[spots], "MiB"))
+    for spots in memory_whole.index:
+        lines.append(row(f"memory, {WHOLE}", spots, memory_whole.loc[spots], "MiB"))
     lines.append("\nExponents of ours in the spots:")
     for stage in STAGES:
         own = wide.loc[stage, "ours"].dropna() if stage in wide.index else []
@@ -276,6 +425,7 @@ def draw(table, path: str) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    table = table[table["stage"] != WHOLE]
     panels = [*(stage for stage in STAGES if stage in set(table["stage"])), "memory over imports and data"]
     rows = -(-len(panels) // 4)
     figure, axes = plt.subplots(rows, 4, figsize=(12, 3 * rows), layout="constrained", squeeze=False)
@@ -312,16 +462,18 @@ if __name__ == "__main__":
     parser.add_argument("--published", help="Python of an environment with the published package")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--child")
+    parser.add_argument("--whole", action="store_true")
     parser.add_argument("--spots", type=int)
     parser.add_argument("--epochs", type=int)
     asked = parser.parse_args()
     if asked.child:
-        child(asked.child, asked.spots, asked.epochs)
+        child(asked.child, asked.spots, asked.epochs, asked.whole)
     else:
-        chosen = SIZES["quick" if asked.quick else "full"]
-        found = table_of(
-            chosen, {"ours": sys.executable, "published": asked.published}, repeats=1 if asked.quick else 3
-        )
+        length, limits = "quick" if asked.quick else "full", machine()
+        print(", ".join(f"{name} {value:.1f}" for name, value in limits.items()), flush=True)
+        pythons = {"ours": sys.executable, "published": asked.published}
+        found = table_of(SIZES[length], WHOLE_SIZES[length], pythons, repeats=1 if asked.quick else 3)
         found.to_csv(asked.out, sep="\t", index=False, float_format="%.6g")
+        record(found, limits, HISTORY)
         draw(found, asked.figure)
         print(summary(found))

@@ -86,6 +86,32 @@ def test_speed_measures_every_stage(tmp_path):
     assert found["fault"] == ""
 
 
+def test_speed_measures_the_whole_from_counts():
+    found = speed.measure(sys.executable, "ours", 200, 1, whole=True)
+    assert set(found["stages"]) == {speed.WHOLE}
+    assert found["peak_mib"] > found["base_mib"] > 0
+    assert found["fault"] == ""
+
+
+def test_speed_keeps_a_history_of_ratios(tmp_path):
+    rows = [
+        (implementation, 1000, stage, cpu * factor)
+        for implementation, factor in (("published", 10), ("ours", 1))
+        for stage, cpu in (("spatial graph", 2.0), (speed.WHOLE, 4.0), ("clustering", 1.0))
+        if (implementation, stage) != ("published", "clustering")
+    ]
+    table = pd.DataFrame(rows, columns=["implementation", "spots", "stage", "cpu_s"])
+    limits = speed.machine()
+    assert all(value > 0 for value in limits.values())
+    for _ in range(2):
+        speed.record(table, limits, tmp_path / "history.tsv")
+    history = pd.read_csv(tmp_path / "history.tsv", sep="\t")
+    assert len(history) == 4
+    assert (history["ratio"] == 10).all()
+    assert set(history["stage"]) == {"spatial graph", speed.WHOLE}
+    assert {"commit", "spots", *limits} < set(history)
+
+
 def test_speed_shows_who_ran_out_of_memory(tmp_path):
     rows = []
     for implementation, factor in (("published", 10), ("ours", 1)):
