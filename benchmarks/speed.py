@@ -4,8 +4,8 @@
 
 Two slices with two modalities of 50 features each, both bridges, on square grids; N is the spots of a slice. Also from
 counts of 3,000 genes and 30 proteins to domains, and to the proteins of the second slice, which lacks them. Every
-measurement is a process of its own on two threads, the implementations by turns. `make speed` builds what it needs. What
-the machine can do at most is shown: products of matrices, exponentials, copies. Each run appends its ratios to
+measurement is a process of its own on two threads, the implementations by turns. `make speed` builds what it needs.
+What the machine can do at most is shown: products of matrices, exponentials, copies. Each run appends its ratios to
 speed_history.tsv, so that a stage that became slower is seen.
 """
 
