@@ -43,6 +43,8 @@ TESTED_WITH = {
     "config/design.py": "config/test_settings.py",
     "config/domain_names.py": "config/test_settings.py",
     "config/schema.py": "config/test_settings.py",
+    "config/sample_sheet.py": "config/test_settings.py",
+    "config/faults.py": "config/test_settings.py",
     "simulate/design.py": "simulate/test_counts.py",
     "simulate/tissue.py": "simulate/test_counts.py",
     "prepare/readers/h5ad.py": "prepare/test_read.py",

@@ -140,7 +140,9 @@ def test_no_env_script_or_module_is_left_over():
         for name in (
             "config/design",
             "config/domain_names",
+            "config/faults",
             "config/methods",
+            "config/sample_sheet",
             "config/settings",
             "api",
             "pipeline",
