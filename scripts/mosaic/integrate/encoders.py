@@ -130,8 +130,8 @@ class Propagation(MessagePassing):
         operator = operator.tocsr()
         with torch.sparse.check_sparse_tensor_invariants(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
-            parts = (torch.from_numpy(part) for part in (operator.indptr, operator.indices, operator.data))
-            adjacency = torch.sparse_csr_tensor(*parts, size=operator.shape, device=x.device)
+            indptr, indices, data = map(torch.from_numpy, (operator.indptr, operator.indices, operator.data))
+            adjacency = torch.sparse_csr_tensor(indptr, indices, data, size=operator.shape, device=x.device)
         steps = [x]
         for _ in range(self.K):
             steps.append(self.propagate(adjacency, x=steps[-1]))

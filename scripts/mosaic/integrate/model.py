@@ -188,11 +188,12 @@ def embed_modality(graph: ad.AnnData, encoder: Encoder) -> np.ndarray:
     """
     with torch.inference_mode():
         data = encoder.inputs(to_data(graph))
-        blocks = [slice(first, first + _EMBED_ROWS) for first in range(0, graph.n_obs, _EMBED_ROWS)]
+        starts = range(0, graph.n_obs, _EMBED_ROWS)
+        blocks: list[slice | torch.Tensor] = [slice(first, first + _EMBED_ROWS) for first in starts]
         if encoder.n_hops:
             # Spots near each other go together, because coupled encoders also need the spots around.
             order = torch.from_numpy(KDTree(graph.obsm["spatial"]).indices)
-            blocks = [order[block] for block in blocks]
+            blocks = list(order.split(_EMBED_ROWS))
         z = torch.empty(graph.n_obs, encoder.settings.n_latent)
         for rows in blocks:
             z[rows] = embed_part(encoder, part_of(data, rows, encoder.n_hops))
