@@ -11,6 +11,7 @@ import json
 import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,11 +21,13 @@ import pandas as pd
 from PIL import Image
 from scipy import sparse
 
+from mosaic.blocks import read_blocks
 from mosaic.errors import InputError, few
 from mosaic.figures.style import natural, palette
 from mosaic.files import atomic_write
 from mosaic.frame import Frame
 from mosaic.spatial import astray, median_spot_distance
+from mosaic.store import read_outline
 
 # Codes of a column: 0 to 254 are values, and 255 is a missing one.
 MISSING = 255
@@ -195,6 +198,35 @@ def imputed_counts(slices: Iterable[ad.AnnData]) -> Iterator[ad.AnnData]:
             counts = sparse.csr_matrix(imputed.layers["imputed"])
             adata = ad.AnnData(counts, obs=imputed.obs, var=imputed.var, layers={"counts": counts})
             yield adata[np.asarray(counts.sum(axis=1)).ravel() > 0].copy()
+
+
+def slice_readers(
+    paths: Sequence[str | Path], key: str, on_scale: Callable[[ad.AnnData], ad.AnnData]
+) -> list[Callable[[], Iterable[ad.AnnData]]]:
+    """Of each file of a slice a function that reads it block by block, as ``panel`` takes it.
+
+    Parameters
+    ----------
+    paths
+        The files.
+    key
+        Of the matrix to show: ``X``, ``layers/counts`` or ``layers/imputed``.
+    on_scale
+        Puts counts on the scale that is shown.
+    """
+
+    def read(path: str | Path) -> Iterator[ad.AnnData]:
+        found = read_blocks(path, key)
+        return map(on_scale, imputed_counts(found) if key == "layers/imputed" else found)
+
+    return [partial(read, path) for path in paths]
+
+
+def held_out_scores(paths: Sequence[str | Path]) -> pd.DataFrame | None:
+    """``pearson_log`` and ``better_than_mean`` by feature, from files of imputed counts; None: the run has none."""
+    found = [read_outline(path).var for path in paths]
+    scores = [var[["pearson_log", "better_than_mean"]] for var in found if "pearson_log" in var and len(var)]
+    return scores[-1] if scores else None
 
 
 def panel(
