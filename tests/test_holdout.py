@@ -123,6 +123,22 @@ def test_of_many_features_those_selected_and_a_sample_of_the_others_are_scored(e
     assert scores.scored_features(names, names[:-5]).equals(names)
 
 
+def test_of_many_hidden_spots_a_sample_is_scored_and_all_are_hidden(easy, monkeypatch):
+    run, _ = easy
+    given = run.reduced(), run.graphs(), run.counts(), ("s1", "adt", 2), PAIRS, FOLD
+    every = folds.run_fold(*given)
+    monkeypatch.setattr(folds, "_MOST_SCORED", 40)
+    some = folds.run_fold(*given)
+    assert some.scored.n_obs == 40 < every.scored.n_obs
+    assert some.scored.obs_names.isin(every.scored.obs_names).all()
+    # Training, and FOSCTTM, are those of all hidden spots.
+    np.testing.assert_array_equal(some.embedding.obsm["X_latent"], every.embedding.obsm["X_latent"])
+    assert some.scored.uns["foscttm"] == every.scored.uns["foscttm"]
+    same = every.scored.obs.loc[some.scored.obs_names, "pearson"]
+    # What corrects for hubs has seen fewer spots.
+    np.testing.assert_allclose(some.scored.obs["pearson"], same, atol=0.02)
+
+
 def test_scores_are_those_written_out(easy, monkeypatch):
     """One fold, scored by scipy and scikit-learn; features taken in several blocks."""
     run, _ = easy
