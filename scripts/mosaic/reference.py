@@ -11,9 +11,6 @@
 The rules of a mapping run have the same results, file by file.
 """
 
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,8 +27,7 @@ from mosaic.errors import InputError
 from mosaic.integrate.encoders import Encoder
 from mosaic.integrate.graph import link_to_reference
 from mosaic.integrate.model import embed_new, load_model, save_model
-from mosaic.manifest import MANIFEST, checked, read_manifest, unpack
-from mosaic.manifest import pack as pack_folder
+from mosaic.manifest import checked, read_manifest, reading, writing
 from mosaic.prepare.mapping import map_modality
 from mosaic.prepare.normalize import normalize_slice
 from mosaic.prepare.qc import filter_slice
@@ -141,23 +137,12 @@ class Reference:
         InputError
             If the folder is there and has other files.
         """
-        path = Path(path)
-        if path.suffix == ".zip":
-            with tempfile.TemporaryDirectory() as folder:
-                self.save(Path(folder) / path.stem)
-                pack_folder(Path(folder) / path.stem, path)
-            return
-        if path.exists() and any(path.iterdir()):
-            if MANIFEST not in os.listdir(path):
-                problem = "is there, and is no reference"
-                raise InputError(problem, where=str(path), hint="give a path that is not there, or an empty folder")
-            shutil.rmtree(path)
-        path.mkdir(parents=True, exist_ok=True)
         settings = {**self.config["train"], "seed": self.seed}
-        save_model(self.encoders, settings, {}, path / _MODEL)
         told = {"domains": {}, "checks": [], "versions": {}} | self.told
         known = {"seed": self.seed, "config": self.config, "slices": self.slices}
-        write_reference(path, self.features, self.spots, self.counts, told | known)
+        with writing(path) as folder:
+            save_model(self.encoders, settings, {}, folder / _MODEL)
+            write_reference(folder, self.features, self.spots, self.counts, told | known)
 
     @classmethod
     def load(cls, path: str | Path) -> "Reference":
@@ -168,23 +153,19 @@ class Reference:
         InputError
             If it is damaged, cut short, of a newer format, or no reference.
         """
-        path = Path(path)
-        told = read_manifest(path)
-        if path.is_file():
-            with tempfile.TemporaryDirectory() as folder:
-                unpack(path, folder)
-                return cls.load(folder)
-        names = list(told["config"]["modalities"])
-        return cls(
-            told["config"],
-            told["seed"],
-            told["slices"],
-            load_model(checked(path, _MODEL), {}, new=True),
-            {name: read_part(path, f"features.{name}") for name in names},
-            read_part(path, "spots"),
-            {name: read_part(path, f"counts.{name}") for name in told["counts"]},
-            {key: told[key] for key in ("domains", "checks", "versions")},
-        )
+        with reading(path) as folder:
+            told = read_manifest(folder)
+            names = list(told["config"]["modalities"])
+            return cls(
+                told["config"],
+                told["seed"],
+                told["slices"],
+                load_model(checked(folder, _MODEL), {}, new=True),
+                {name: read_part(folder, f"features.{name}") for name in names},
+                read_part(folder, "spots"),
+                {name: read_part(folder, f"counts.{name}") for name in told["counts"]},
+                {key: told[key] for key in ("domains", "checks", "versions")},
+            )
 
     def map(self, slices: Mapping[Key, Source], *, least_share: float = 0.5) -> Mapped:
         """Map new slices, without training.

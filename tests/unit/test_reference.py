@@ -69,6 +69,11 @@ def test_what_is_mapped_beside_a_slice_changes_nothing_for_it(reference, slices,
     table = alone.domains.table
     np.testing.assert_array_equal(table["domain"], together.loc[table.index, "domain"])
     np.testing.assert_allclose(table["distance"], together.loc[table.index, "distance"], rtol=1e-5)
+    np.testing.assert_allclose(table["probability"], together.loc[table.index, "probability"], rtol=1e-5)
+    spots = alone.embedding.obs_names
+    np.testing.assert_allclose(
+        alone.embedding.obsm["X_latent"], mapped.embedding[spots].obsm["X_latent"], rtol=1e-4, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("name", ["atlas", "atlas.zip"])
@@ -106,7 +111,7 @@ def test_faults_are_told(reference, slices, mapped, tmp_path):
         mapped.imputed("s4", "adt")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")
-    with pytest.raises(InputError, match="is there, and is no reference"):
+    with pytest.raises(InputError, match=r"is there, and has other files: mine\.txt"):
         reference.save(tmp_path / "full")
     assert (tmp_path / "full" / "mine.txt").exists()
 

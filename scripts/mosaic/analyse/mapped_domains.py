@@ -18,7 +18,7 @@ from mosaic.embedding import LATENT, collect_embeddings
 from mosaic.mixing import ilisi_between
 from mosaic.neighbors import nearest
 from mosaic.spatial import tissue_neighbors
-from mosaic.spots import slice_names
+from mosaic.spots import beside_reference, slice_names
 
 # Number of the domain of spots that lie too far from the reference, its name, and its colour.
 UNASSIGNED, UNASSIGNED_NAME, _GREY = -1, "unassigned", "#c0c0c0"
@@ -221,10 +221,6 @@ def map_domains(
     names, coordinates = embedding.obs_names, np.asarray(embedding.obsm["spatial"], dtype=np.float64)
     slices = embedding.obs["slice"].to_numpy(dtype=str)
     latent = np.asarray(embedding.obsm[LATENT], dtype=np.float32)
-    if LATENT in model.means:
-        views = {LATENT: View(np.arange(len(names)), latent)}
-    else:
-        views = dict(zip(graphs, views_of(graphs, names, centred=False), strict=True))
     distance = np.zeros(len(names))
     for name, own in mapped.items():
         rows = names.get_indexer(own.obs_names)
@@ -232,8 +228,12 @@ def map_domains(
     posterior = np.zeros((len(names), len(model.domains)))
     for own in slice_names(embedding.obs):
         rows = np.flatnonzero(slices == own)
-        parts = {name: view.part(rows) for name, view in views.items()}
-        parts = {name: view for name, view in parts.items() if len(view.rows)}
+        if LATENT in model.means:
+            parts = {LATENT: View(np.arange(len(rows)), latent[rows])}
+        else:
+            measured = {name: graph for name, graph in graphs.items() if own in set(graph.obs["slice"])}
+            linked = {name: beside_reference(graph, own) for name, graph in measured.items()}
+            parts = dict(zip(linked, views_of(linked, names[rows], centred=False), strict=True))
         posterior[rows] = assign_domains(model, parts, coordinates[rows])
     domain = np.asarray(model.domains)[posterior.argmax(axis=1)]
     domain[distance > 1] = UNASSIGNED

@@ -16,6 +16,7 @@ from mosaic.embedding import LATENT, collect_embeddings
 from mosaic.errors import InputError
 from mosaic.integrate.checkpoint import fingerprint, of_modality, read_tensors, weights_of, write_tensors
 from mosaic.integrate.encoders import Encoder, EncoderSettings, encode, make_encoder, part_of, to_data
+from mosaic.spots import beside_reference, slice_names
 
 # Spots embedded at once; limits the memory of the hidden layer.
 _EMBED_ROWS = 65_536
@@ -170,10 +171,15 @@ def embed(graphs: Mapping[str, ad.AnnData], encoders: Mapping[str, Encoder]) -> 
 
 
 def embed_new(graphs: Mapping[str, ad.AnnData], encoders: Mapping[str, Encoder]) -> md.MuData:
-    """Embed the new spots of graphs that ``graph.link_to_reference`` made: see ``embed``."""
-    linked = embed(graphs, encoders)
+    """Embed the new spots of graphs that ``graph.link_to_reference`` made, each slice by itself: see ``embed``."""
     new = {name: graph[graph.obs["new"].to_numpy()] for name, graph in graphs.items()}
-    return collect_embeddings(new, {name: linked[name][own.obs_names].obsm[LATENT] for name, own in new.items()})
+    latent: dict[str, list[np.ndarray]] = {name: [] for name in new}
+    for name, graph in new.items():
+        for own in slice_names(graph.obs):
+            spots = graph.obs_names[(graph.obs["slice"] == own).to_numpy()]
+            linked = embed({name: beside_reference(graphs[name], own)}, encoders)
+            latent[name].append(np.asarray(linked[name][spots].obsm[LATENT]))
+    return collect_embeddings(new, {name: np.vstack(parts) for name, parts in latent.items()})
 
 
 def embed_modality(graph: ad.AnnData, encoder: Encoder) -> np.ndarray:
