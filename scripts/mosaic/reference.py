@@ -18,6 +18,7 @@ from typing import Any
 
 import anndata as ad
 import mudata as md
+import pandas as pd
 
 from mosaic import store
 from mosaic.analyse.impute import impute_modality
@@ -25,13 +26,16 @@ from mosaic.analyse.mapped_domains import MappedDomains, map_domains
 from mosaic.analyse.reference_files import counts_to_impute, linked_embedding, write_reference
 from mosaic.errors import InputError
 from mosaic.integrate.encoders import Encoder
+from mosaic.integrate.fine_tuning import fine_tune as run_fine_tuning
+from mosaic.integrate.fine_tuning import tuning_settings
 from mosaic.integrate.graph import link_to_reference
 from mosaic.integrate.model import embed_new, load_model, save_model
 from mosaic.manifest import checked, read_manifest, reading, writing
+from mosaic.prepare.feature_names import NAMED, features_of_reference, match_features, with_names
 from mosaic.prepare.mapping import map_modality
 from mosaic.prepare.normalize import normalize_slice
 from mosaic.prepare.qc import filter_slice
-from mosaic.prepare.read import Source, read_slice
+from mosaic.prepare.read import Source, read_features, read_slice
 
 Key = tuple[str, str]  # slice and modality
 
@@ -167,8 +171,15 @@ class Reference:
                 {key: told[key] for key in ("domains", "checks", "versions")},
             )
 
-    def map(self, slices: Mapping[Key, Source], *, least_share: float = 0.5) -> Mapped:
-        """Map new slices, without training.
+    def map(
+        self,
+        slices: Mapping[Key, Source],
+        *,
+        least_share: float = 0.5,
+        fine_tune: bool = False,
+        fine_tune_epochs: int = 50,
+    ) -> Mapped:
+        """Map new slices, without training unless ``fine_tune``.
 
         Parameters
         ----------
@@ -177,6 +188,9 @@ class Reference:
             ``obsm["spatial"]``, or its file.
         least_share
             See ``mapping.map_modality``.
+        fine_tune, fine_tune_epochs
+            Whether slices with two or more modalities tune encoders of their own, and how long: see
+            ``fine_tuning.fine_tune``.
 
         Raises
         ------
@@ -184,12 +198,18 @@ class Reference:
             If a slice can't be mapped.
         """
         passed: dict[Key, ad.AnnData] = {}
+        renamed: dict[str, list[pd.DataFrame]] = {}
         for (name, modality), source in slices.items():
             if modality not in self.features:
                 hint = f"it has {', '.join(self.features)}"
                 raise InputError(f"the reference has no {modality}", where=f"slice {name}", hint=hint)
             kind = self.config["modalities"][modality]["kind"]
             read = read_slice(source, name, kind, modality=modality)
+            if kind in NAMED:
+                table = read_features(source, name, kind, modality=modality)
+                found = match_features({name: table}, modality, known=self._features_of(modality)).renamed
+                renamed.setdefault(modality, []).append(found)
+                read = with_names(read, found)
             passed[name, modality] = filter_slice(read, **self.config["qc"][modality])[0]
         features, graphs = {}, {}
         for modality in dict.fromkeys(own for _, own in passed):
@@ -204,9 +224,17 @@ class Reference:
                 self.features[modality],
                 modality,
                 least_share=least_share,
+                renamed=pd.concat(renamed[modality]) if modality in renamed else None,
                 **reduction_settings(settings),
             )
             graphs[modality] = link_to_reference(features[modality], self.features[modality], **self.config["graph"])
-        embedding = embed_new(graphs, self.encoders)
+        tuning = tuning_settings(fine_tune_epochs, self.config["train"])
+        tuned = run_fine_tuning(graphs, self.encoders, **tuning) if fine_tune else {}
+        embedding = embed_new(graphs, self.encoders, tuned)
         domains = map_domains(embedding, graphs, features, self.features, self.spots)
         return Mapped(self, passed, features, embedding, domains)
+
+    def _features_of(self, modality: str) -> pd.DataFrame:
+        """What its features are called: see ``feature_names.features_of_reference``."""
+        parts = [own[modality].var for own in (self.counts, self.features) if modality in own]
+        return features_of_reference(*parts)

@@ -182,10 +182,14 @@ class MappedDomains(NamedTuple):
         ``table`` with ``modalities``, ``agreement`` and ``confidence``, as ``confidence.calibrate`` gives them: the
         agreement of the reference's hidden spots with the same modalities and domain.
     slices
-        Per slice: ``found``, the least share of the reference's features that it measured; ``agreement``, the least
-        correlation of their means with the reference's over its modalities; ``near``, the share of its
+        Per slice: ``found``, the least share of the reference's features that it measured; ``by_id``, the largest share
+        that its files name otherwise, matched by identifiers or symbols; ``agreement``, the least
+        correlation of their means with the reference's over its modalities; ``relative``, the least ratio of that to
+        the reference's own slices, and ``ilisi_before``, the iLISI with the reference before the correction in that
+        modality; ``near``, the share of its
         spots within the limit; ``ilisi`` with the reference in the latent space; ``foscttm`` of its own pairs of
-        modalities, missing where it has one; ``unassigned``, the share of its spots without a domain.
+        modalities that encoders have not seen, missing where it has one; ``unassigned``, the share of its spots without
+        a domain.
     """
 
     table: pd.DataFrame
@@ -282,8 +286,10 @@ def _with_confidence(
 
 
 def _own_pairs(embedding: md.MuData, spots: pd.Index) -> float:
-    """FOSCTTM of the pairs of modalities of a slice, mean over them; NaN if it has one modality."""
+    """FOSCTTM of the pairs of modalities of a slice that encoders have not seen, mean over them; NaN if it has one."""
     found = []
+    if "tuned" in embedding.obs:
+        spots = spots[~embedding.obs.loc[spots, "tuned"].to_numpy(dtype=bool)]
     for first, second in combinations(embedding.mod.values(), 2):
         both = spots[spots.isin(first.obs_names) & spots.isin(second.obs_names)]
         if len(both) > 1:
@@ -299,11 +305,15 @@ def _by_slice(
     for name, own in table.groupby("slice", sort=False):
         records = [part.uns["mapping"][name] for part in mapped.values() if name in part.uns["mapping"]]
         here = latent[embedding.obs_names.get_indexer(own.index)]
+        least = min(records, key=lambda record: np.nan_to_num(float(record["relative"]), nan=np.inf))
         rows.append(
             {
                 "slice": name,
                 "found": min(float(record["found"]) for record in records),
+                "by_id": max(float(record["by_id"]) for record in records),
                 "agreement": pd.Series([float(record["agreement"]) for record in records]).min(),
+                "relative": float(least["relative"]),
+                "ilisi_before": float(least["ilisi_before"]),
                 "near": float((own["distance"] <= 1).mean()),
                 "ilisi": ilisi_between(here, np.asarray(spots.obsm[LATENT])),
                 "foscttm": _own_pairs(embedding, own.index),

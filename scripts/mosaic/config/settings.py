@@ -252,6 +252,9 @@ def _mapping_faults(config: dict, sheet: SampleSheet, where: str) -> Iterator[In
         if name in known:
             problem = f"slice {name} is in the reference, too"
             yield InputError(problem, where=where, hint="give the new slice another name: spots are named by it")
+    if config["mapping"]["fine_tune"] and not sheet.bridges:
+        problem = "no slice of the sheet has two modalities, so that nothing tunes the encoders"
+        yield InputError(problem, where=key_of("mapping", "fine_tune"), hint="set it to false")
     for key in ("intra_knns", "radius"):
         given = config["graph"][key]
         if isinstance(given, Mapping):
