@@ -77,7 +77,7 @@ study: $(VENV)/.run-ready
 	$(SNAKEMAKE) -s workflow/benchmark/study.smk --configfile config/benchmark.yaml config/study.yaml \
 	  $(if $(DATA)$(QUICK),--config $(if $(DATA),data=$(DATA)) $(if $(QUICK),quick=true 'seeds=[1234]'))
 	@echo
-	@echo "The tables: results/benchmark/study/scores.tsv, summary.md; the figure: anchors.svg"
+	@echo "The tables: results/benchmark/study/scores.tsv, summary.md; the figures: changes.svg, anchors.svg"
 
 # Compare with the published package, in under an hour; with QUICK=1 small sizes, in under five minutes.
 speed: $(VENV)/.run-ready $(VENV)-published/.ready

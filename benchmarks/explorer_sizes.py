@@ -75,7 +75,7 @@ def made_explorer(folder: Path, run: ad.AnnData, features: Sequence[str], impute
         parts.append(explorer.Part(rows, values, pd.Index(features), name in imputed))
     scores = pd.DataFrame({"pearson_log": 0.4, "better_than_mean": True}, index=list(features))
     scores.iloc[-1] = 0.01, False
-    panels = [explorer.Panel("rna", "log of counts per 10,000", features, parts, scores if imputed else None)]
+    panels = [explorer.Panel("rna", "log of counts per 10,000", features, lambda _: parts, scores if imputed else None)]
     columns = explorer.columns(run, ["spamosaic"], [1234], None, {})
     slices = {name: explorer.Slice("", Frame(microns_per_unit=1.0)) for name in pd.unique(run.obs["slice"])}
     explorer.write(folder, [PAGE / "index.html", PAGE / "explorer.js"], run, columns, panels, slices)

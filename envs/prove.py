@@ -3,7 +3,8 @@
     python envs/prove.py [NAME ...]
 
 Each gets a virtual environment with exactly the pins of its file, and pytest with hypothesis. All that its scripts
-import is imported, and the tests of every module of the library that they reach must pass. Needs Python alone.
+import is imported, and the tests of every module of the library that they reach must pass: here, or in another of these
+environments that has nothing which this one lacks. Needs Python alone.
 """
 
 import os
@@ -42,6 +43,8 @@ TESTED_WITH = {
     "config/design.py": "config/test_settings.py",
     "config/domain_names.py": "config/test_settings.py",
     "config/schema.py": "config/test_settings.py",
+    "config/sample_sheet.py": "config/test_settings.py",
+    "config/faults.py": "config/test_settings.py",
     "simulate/design.py": "simulate/test_counts.py",
     "simulate/tissue.py": "simulate/test_counts.py",
     "prepare/readers/h5ad.py": "prepare/test_read.py",
@@ -137,14 +140,27 @@ def room_tests(room: Path) -> Path | None:
     return None if tests is None else REPOSITORY / "tests" / "unit" / tests
 
 
-def prove(env: Path, scripts: list[Path], folder: Path) -> None:
-    """Make ``env`` in ``folder`` and run the tests in it; raises CalledProcessError at what fails."""
+def files_to_run(by_env: dict[Path, list[Path]]) -> dict[Path, list[Path]]:
+    """Per environment the test files to run in it: those that none with a part of its packages runs."""
+    declared = {env: set(pins(env.read_text()).items()) for env in by_env}
+    reached = {env: needed(scripts)[1] for env, scripts in by_env.items()}
+    return {
+        env: [
+            test
+            for test in tests
+            if not any(declared[other] < declared[env] and test in reached[other] for other in by_env)
+        ]
+        for env, tests in reached.items()
+    }
+
+
+def prove(env: Path, scripts: list[Path], tests: list[Path], folder: Path) -> None:
+    """Make ``env`` in ``folder`` and run these tests in it; raises CalledProcessError at what fails."""
     # All at once, as conda does.
     make(env, folder, torch_first=False)
     testers = pins((REPOSITORY / "requirements-test.lock").read_text())
     install(folder, *(f"{name}=={testers[name]}" for name in ("pytest", "hypothesis")))
-    imported, tests = needed(scripts)
-    _python(folder, "-c", f"import {', '.join(sorted(imported))}")
+    _python(folder, "-c", f"import {', '.join(sorted(needed(scripts)[0]))}")
     lock = pins((REPOSITORY / "requirements.lock").read_text())
     install(folder, *(f"{name}=={lock[name]}" for name in FOR_TESTS.get(env.stem, ())))
     _python(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow", "-W", "default", *map(str, tests))
@@ -163,11 +179,13 @@ def main(names: list[str]) -> int:
     if unknown := set(names) - {env.stem for env in by_env}:
         sys.exit(f"envs/ has no {', '.join(sorted(unknown))}")
 
+    tests = files_to_run(by_env)
+
     def proved(env: Path) -> bool:
         began = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             try:
-                prove(env, by_env[env], Path(folder))
+                prove(env, by_env[env], tests[env], Path(folder))
             except subprocess.CalledProcessError as error:
                 print(f"{env.stem}: failed at {' '.join(map(str, error.cmd[1:4]))} ...", flush=True)
                 return False

@@ -3,6 +3,7 @@
 from mosaic.logs import job_log
 
 with job_log(snakemake.log[0]):
+    from functools import partial
     from pathlib import Path
 
     import pandas as pd
@@ -17,11 +18,6 @@ with job_log(snakemake.log[0]):
         """The files of a modality, which their names have before the ending."""
         return [path for path in paths if Path(path).name.split(".")[-2] == modality]
 
-    def on_scale(paths, scale, imputed=False):
-        """Slices on the scale that is shown, one at a time in memory."""
-        slices = explorer.imputed_counts(map(store.read, paths)) if imputed else map(store.read, paths)
-        return (normalize.normalize_slice(adata, scale) for adata in slices)
-
     spots = store.read_spots(given.integrated)
     available = {modality: store.read_features(*of(given.counts, modality)) for modality in asked.kinds}
     explorer.check_asked(asked.features, available)
@@ -33,9 +29,12 @@ with job_log(snakemake.log[0]):
             markers = [tables.read_table(path, index="feature").index for path in of(given.markers, modality)]
             selected = store.read_features(*of(given.reduced, modality))
             features = explorer.shown_features(available[modality], kind, selected, markers, asked.features)
-            measured = on_scale(of(given.counts, modality), scale)
-            imputed = on_scale(of(given.imputed, modality), scale, imputed=True)
-            yield explorer.panel(modality, scale, features, spots.obs_names, measured, imputed)
+            on_scale = partial(normalize.normalize_spots, normalization=scale)
+            key = "X" if kind == "features" else "layers/counts"
+            measured = explorer.slice_readers(of(given.counts, modality), key, on_scale)
+            imputed = explorer.slice_readers(of(given.imputed, modality), "layers/imputed", on_scale)
+            scores = explorer.held_out_scores(of(given.imputed, modality))
+            yield explorer.panel(modality, scale, features, spots.obs_names, measured, imputed, scores)
 
     quality = {name: pd.concat(map(tables.read_table, of(given.quality, name))) for name in asked.kinds}
     columns = explorer.columns(spots, asked.methods, asked.seeds, asked.truth, quality)

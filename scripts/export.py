@@ -5,13 +5,13 @@ from mosaic.logs import job_log
 with job_log(snakemake.log[0]):
     from pathlib import Path
 
-    from mosaic import files, spots, store, tables
+    from mosaic import files, store, tables
     from mosaic.analyse import domain_names, export
     from mosaic.figures import style
 
     config = snakemake.params.config
-    counts = spots.read_stacked(snakemake.input.qc, snakemake.params.union)
-    reduced = {name: store.read(path) for name, path in zip(counts, snakemake.input.reduced, strict=True)}
+    counts = files.by_modality(snakemake.input.qc)
+    reduced = {name: store.read_outline(path) for name, path in zip(counts, snakemake.input.reduced, strict=True)}
     runs = []
     for folder in dict.fromkeys(Path(path).parent for path in snakemake.input.runs):
         imputed = [path for path in snakemake.input.imputed if Path(path).parent.parent == folder]
@@ -24,7 +24,7 @@ with job_log(snakemake.log[0]):
                 aligned=store.read(folder / "aligned.h5mu"),
                 domains=tables.read_table(folder / "domains.tsv", embedding.obs_names)["domain"],
                 umap=tables.read_table(folder / "umap.tsv", embedding.obs_names),
-                imputed=store.read_slices(imputed),
+                imputed=files.by_modality(imputed),
                 labels=tables.read_labels(folder / "domain_names.tsv"),
             )
         )
@@ -36,9 +36,9 @@ with job_log(snakemake.log[0]):
         table["colour"] = table["domain"].astype(str).map(style.colours_of_counterparts(counterparts, known))
     named = snakemake.input.annotations
     annotations = store.read(named).obs if named else None
-    columns = snakemake.params.columns
-    mdata = export.assemble_mudata(counts, reduced, runs, consensus, config, annotations, columns)
-    store.write(mdata, snakemake.output.mudata)
+    columns, union = snakemake.params.columns, snakemake.params.union
+    mdata = export.assemble_mudata(counts, reduced, runs, consensus, config, annotations, columns, union)
+    export.write_mudata(mdata, counts, runs, snakemake.output.mudata)
     for loupe, xenium in zip(snakemake.output.loupe, snakemake.output.xenium, strict=True):
         shown = export.browser_tables(mdata.obs, Path(loupe).name.split(".")[0])
         for table, path in zip(shown, (loupe, xenium), strict=True):

@@ -3,22 +3,27 @@
 from mosaic.logs import job_log
 
 with job_log(snakemake.log[0]):
-    from mosaic import matrices, store
+    import numpy as np
+
+    from mosaic import blocks, matrices, store
     from mosaic.figures import maps, style
 
-    imputed = store.read(snakemake.input.imputed)
-    # Of the slices that measured the most of it, the largest.
-    donor = max(
-        map(store.read, snakemake.input.donors),
-        key=lambda adata: (adata.var_names.isin(imputed.var_names).sum(), adata.n_obs),
-    )
+    imputed = store.read_outline(snakemake.input.imputed)
+
+    def worth(path):
+        """How much of it a slice measured, and how large it is."""
+        outline = store.read_outline(path)
+        return outline.var_names.isin(imputed.var_names).sum(), outline.n_obs
+
+    donor = store.read(max(snakemake.input.donors, key=worth))
     measured = donor[:, imputed.var_names[imputed.var_names.isin(donor.var_names)]]
     names = maps.most_variable(measured)
+    parts = blocks.read_blocks(snakemake.input.imputed, "layers/imputed")
     frames = style.frames(snakemake.input.tissue, **snakemake.params.figures)
     pair = snakemake.wildcards.slice, str(donor.obs["slice"].iloc[0])
     figure = maps.imputed_on_tissue(
         imputed.obsm["spatial"],
-        matrices.dense(imputed[:, names].layers["imputed"]),
+        np.vstack([matrices.dense(own[:, names].layers["imputed"]) for own in parts]),
         names,
         measured.obsm["spatial"],
         matrices.dense(measured[:, names].layers.get("counts", measured[:, names].X)),

@@ -8,8 +8,9 @@ with job_log(snakemake.log[0]):
     from mosaic.prepare import normalize
 
     domains = tables.read_table(snakemake.input.domains)["domain"]
-    slices = (store.read(path) for path in snakemake.input.slices)
-    found = markers.rank_markers([normalize.normalize_slice(own, snakemake.params.scale) for own in slices], domains)
+    # One at a time in memory.
+    slices = (normalize.normalize_slice(store.read(path), snakemake.params.scale) for path in snakemake.input.slices)
+    found = markers.rank_markers(slices, domains)
     names = tables.read_labels(snakemake.input.names).names
     for table in found:
         for column in table.columns.intersection(["domain", "marker_of"]):

@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 from chain import THREE_SLICES, simulated
 from running import REPOSITORY
-from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 from snakemake.iocontainers import Namedlist
 
@@ -24,6 +23,25 @@ SHAPES = {
     "adt": {"n_features": 20, "depth": 1500, "markers": 3, "marker_fold": 5.0},
     "atac": {"n_features": 1500, "depth": 150, "markers": 150, "marker_fold": 8.0},
 }
+
+
+def by_slice(adata, folder):
+    """Files of the slices of an AnnData, as the rules write them."""
+    folder.mkdir(exist_ok=True)
+    paths = [folder / f"{name}.h5ad" for name in dict.fromkeys(adata.obs["slice"].astype(str))]
+    for path in paths:
+        store.write(adata[(adata.obs["slice"] == path.stem).to_numpy()].copy(), path)
+    return paths
+
+
+def assert_rows(result, layers, slices):
+    """A modality of the result has the spots of these slices, each with its values, and zeros elsewhere."""
+    assert result.n_obs == sum(own.n_obs for own in slices if own.n_vars)
+    for own in slices:
+        for layer in layers if own.n_vars else ():
+            found = result[own.obs_names, own.var_names].layers[layer]
+            np.testing.assert_array_equal(matrices.dense(found), matrices.dense(own.layers[layer]))
+            assert result[own.obs_names].layers[layer].sum() == found.sum()
 
 
 @pytest.mark.parametrize(
@@ -61,34 +79,41 @@ def test_design_end_to_end(tmp_path, slices):
     counts = {name: adata.copy() for name, adata in run.counts().items()}
     for adata in counts.values():  # as the rules write them
         del adata.obs["domain"]
+    files = {name: by_slice(adata, tmp_path / name) for name, adata in counts.items()}
+    runs = [
+        export.Run(
+            method="spamosaic",
+            seed=1234,
+            embedding=mdata,
+            aligned=run.aligned(0),
+            domains=pd.Series(labels, index=mdata.obs_names),
+            umap=pd.DataFrame(mdata.obsm[embedding.LATENT][:, :2], index=mdata.obs_names),
+            imputed={
+                name: by_slice(ad.concat(own), tmp_path / f"imputed-{name}") for name, own in imputed.items() if own
+            },
+            labels=tables.DomainLabels(
+                {"0": "0", "1": "cortex", "2": "2"}, {"0": "#0072B2", "cortex": "#E69F00", "2": "#009E73"}
+            ),
+        )
+    ]
     shown = pd.Series(labels).map({0: "#000000", 1: "#000001", 2: "#000002"}).to_numpy()
     result = export.assemble_mudata(
-        counts,
+        files,
         run.graphs(),
-        [
-            export.Run(
-                method="spamosaic",
-                seed=1234,
-                embedding=mdata,
-                aligned=run.aligned(0),
-                domains=pd.Series(labels, index=mdata.obs_names),
-                umap=pd.DataFrame(mdata.obsm[embedding.LATENT][:, :2], index=mdata.obs_names),
-                imputed=imputed,
-                labels=tables.DomainLabels(
-                    {"0": "0", "1": "cortex", "2": "2"}, {"0": "#0072B2", "cortex": "#E69F00", "2": "#009E73"}
-                ),
-            )
-        ],
+        runs,
         {"spamosaic": pd.DataFrame({"domain": labels, "confidence": 0.75, "colour": shown}, index=mdata.obs_names)},
         {"modalities": {}},
         pd.DataFrame({"domain": truth}),
         {"donor": {"s1": "007"}, "age": {}},
     )
-    for adata in counts.values():  # as they were
-        assert "domain" not in adata.obs
-        assert list(adata.obsm) == ["spatial"]
-    store.write(result, tmp_path / "result.h5mu")
+    export.write_mudata(result, files, runs, tmp_path / "result.h5mu")
     result = store.read(tmp_path / "result.h5mu")
+    for name in names:
+        assert_rows(result[name], ("counts",), [counts[name]])
+        assert (result[name].layers["counts"] != result[name].X).nnz == 0
+        if imputed[name]:
+            assert_rows(result[f"{name}_imputed"], ("imputed", "imputed_sd"), imputed[name])
+            assert (result[f"{name}_imputed"].layers["imputed"] != result[f"{name}_imputed"].X).nnz == 0
     first = result.obs["slice"] == "s1"
     assert (result.obs["donor"][first] == "007").all()
     assert result.obs["donor"][~first].isna().all()
@@ -146,26 +171,27 @@ def test_a_small_panel_beside_whole_transcriptomes(tmp_path):
     mdata = run.embedding(0)
     domains = run.domains(0)["domain"]
     known = [str(number) for number in sorted(domains.unique())]
-    result = export.assemble_mudata(
-        run.counts(),
-        run.graphs(),
-        [
-            export.Run(
-                method="spamosaic",
-                seed=1234,
-                embedding=mdata,
-                aligned=run.aligned(0),
-                domains=domains,
-                umap=pd.DataFrame(mdata.obsm[embedding.LATENT][:, :2], index=mdata.obs_names),
-                imputed={"rna": imputed},
-                labels=tables.DomainLabels(dict(zip(known, known, strict=True)), dict.fromkeys(known, "#000000")),
-            )
-        ],
-        {},
-        {"modalities": {}},
-    )
-    store.write(result, tmp_path / "result.h5mu")
+    # The panel has its own features alone, as the rules write it.
+    passed = run.passed()
+    slices = [passed[name, "rna"].adata for name in design["slices"]]
+    files = {"rna": [path for own in slices for path in by_slice(own, tmp_path / "qc")]}
+    runs = [
+        export.Run(
+            method="spamosaic",
+            seed=1234,
+            embedding=mdata,
+            aligned=run.aligned(0),
+            domains=domains,
+            umap=pd.DataFrame(mdata.obsm[embedding.LATENT][:, :2], index=mdata.obs_names),
+            imputed={"rna": [path for own in imputed for path in by_slice(own, tmp_path / "imputed")]},
+            labels=tables.DomainLabels(dict(zip(known, known, strict=True)), dict.fromkeys(known, "#000000")),
+        )
+    ]
+    result = export.assemble_mudata(files, run.graphs(), runs, {}, {"modalities": {}}, union=["rna"])
+    export.write_mudata(result, files, runs, tmp_path / "result.h5mu")
     result = store.read(tmp_path / "result.h5mu")
+    assert_rows(result["rna"], ("counts",), slices)
+    assert_rows(result["rna_imputed"], ("imputed", "imputed_sd"), imputed)
     assert result["rna"].shape == (972, 600)
     assert result["rna"].varm["measured"].sum().to_dict() == {"s1": 600, "s2": 100, "s3": 600}
     assert result["rna_imputed"].shape == (324, 500)
@@ -174,12 +200,11 @@ def test_a_small_panel_beside_whole_transcriptomes(tmp_path):
 def test_imputed_features_of_different_panels_are_joined():
     parts = []
     for name, features in (("s1", ["a", "b"]), ("s2", ["c"]), ("s3", [])):
-        values = sparse.csr_matrix(np.ones((2, len(features)), np.float32))
         obs = pd.DataFrame({"slice": pd.Categorical([name] * 2)}, index=[f"{name}:0", f"{name}:1"])
-        layers = {"imputed": values, "imputed_sd": values}
-        parts.append(ad.AnnData(obs=obs, var=pd.DataFrame(index=features), layers=layers))
+        parts.append(ad.AnnData(obs=obs, var=pd.DataFrame(index=features)))
     joined = export._joined(parts)
-    assert joined.layers["imputed"].toarray().tolist() == [[1, 1, 0]] * 2 + [[0, 0, 1]] * 2
+    assert joined.obs_names.tolist() == ["s1:0", "s1:1", "s2:0", "s2:1"]
+    assert joined.var_names.tolist() == ["a", "b", "c"]
     assert joined.varm["imputed"]["s2"].tolist() == [False, False, True]
 
 

@@ -38,10 +38,11 @@ def collect_embeddings(graphs: Mapping[str, ad.AnnData], latent: Mapping[str, np
         total[where] += latent[name]
         count[where] += 1
         spatial[where] = graph.obsm["spatial"]
-        obsm = {LATENT: latent[name].astype(np.float32), "spatial": graph.obsm["spatial"]}
+        obsm = {LATENT: latent[name].astype(np.float32), "spatial": np.array(graph.obsm["spatial"])}
         modalities[name] = ad.AnnData(obs=graph.obs[["slice", "barcode"]], obsm=obsm)
     mdata = md.MuData(modalities)
-    mdata = mdata[spots.index].copy()
+    if not mdata.obs_names.equals(spots.index):
+        mdata = mdata[spots.index].copy()
     mdata.obs = spots
     mdata.obsm[LATENT] = (total / count[:, None]).astype(np.float32)
     mdata.obsm["spatial"] = spatial

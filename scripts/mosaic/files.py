@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +32,14 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def by_modality(paths: Iterable[str | Path]) -> dict[str, list[Path]]:
+    """Files that rules named ``{slice}.{modality}.{ending}``, as lists per modality."""
+    found: dict[str, list[Path]] = {}
+    for path in map(Path, paths):
+        found.setdefault(path.name.split(".")[1], []).append(path)
+    return found
 
 
 def write_table(table: "pd.DataFrame", path: str | Path, **options: object) -> None:

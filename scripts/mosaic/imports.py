@@ -77,10 +77,14 @@ def _imported(file: str, package: str, changed: int, size: int) -> tuple[frozens
 
 
 def _names(source: str) -> list[str]:
-    names = []
-    for node in ast.walk(ast.parse(source)):
+    names, waiting = [], list(ast.parse(source).body)
+    # Statements alone: expressions, which are most of a file, import nothing.
+    while waiting:
+        node = waiting.pop()
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             names += [f"{node.module}.{alias.name}" for alias in node.names]
+        for block in ("body", "orelse", "finalbody", "handlers", "cases"):
+            waiting += getattr(node, block, [])
     return names

@@ -184,11 +184,17 @@ def union(obs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     DataFrame indexed by spot, with ``slice`` (categorical), ``barcode`` and ``modalities``, the names of the
     modalities of the spot, joined by ``+``.
     """
-    rows = pd.concat([table[["slice", "barcode"]].assign(modalities=name) for name, table in obs.items()])
-    rows["slice"] = rows["slice"].astype(str)
-    slices = sorted(rows["slice"].unique())
-    spots = rows.groupby(level=0, sort=False).agg({"slice": "first", "barcode": "first", "modalities": "+".join})
-    spots["slice"] = pd.Categorical(spots["slice"], slices)
+    rows = pd.concat([table[["slice", "barcode"]] for table in obs.values()])
+    spots = rows[~rows.index.duplicated()].copy()
+    # Combinations of modalities are few, spots are many: each spot has the number of its combination.
+    combination = np.zeros(len(spots), dtype=np.int64)
+    for number, table in enumerate(obs.values()):
+        combination[spots.index.get_indexer(table.index)] += 1 << number
+    found, own = np.unique(combination, return_inverse=True)
+    names = ["+".join(name for number, name in enumerate(obs) if code >> number & 1) for code in found.tolist()]
+    spots["modalities"] = np.array(names, dtype=object)[own]
+    slices = spots["slice"].astype(str)
+    spots["slice"] = pd.Categorical(slices, sorted(slices.unique()))
     spots = spots.sort_values("slice", kind="stable")
     spots.index.name = None
     return spots

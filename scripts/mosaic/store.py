@@ -9,7 +9,7 @@ import mudata as md
 import pandas as pd
 
 from mosaic.errors import InputError
-from mosaic.files import atomic_write
+from mosaic.files import atomic_write, by_modality
 
 # The future default of MuData 0.4: obs holds what was assigned, not a copy of the obs of the modalities.
 md.set_options(pull_on_update=False)
@@ -51,6 +51,12 @@ def read_spots(path: str | Path) -> ad.AnnData:
         return ad.AnnData(**{key: ad.io.read_elem(file[key]) for key in ("obs", "obsm", "uns")})
 
 
+def read_outline(path: str | Path) -> ad.AnnData:
+    """Read an h5ad that a rule wrote without its matrices: ``obs``, ``var``, ``obsm``, ``varm`` and ``uns``."""
+    with h5py.File(path) as file:
+        return ad.AnnData(**{key: ad.io.read_elem(file[key]) for key in ("obs", "var", "obsm", "varm", "uns")})
+
+
 def read_features(*paths: str | Path) -> pd.Index:
     """Names of the features that one of these files has, in the order of the first."""
     names = pd.Index([])
@@ -68,10 +74,7 @@ def read_var(path: str | Path) -> pd.DataFrame:
 
 def read_slices(paths: Sequence[str | Path]) -> dict[str, list[ad.AnnData]]:
     """Read files that rules named ``{slice}.{modality}.h5ad``, as lists per modality."""
-    slices: dict[str, list[ad.AnnData]] = {}
-    for path in map(Path, paths):
-        slices.setdefault(path.name.split(".")[1], []).append(read(path))
-    return slices
+    return {modality: [read(path) for path in own] for modality, own in by_modality(paths).items()}
 
 
 def write(data: ad.AnnData | md.MuData, path: str | Path) -> None:

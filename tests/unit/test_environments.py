@@ -9,7 +9,18 @@ from pathlib import Path
 import pytest
 import rattler
 import yaml
-from prove import OWN_RULES, RULES, SEPARATE, TESTED_WITH, baseline_scripts_by_env, pins, room_tests, scripts_by_env
+from prove import (
+    OWN_RULES,
+    RULES,
+    SEPARATE,
+    TESTED_WITH,
+    baseline_scripts_by_env,
+    files_to_run,
+    needed,
+    pins,
+    room_tests,
+    scripts_by_env,
+)
 
 from mosaic.imports import imported_modules
 
@@ -51,6 +62,16 @@ def test_environment_declares_exactly_what_its_scripts_reach(env, scripts):
         for mark, packages in BEHIND_OTHERS.items():
             needed |= packages if mark in sources else set()
     assert set(declared) == needed
+
+
+def test_every_test_runs_with_no_package_that_an_environment_lacks():
+    by_env = scripts_by_env()
+    run = files_to_run(by_env)
+    packages = {env: set(pins(env.read_text())) for env in by_env}
+    for env, scripts in by_env.items():
+        for test in needed(scripts)[1]:
+            assert any(packages[other] <= packages[env] and test in run[other] for other in by_env), (env, test)
+    assert sum(map(len, run.values())) < sum(len(needed(scripts)[1]) for scripts in by_env.values())
 
 
 @pytest.mark.parametrize(("env", "scripts"), separate_scripts_by_env().items(), ids=lambda v: getattr(v, "stem", ""))
@@ -119,7 +140,9 @@ def test_no_env_script_or_module_is_left_over():
         for name in (
             "config/design",
             "config/domain_names",
+            "config/faults",
             "config/methods",
+            "config/sample_sheet",
             "config/settings",
             "api",
             "pipeline",

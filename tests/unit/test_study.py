@@ -127,7 +127,7 @@ def test_enough_anchors_keep_nine_tenths(scores):
     assert np.isnan(found["random", "ARI"])
 
 
-def test_tables_and_figure(scores):
+def test_tables_and_figures(scores):
     text = study_report.markdown(scores, VARIANTS)
     assert "| mlp | 0.505 (-0.400 ± 0.000) |" in text
     assert "| default | 0.905 ± 0.007 |" in text
@@ -135,3 +135,7 @@ def test_tables_and_figure(scores):
     figure = study_report.anchors(scores, VARIANTS)
     assert isinstance(figure, Figure)
     assert len(figure.axes) == len(study_report.CURVES)
+    figure = study_report.changes(scores, VARIANTS)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["mlp"]
+    (bars,) = figure.axes[0].containers
+    assert bars.lines[0].get_xdata() == pytest.approx([-0.4])

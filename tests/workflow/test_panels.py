@@ -21,6 +21,7 @@ CONFIG = {
     "modalities": {"rna": {"kind": "rna", "features": "union", "n_comps": 10}, "adt": {"kind": "protein"}},
     "cluster": {"n_domains": 3},
     "train": {"T": 0.1, "n_epochs": 20},
+    "checks": {"imputation": False},
 }
 
 

@@ -30,12 +30,13 @@ def studied(dataset):
 
 
 rule study:
-    """The table, the figure and the text of the study."""
+    """The tables and the figures of the study."""
     default_target: True
     input:
         f"{RESULTS}/study/scores.tsv",
         f"{RESULTS}/study/summary.md",
         f"{RESULTS}/study/anchors.png",
+        f"{RESULTS}/study/changes.png",
 
 
 rule study_variant:
@@ -76,7 +77,7 @@ rule study_variant:
 
 
 rule study_summary:
-    """Put all scores into one table, sum them up by group of variants, and draw the curves of anchors."""
+    """Put all scores into one table, sum them up by group of variants, and draw them."""
     input:
         scores=[f"{RESULTS}/study/{dataset}/{variant}.tsv" for dataset in STUDIED for variant in studied(dataset)],
         library=library("study_summary"),
@@ -84,6 +85,7 @@ rule study_summary:
         scores=ensure(f"{RESULTS}/study/scores.tsv", non_empty=True),
         markdown=ensure(f"{RESULTS}/study/summary.md", non_empty=True),
         anchors=multiext(f"{RESULTS}/study/anchors", ".svg", ".png"),
+        changes=multiext(f"{RESULTS}/study/changes", ".svg", ".png"),
     log:
         f"{RESULTS}/logs/study/summary.log",
     conda:

@@ -1,17 +1,31 @@
-"""The result file: one MuData with counts, latent spaces, domains, UMAPs and imputed counts of a run."""
+"""The result file: one MuData with counts, latent spaces, domains, UMAPs and imputed counts of a run.
+
+Counts and imputed counts may be larger than memory. They go from the files of the slices to the result block by block;
+of all else, and of the shape of these, a MuData without matrices is made first.
+"""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import anndata as ad
+import h5py
 import mudata as md
+import numpy as np
 import pandas as pd
 
 from mosaic import __version__
+from mosaic.analyse.intervals import LAYERS
+from mosaic.blocks import append_block, n_values, stacked_blocks
 from mosaic.embedding import LATENT
-from mosaic.spots import spread_column
+from mosaic.files import atomic_write
+from mosaic.spots import spread_column, stack
+from mosaic.store import read_outline
 from mosaic.tables import DomainLabels
+
+# Per modality the files of its slices.
+Files = Mapping[str, Sequence[str | Path]]
 
 
 class Run(NamedTuple):
@@ -23,25 +37,26 @@ class Run(NamedTuple):
     aligned: md.MuData
     domains: pd.Series
     umap: pd.DataFrame
-    imputed: Mapping[str, Sequence[ad.AnnData]]
+    imputed: Files
     labels: DomainLabels
 
 
 def assemble_mudata(
-    counts: Mapping[str, ad.AnnData],
+    counts: Files,
     reduced: Mapping[str, ad.AnnData],
     runs: Sequence[Run],
     consensus: Mapping[str, pd.DataFrame],
     config: Mapping,
     annotations: pd.DataFrame | None = None,
     columns: Mapping[str, Mapping[str, str]] | None = None,
+    union: Collection[str] = (),
 ) -> md.MuData:
-    """Assemble the results of a run for muon, and its modalities for scanpy and squidpy.
+    """Assemble the results of a run for muon, and its modalities for scanpy and squidpy, without the matrices.
 
     Parameters
     ----------
     counts
-        Per modality its slices after QC, stacked, with ``layers["counts"]`` (kind ``features``: X alone).
+        Its slices after QC, with ``layers["counts"]`` (kind ``features``: X alone).
     reduced
         Per modality the features of all its slices, as ``reduce_modality`` returns them.
     runs
@@ -55,12 +70,13 @@ def assemble_mudata(
         Columns of the users' ``obs`` (spots) to add.
     columns
         Further columns of the sample sheet: per name the text of each slice that has one.
+    union
+        Modalities with the features of any slice, not the shared ones: see ``spots.stack``.
 
     Returns
     -------
-    MuData. Per modality the measured spots with counts in X and ``layers["counts"]`` and features in ``obsm``; and,
-    if slices lack it or features of it, a second modality ``{modality}_imputed`` with ``layers["imputed"]`` (X too) and
-    ``layers["imputed_sd"]`` of the first run, ``layers["imputed_{method}_{seed}"]`` of further ones. Where slices
+    MuData. Per modality the measured spots with features in ``obsm``; and, if slices lack it or features of it, a
+    second modality ``{modality}_imputed``. ``write_mudata`` says what their matrices are. Where slices
     measured, or lack, different features, ``varm["measured"]`` and ``varm["imputed"]`` (features x slices, bool) say
     which; other values are zero and mean nothing. Over all spots: ``obsm["X_{method}_{seed}"]``,
     ``obsm["X_aligned_{method}_{seed}"]``, ``obsm["X_umap_{method}_{seed}"]``, ``obs["domain_{method}_{seed}"]``, and
@@ -74,13 +90,12 @@ def assemble_mudata(
     first = runs[0]
     spots = first.embedding.obs_names
     modalities = {}
-    for name, stacked in counts.items():
+    for name, paths in counts.items():
+        stacked = stack(map(read_outline, paths), name, "union" if name in union else "shared")
         adata = ad.AnnData(
-            stacked.layers.get("counts", stacked.X),
             obs=stacked.obs,
             var=stacked.var,
             obsm={**stacked.obsm, **reduced[name].obsm},
-            layers=dict(stacked.layers),
             varm=dict(stacked.varm),
         )
         for run in runs:
@@ -88,12 +103,13 @@ def assemble_mudata(
             adata.obsm[f"X_aligned_{run.method}_{run.seed}"] = run.aligned[name][adata.obs_names].obsm[LATENT]
         _annotate(adata.obs, annotations)
         modalities[name] = adata
-        if any(own.n_vars for own in first.imputed.get(name, ())):
-            modalities[f"{name}_imputed"] = _imputed(name, runs)
+        imputed = [read_outline(path) for path in first.imputed.get(name, ())]
+        if any(own.n_vars for own in imputed):
+            modalities[f"{name}_imputed"] = _joined(imputed)
     # Slices that were mapped onto a reference may all lack a modality of it.
-    for name in first.imputed:
+    for name, paths in first.imputed.items():
         if name not in counts:
-            modalities[f"{name}_imputed"] = _imputed(name, runs)
+            modalities[f"{name}_imputed"] = _joined([read_outline(path) for path in paths])
 
     mdata = md.MuData(modalities)
     mdata = mdata[spots].copy()
@@ -121,6 +137,27 @@ def assemble_mudata(
             mdata.obs[f"confidence_{method}"] = table["confidence"]
     mdata.uns["mosaic"] = {"version": __version__, "config": json.dumps(config)}
     return mdata
+
+
+def write_mudata(mdata: md.MuData, counts: Files, runs: Sequence[Run], path: str | Path) -> None:
+    """Write the results of a run, with their matrices, of which a block at a time is in memory.
+
+    Parameters
+    ----------
+    mdata, counts, runs
+        What ``assemble_mudata`` returned, and took.
+    path
+        The file. A measured modality has counts in X and ``layers["counts"]`` (kind ``features``: X alone), an imputed
+        one ``layers["imputed"]`` (X too) and ``layers["imputed_sd"]`` of the first run, and the likes of
+        ``layers["imputed_{method}_{seed}"]`` of further ones.
+    """
+    with atomic_write(path) as unfinished:
+        mdata.write_h5mu(unfinished, compression="lzf")
+        with h5py.File(unfinished, "a") as file:
+            for name, adata in mdata.mod.items():
+                del file["mod"][name]["X"]  # says that there is none
+                for key, sources in _matrices(name, counts, runs):
+                    _write_matrix(file["mod"][name], key, sources, adata)
 
 
 def browser_tables(obs: pd.DataFrame, slice_name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -153,14 +190,42 @@ def _annotate(obs: pd.DataFrame, annotations: pd.DataFrame | None) -> None:
         obs[name] = spread_column(annotations[name], obs.index)
 
 
-def _imputed(name: str, runs: Sequence[Run]) -> ad.AnnData:
-    adata = _joined(runs[0].imputed[name])
-    adata.X = adata.layers["imputed"]
-    for run in runs[1:]:
-        other = _joined(run.imputed[name])[adata.obs_names, adata.var_names]
-        for layer in ("imputed", "imputed_sd"):
-            adata.layers[f"{layer}_{run.method}_{run.seed}"] = other.layers[layer]
-    return adata
+def _matrices(name: str, counts: Files, runs: Sequence[Run]) -> Iterator[tuple[str, list[tuple[str | Path, str]]]]:
+    """Of a modality of the result the key of each matrix, and the matrices of the slices that make it."""
+    if name in counts:
+        common = set.intersection(*(_layers_of(path) for path in counts[name]))
+        yield "X", [(path, "layers/counts" if "counts" in common else "X") for path in counts[name]]
+        for layer in sorted(common):
+            yield f"layers/{layer}", [(path, f"layers/{layer}") for path in counts[name]]
+        return
+    measured = name.removesuffix("_imputed")
+    for number, run in enumerate(runs):
+        for layer in LAYERS:
+            sources: list[tuple[str | Path, str]] = [(path, f"layers/{layer}") for path in run.imputed[measured]]
+            if not number and layer == LAYERS[0]:
+                yield "X", sources
+            yield f"layers/{layer}" + (f"_{run.method}_{run.seed}" if number else ""), sources
+
+
+def _layers_of(path: str | Path) -> set[str]:
+    with h5py.File(path) as file:
+        return set(file["layers"]) if "layers" in file else set()
+
+
+def _write_matrix(group: h5py.Group, key: str, sources: Sequence[tuple[str | Path, str]], adata: ad.AnnData) -> None:
+    """Write the rows and columns of ``adata`` from the matrices of its slices."""
+    places, columns = np.full((adata.n_obs, 2), -1), []
+    for number, (path, _) in enumerate(sources):
+        outline = read_outline(path)
+        rows = adata.obs_names.get_indexer(outline.obs_names)
+        places[rows[rows >= 0]] = np.column_stack([np.full(outline.n_obs, number), np.arange(outline.n_obs)])[rows >= 0]
+        columns.append(adata.var_names.get_indexer(outline.var_names))
+    if (places < 0).any():
+        raise ValueError(f"no file has the spot {adata.obs_names[(places < 0).any(axis=1)][0]} of {group.name}")
+    *within, name = key.split("/")
+    group, most = group["/".join(within)] if within else group, n_values(sources)
+    for block in stacked_blocks(sources, places, columns, adata.n_vars):
+        append_block(group, name, block, most, compression="lzf")
 
 
 def _joined(slices: Sequence[ad.AnnData]) -> ad.AnnData:

@@ -15,9 +15,10 @@ from sklearn.preprocessing import normalize
 from mosaic.analyse.donors import matched_donors, nearest_donors, smoothed_latent
 from mosaic.analyse.intervals import LAYERS, unit_of
 from mosaic.analyse.regression import Shift, regression_shift
+from mosaic.blocks import block_slices
 from mosaic.embedding import LATENT
 from mosaic.errors import InputError
-from mosaic.matrices import BLOCK_VALUES, placed, sample_rows, values_of
+from mosaic.matrices import placed, sample_rows, values_of
 from mosaic.spots import MEASURED
 
 logger = logging.getLogger(__name__)
@@ -149,9 +150,8 @@ class JoinedPlan(NamedTuple):
 
 
 def _blocks(plan: ImputationPlan | JoinedPlan) -> Iterator[tuple[sparse.csr_matrix, sparse.csr_matrix]]:
-    n_rows = max(1, BLOCK_VALUES // max(len(plan.features), 1))
-    for start in range(0, plan.spots.n_obs, n_rows):
-        yield plan.predict(np.arange(start, min(start + n_rows, plan.spots.n_obs)))
+    for rows in block_slices(plan.spots.n_obs, len(plan.features)):
+        yield plan.predict(np.arange(rows.start, rows.stop))
 
 
 def plan_modality(

@@ -8,6 +8,7 @@ import pandas as pd
 
 from mosaic.analyse.impute import ImputationPlan, JoinedPlan
 from mosaic.analyse.intervals import LAYERS
+from mosaic.blocks import append_block
 from mosaic.files import atomic_write
 
 
@@ -33,12 +34,9 @@ def write_imputed(
     with atomic_write(path) as unfinished:
         skeleton.write_h5ad(unfinished)
         with h5py.File(unfinished, "a") as file:
-            layers = file["layers"]
+            most = skeleton.n_obs * skeleton.n_vars
             for block in imputation.blocks():
                 for name, part in zip(LAYERS, block, strict=True):
-                    if name in layers:
-                        ad.io.sparse_dataset(layers[name]).append(part)
-                    else:
-                        # Shuffled bytes compress well: even of values without a zero, the file is no larger than a
-                        # dense one.
-                        ad.io.write_elem(layers, name, part, dataset_kwargs={"compression": "lzf", "shuffle": True})
+                    # Shuffled bytes compress well: even of values without a zero, the file is no larger than a
+                    # dense one.
+                    append_block(file["layers"], name, part, most, compression="lzf", shuffle=True)

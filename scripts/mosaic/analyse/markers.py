@@ -1,7 +1,7 @@
 """Marker features of the domains in each slice, and their profile over the domains."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import anndata as ad
@@ -42,7 +42,7 @@ class Markers(NamedTuple):
     profile: pd.DataFrame
 
 
-def rank_markers(slices: Sequence[ad.AnnData], domains: pd.Series, *, most: int = 40) -> Markers:
+def rank_markers(slices: Iterable[ad.AnnData], domains: pd.Series, *, most: int = 40) -> Markers:
     """Rank the features of one modality by how well they mark each domain, slice by slice.
 
     Slices are ranked separately, so that a batch effect is not mistaken for a marker; a good marker has a high mean

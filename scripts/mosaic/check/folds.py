@@ -5,8 +5,8 @@ one stripe at a time of the spots that also have another modality. A fold that c
 recorded. A fold builds the graph of the hidden modality and trains the encoders without the hidden spots. It scores
 imputed against measured counts, beside two baselines: the mean profile of the donors, and the mean of the donors
 nearest in the features of the source modality before integration. Of thousands of features it imputes and scores those
-selected for reduction and a sample of the others (``scores.scored_features``). Feature selection and batch correction
-have seen the hidden counts; nothing else has.
+selected for reduction and a sample of the others (``scores.scored_features``), and of very many hidden spots a sample.
+Feature selection and batch correction have seen the hidden counts; nothing else has.
 """
 
 import logging
@@ -33,8 +33,9 @@ from mosaic.neighbors import nearest
 
 logger = logging.getLogger(__name__)
 
-# Maximum number of paired spots for the FOSCTTM of hidden spots.
+# Maximum number of paired spots for the FOSCTTM of hidden spots, and of hidden spots to impute and score.
 _MOST_PAIRED = 20_000
+_MOST_SCORED = 20_000
 
 
 def stripe(coordinates: np.ndarray, part: int, n_stripes: int) -> np.ndarray:
@@ -173,15 +174,18 @@ def run_fold(
     targets = counts[modality]
     names = scored_features(targets.var_names, whole.var_names)
     targets = targets[:, names]
+    scored_spots = spots[matrices.sample_rows(len(spots), _MOST_SCORED, 0)]
+    if len(scored_spots) < len(spots):
+        logger.info("scored are %d of %d hidden spots", len(scored_spots), len(spots))
     imputation = impute.plan_imputation(
-        mdata, slice_name, modality, counts, spots=spots, donors=targets, **settings.impute
+        mdata, slice_name, modality, counts, spots=scored_spots, donors=targets, **settings.impute
     )
 
     donors = imputation.values
     mean = np.asarray(donors.mean(axis=0)).ravel(), mean_log(donors, counted=imputation.counted)
     n_neighbors = impute.ImputationSettings(**settings.impute).n_neighbors
-    near = _unintegrated(reduced, sources, spots, imputation.donors, n_neighbors)
-    scored = score_fold(matrices.values_of(targets[spots]), imputation, mean, near)
+    near = _unintegrated(reduced, sources, scored_spots, imputation.donors, n_neighbors)
+    scored = score_fold(matrices.values_of(targets[scored_spots]), imputation, mean, near)
     scored.uns |= {"slice": slice_name, "modality": modality, "part": part, "n_features": counts[modality].n_vars}
     latent = model.embed_modality(graphs[modality], encoders[modality])
     latent = pd.DataFrame(latent, index=graphs[modality].obs_names)

@@ -10,7 +10,8 @@ import io
 import json
 import shutil
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,11 +21,13 @@ import pandas as pd
 from PIL import Image
 from scipy import sparse
 
+from mosaic.blocks import read_blocks
 from mosaic.errors import InputError, few
 from mosaic.figures.style import natural, palette
 from mosaic.files import atomic_write
 from mosaic.frame import Frame
 from mosaic.spatial import astray, median_spot_distance
+from mosaic.store import read_outline
 
 # Codes of a column: 0 to 254 are values, and 255 is a missing one.
 MISSING = 255
@@ -39,6 +42,8 @@ _CLIP = 0.999
 # A panel of at most so many features is shown whole.
 SMALL_PANEL = 500
 _SCALES = {"log": "log of counts per 10,000", "clr": "centred log ratio", "none": "value"}
+# Values of a modality that are in memory at once: of many spots, some features at a time.
+_GROUP_VALUES = 200_000_000
 _QUALITY = {"total_counts": "total counts", "n_features": "features", "mito_percent": "mitochondrial counts (%)"}
 
 
@@ -131,7 +136,8 @@ class Panel(NamedTuple):
     features
         Names of the features to show.
     parts
-        Their values; a spot without a value is missing.
+        From names of features to their values, and maybe those of others; a spot without a value is missing. Asked for
+        some features after the other, so that memory does not grow with the spots.
     scores
         ``pearson_log`` and ``better_than_mean`` of held-out validation, by feature; None: the run has none.
     """
@@ -139,7 +145,7 @@ class Panel(NamedTuple):
     modality: str
     scale: str
     features: Sequence[str]
-    parts: Sequence[Part]
+    parts: Callable[[Sequence[str]], Sequence[Part]]
     scores: pd.DataFrame | None = None
 
 
@@ -194,13 +200,43 @@ def imputed_counts(slices: Iterable[ad.AnnData]) -> Iterator[ad.AnnData]:
             yield adata[np.asarray(counts.sum(axis=1)).ravel() > 0].copy()
 
 
+def slice_readers(
+    paths: Sequence[str | Path], key: str, on_scale: Callable[[ad.AnnData], ad.AnnData]
+) -> list[Callable[[], Iterable[ad.AnnData]]]:
+    """Of each file of a slice a function that reads it block by block, as ``panel`` takes it.
+
+    Parameters
+    ----------
+    paths
+        The files.
+    key
+        Of the matrix to show: ``X``, ``layers/counts`` or ``layers/imputed``.
+    on_scale
+        Puts counts on the scale that is shown.
+    """
+
+    def read(path: str | Path) -> Iterator[ad.AnnData]:
+        found = read_blocks(path, key)
+        return map(on_scale, imputed_counts(found) if key == "layers/imputed" else found)
+
+    return [partial(read, path) for path in paths]
+
+
+def held_out_scores(paths: Sequence[str | Path]) -> pd.DataFrame | None:
+    """``pearson_log`` and ``better_than_mean`` by feature, from files of imputed counts; None: the run has none."""
+    found = [read_outline(path).var for path in paths]
+    scores = [var[["pearson_log", "better_than_mean"]] for var in found if "pearson_log" in var and len(var)]
+    return scores[-1] if scores else None
+
+
 def panel(
     modality: str,
     scale: str,
     features: Sequence[str],
     spots: pd.Index,
-    measured: Iterable[ad.AnnData],
-    imputed: Iterable[ad.AnnData],
+    measured: Sequence[Callable[[], Iterable[ad.AnnData]]],
+    imputed: Sequence[Callable[[], Iterable[ad.AnnData]]],
+    scores: pd.DataFrame | None = None,
 ) -> Panel:
     """Gather the features of a modality over its slices.
 
@@ -213,18 +249,29 @@ def panel(
     spots
         Names of all spots of the run.
     measured, imputed
-        Slices with X on that scale; the imputed ones with ``pearson_log`` and ``better_than_mean`` in ``var`` if the
-        run validated them. Read one at a time.
+        Of each slice a function that reads it, with X on that scale, some spots after the other.
+    scores
+        See ``Panel``.
     """
-    parts, scores = [], None
-    for slices, is_imputed in ((measured, False), (imputed, True)):
-        for adata in slices:
-            kept = adata.var_names.isin(features)
-            rows = spots.get_indexer(adata.obs_names)
-            parts.append(Part(rows, sparse.csc_matrix(adata.X[:, kept]), adata.var_names[kept], is_imputed))
-            if is_imputed and "pearson_log" in adata.var:
-                scores = adata.var[["pearson_log", "better_than_mean"]]
+
+    def parts(features: Sequence[str]) -> list[Part]:
+        sources = [(read, False) for read in measured] + [(read, True) for read in imputed]
+        return [part for read, is_imputed in sources if (part := _part(read(), features, spots, is_imputed))]
+
     return Panel(modality, _SCALES[scale], features, parts, scores)
+
+
+def _part(blocks: Iterable[ad.AnnData], features: Sequence[str], spots: pd.Index, imputed: bool) -> Part | None:
+    """The features of a slice from blocks of its spots; None if there are none."""
+    rows, values, names = [], [], pd.Index([])
+    for adata in blocks:
+        kept = adata.var_names.isin(features)
+        rows.append(spots.get_indexer(adata.obs_names))
+        values.append(sparse.csc_matrix(adata.X[:, kept]))
+        names = adata.var_names[kept]
+    if not rows:
+        return None
+    return Part(np.concatenate(rows), sparse.vstack(values, format="csc"), names, imputed)
 
 
 def columns(
@@ -440,42 +487,61 @@ def _column(files: _Files, column: Column) -> dict[str, Any]:
 
 
 def _panel(files: _Files, panel: Panel, spots: Spots, names: Sequence[str]) -> dict[str, Any]:
-    # What was measured takes the place of what was imputed.
-    parts = [
-        (part, sparse.csc_matrix(part.values), part.features.get_indexer(panel.features), set(spots.slices[part.rows]))
-        for part in sorted(panel.parts, key=lambda part: not part.imputed)
-    ]
+    told: list[dict[str, Any]] = []
+    whole: list[str | None] = [None] * len(names)
+    size = max(_GROUP_VALUES // len(spots.slices), 1)
+    for start in range(0, len(panel.features), size):
+        group = panel.features[start : start + size]
+        # What was measured takes the place of what was imputed.
+        parts = [
+            (part, sparse.csc_matrix(part.values), part.features.get_indexer(group), set(spots.slices[part.rows]))
+            for part in sorted(panel.parts(group), key=lambda part: not part.imputed)
+        ]
+        whole = _sources(parts, names)
+        told += [
+            _feature(files, name, [(*each[:2], each[2][number], each[3]) for each in parts], spots, names, panel.scores)
+            for number, name in enumerate(group)
+        ]
+    return {"modality": panel.modality, "scale": panel.scale, "sources": whole, "features": told}
 
-    def sources(parts: Iterable[tuple[Part, Any, Any, set[str]]]) -> list[str | None]:
-        """Whether each slice was measured or imputed; None: neither."""
-        found: dict[str, str | None] = dict.fromkeys(names)
-        for part, _, _, own in parts:
-            found |= dict.fromkeys(own, "imputed" if part.imputed else "measured")
-        return list(found.values())
 
-    features = []
-    for number, name in enumerate(panel.features):
-        codes = np.full(len(spots.slices), MISSING, dtype=np.uint8)
-        told: dict[str, Any] = {"name": name}
-        there = [each for each in parts if each[2][number] >= 0]
-        for source in ("imputed", "measured"):
-            own = [
-                (part.rows, values[:, [places[number]]].toarray().ravel())
-                for part, values, places, _ in there
-                if part.imputed == (source == "imputed")
-            ]
-            if own:
-                rows, values = (np.concatenate(arrays) for arrays in zip(*own, strict=True))
-                codes[rows], told[source] = quantise(values)
-        if sources(there) != sources(parts):
-            told["sources"] = sources(there)
-        told["at"] = files.add(codes)
-        if panel.scores is not None and name in panel.scores.index:
-            pearson = float(panel.scores.at[name, "pearson_log"])
-            told["pearson"] = None if np.isnan(pearson) else round(pearson, 3)
-            told["trusted"] = bool(panel.scores.at[name, "better_than_mean"])
-        features.append(told)
-    return {"modality": panel.modality, "scale": panel.scale, "sources": sources(parts), "features": features}
+def _sources(parts: Iterable[tuple[Part, Any, Any, set[str]]], names: Sequence[str]) -> list[str | None]:
+    """Whether each slice was measured or imputed; None: neither."""
+    found: dict[str, str | None] = dict.fromkeys(names)
+    for part, _, _, own in parts:
+        found |= dict.fromkeys(own, "imputed" if part.imputed else "measured")
+    return list(found.values())
+
+
+def _feature(
+    files: _Files,
+    name: str,
+    parts: Sequence[tuple[Part, sparse.csc_matrix, int, set[str]]],
+    spots: Spots,
+    names: Sequence[str],
+    scores: pd.DataFrame | None,
+) -> dict[str, Any]:
+    """Write the values of a feature, which is one column of each part, or -1; what the page needs to know of it."""
+    codes = np.full(len(spots.slices), MISSING, dtype=np.uint8)
+    told: dict[str, Any] = {"name": name}
+    there = [each for each in parts if each[2] >= 0]
+    for source in ("imputed", "measured"):
+        own = [
+            (part.rows, values[:, [column]].toarray().ravel())
+            for part, values, column, _ in there
+            if part.imputed == (source == "imputed")
+        ]
+        if own:
+            rows, values = (np.concatenate(arrays) for arrays in zip(*own, strict=True))
+            codes[rows], told[source] = quantise(values)
+    if _sources(there, names) != _sources(parts, names):
+        told["sources"] = _sources(there, names)
+    told["at"] = files.add(codes)
+    if scores is not None and name in scores.index:
+        pearson = float(scores.at[name, "pearson_log"])
+        told["pearson"] = None if np.isnan(pearson) else round(pearson, 3)
+        told["trusted"] = bool(scores.at[name, "better_than_mean"])
+    return told
 
 
 def quantise(values: np.ndarray) -> tuple[np.ndarray, list]:

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from mosaic.errors import InputError
-from mosaic.integrate.encoders import Encoder, encode, part_of, to_data
+from mosaic.integrate.encoders import Encoder, embed_part, part_of, to_data
 from mosaic.integrate.losses import contrastive_loss
 from mosaic.integrate.model import Tuned
 from mosaic.spots import beside_reference, paired
@@ -102,7 +102,7 @@ def _tuned(
         data = {name: tuned[name].inputs(to_data(graph)) for name, graph in own.items()}
 
     def embedded(name: str, which: torch.Tensor) -> torch.Tensor:
-        return encode(tuned[name], part_of(data[name], which, tuned[name].n_hops))[0]
+        return embed_part(tuned[name], part_of(data[name], which, tuned[name].n_hops))
 
     n_pairs = len(spots)
     n_steps = -(-n_pairs // asked.batch_size) if n_pairs > asked.full_batch_max else 1

@@ -17,7 +17,7 @@ from scipy.spatial import KDTree
 from mosaic.embedding import LATENT, collect_embeddings
 from mosaic.errors import InputError
 from mosaic.integrate.checkpoint import fingerprint, of_modality, read_tensors, weights_of, write_tensors
-from mosaic.integrate.encoders import Encoder, EncoderSettings, encode, make_encoder, part_of, to_data
+from mosaic.integrate.encoders import Encoder, EncoderSettings, embed_part, make_encoder, part_of, to_data
 from mosaic.spots import beside_reference, slice_names
 
 # Spots embedded at once; limits the memory of the hidden layer.
@@ -218,9 +218,13 @@ def embed_modality(graph: ad.AnnData, encoder: Encoder) -> np.ndarray:
     """
     with torch.inference_mode():
         data = encoder.inputs(to_data(graph))
-        # Spots near each other go together, because coupled encoders also need the spots around.
-        order = torch.from_numpy(KDTree(graph.obsm["spatial"]).indices) if encoder.n_hops else torch.arange(graph.n_obs)
+        starts = range(0, graph.n_obs, _EMBED_ROWS)
+        blocks: list[slice | torch.Tensor] = [slice(first, first + _EMBED_ROWS) for first in starts]
+        if encoder.n_hops:
+            # Spots near each other go together, because coupled encoders also need the spots around.
+            order = torch.from_numpy(KDTree(graph.obsm["spatial"]).indices)
+            blocks = list(order.split(_EMBED_ROWS))
         z = torch.empty(graph.n_obs, encoder.settings.n_latent)
-        for rows in order.split(_EMBED_ROWS):
-            z[rows] = encode(encoder, part_of(data, rows, encoder.n_hops))[0]
+        for rows in blocks:
+            z[rows] = embed_part(encoder, part_of(data, rows, encoder.n_hops))
     return z.numpy()

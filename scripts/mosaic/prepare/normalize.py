@@ -16,6 +16,28 @@ def normalize_slice(adata: ad.AnnData, normalization: str) -> ad.AnnData:
 
     Parameters
     ----------
+    adata, normalization
+        See ``normalize_spots``.
+
+    Returns
+    -------
+    A new AnnData of the same shape.
+
+    Raises
+    ------
+    InputError
+        If ``normalize_spots`` raises it, or all spots have the same values.
+    """
+    adata = normalize_spots(adata, normalization)
+    _check_varies(adata)
+    return adata
+
+
+def normalize_spots(adata: ad.AnnData, normalization: str) -> ad.AnnData:
+    """Normalise the counts of some spots, each by its own counts alone.
+
+    Parameters
+    ----------
     adata
         Spots x features with ``layers["counts"]`` (kind ``features``: with X alone).
     normalization
@@ -31,12 +53,11 @@ def normalize_slice(adata: ad.AnnData, normalization: str) -> ad.AnnData:
     Raises
     ------
     InputError
-        If the normalization is unknown, a spot has no counts, or all spots have the same values.
+        If the normalization is unknown, or a spot has no counts.
     """
     if normalization not in {"log", "clr", "tfidf", "none"}:
         raise InputError(f"unknown normalization {normalization!r}", hint="use log, clr, tfidf or none")
     if "counts" not in adata.layers:
-        _check_varies(adata)
         return adata.copy()
     counts = adata.layers["counts"]
     empty = int((counts.sum(axis=1) == 0).sum())
@@ -50,14 +71,11 @@ def normalize_slice(adata: ad.AnnData, normalization: str) -> ad.AnnData:
         # Proteins are few and rarely zero: dense is smaller than sparse here.
         values = counts.toarray()
         values /= np.exp(np.log1p(values).mean(axis=1, keepdims=True))
-        adata = _with_x(adata, np.log1p(values, out=values))
-    elif normalization == "none":
-        adata = _with_x(adata, counts.copy())
-    else:
-        shares = _to_total(counts, 1e4 if normalization == "log" else 1)
-        adata = _with_x(adata, shares.log1p() if normalization == "log" else shares)
-    _check_varies(adata)
-    return adata
+        return _with_x(adata, np.log1p(values, out=values))
+    if normalization == "none":
+        return _with_x(adata, counts.copy())
+    shares = _to_total(counts, 1e4 if normalization == "log" else 1)
+    return _with_x(adata, shares.log1p() if normalization == "log" else shares)
 
 
 def _to_total(counts: sparse.csr_matrix, target: float) -> sparse.csr_matrix:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from mosaic import spots, store
+from mosaic import blocks, spots, store
 from mosaic.analyse import impute, imputed, intervals, regression
 from mosaic.analyse.donors import matched_donors, nearest_donors, smooth_latent
 from mosaic.embedding import LATENT, collect_embeddings
@@ -169,7 +169,7 @@ def test_block_by_block_on_disk_as_at_once_in_memory(mosaic, tmp_path, monkeypat
     expected = impute.impute_modality(embedding, "s2", "adt", counts, n_neighbors=5)
     assert len(list(impute.plan_imputation(embedding, "s2", "adt", counts, n_neighbors=5).blocks())) == 1
     imputation = impute.plan_imputation(embedding, "s2", "adt", counts, n_neighbors=5)
-    monkeypatch.setattr(impute, "BLOCK_VALUES", 21)  # seven spots of three features
+    monkeypatch.setattr(blocks, "BLOCK_VALUES", 21)  # seven spots of three features
     assert len(list(imputation.blocks())) == 3
     imputed.write_imputed(imputation, tmp_path / "made.h5ad")
     done = store.read(tmp_path / "made.h5ad")

@@ -82,7 +82,7 @@ def written(made, values, tmp_path):
     page = tmp_path / "page.html"
     page.write_text("page")
     scores = pd.DataFrame({"pearson_log": [0.5, np.nan], "better_than_mean": [True, False]}, index=["g1", "g2"])
-    panels = [explorer.Panel("rna", "log", ["g1", "g2", HOSTILE], list(values.values()), scores)]
+    panels = [explorer.Panel("rna", "log", ["g1", "g2", HOSTILE], lambda _: list(values.values()), scores)]
     columns = explorer.columns(made, ["spamosaic"], [1], None, {"rna": pd.DataFrame(index=made.obs_names)})
     slices = {name: explorer.Slice(HOSTILE) for name in ("s2", "s10", HOSTILE)}
     explorer.write(tmp_path / "out", [page], made, columns, panels, slices)
@@ -167,7 +167,7 @@ def test_what_a_slice_measured_takes_the_place_of_what_was_imputed(made, tmp_pat
     imputed = explorer.Part(rows, np.tile([7.0, 9.0], (50, 1)), pd.Index(["g1", "g2"]), True)
     slices = {name: explorer.Slice() for name in ("s2", "s10", HOSTILE)}
     columns = [explorer.Column("domain", "Domain", "Domains", made.obs["mosaic_domain"])]
-    panel = explorer.Panel("rna", "log", ["g1", "g2"], [measured, imputed])
+    panel = explorer.Panel("rna", "log", ["g1", "g2"], lambda _: [measured, imputed])
     explorer.write(tmp_path, [], made, columns, [panel], slices)
     (told,) = content(tmp_path, "run")["panels"]
     assert told["sources"] == [None, "measured", None]
@@ -206,11 +206,39 @@ def test_imputed_slices_and_measured_ones_become_parts_of_a_panel():
     (shown,) = explorer.imputed_counts([nothing, imputed])
     assert list(shown.obs_names) == ["s2:a", "s2:c"]  # nothing can scale a spot without counts
     measured = ad.AnnData(np.ones((2, 2)), obs=pd.DataFrame(index=spots[:2]), var=pd.DataFrame(index=["z", "w"]))
-    panel = explorer.panel("rna", "log", ["x", "z"], spots, [measured], [shown])
-    assert [list(part.rows) for part in panel.parts] == [[0, 1], [2, 4]]
-    assert [list(part.features) for part in panel.parts] == [["z"], ["x", "z"]]
-    assert panel.parts[1].values.toarray().tolist() == [[0, 1], [3, 1]]
+    # In blocks of spots, and of one slice without any.
+    slices = [lambda: [measured[:1], measured[1:]]], [lambda: [], lambda: [shown]]
+    panel = explorer.panel("rna", "log", ["x", "z"], spots, *slices, var)
+    parts = panel.parts(["x", "z"])
+    assert [list(part.rows) for part in parts] == [[0, 1], [2, 4]]
+    assert [list(part.features) for part in parts] == [["z"], ["x", "z"]]
+    assert parts[1].values.toarray().tolist() == [[0, 1], [3, 1]]
     assert panel.scores.at["x", "better_than_mean"]
+    assert [list(part.features) for part in panel.parts(["x"])] == [[], ["x"]]
+
+
+def test_of_many_spots_some_features_are_in_memory_at_a_time(made, values, tmp_path, monkeypatch):
+    names, asked = ["g1", "g2", HOSTILE], []
+
+    def parts(features):
+        asked.append(list(features))
+        assert len(features) * made.n_obs <= explorer._GROUP_VALUES
+        # No more than was asked for.
+        return [
+            part._replace(values=sparse.csr_matrix(part.values)[:, kept], features=part.features[kept])
+            for part in values.values()
+            for kept in [np.flatnonzero(part.features.isin(features))]
+        ]
+
+    columns = [explorer.Column("domain", "Domain", "Domains", made.obs["mosaic_domain"])]
+    slices = {name: explorer.Slice() for name in ("s2", "s10", HOSTILE)}
+    panel = explorer.Panel("rna", "log", names, parts)
+    for folder, most in (("whole", explorer._GROUP_VALUES), ("parts", 2 * made.n_obs)):
+        monkeypatch.setattr(explorer, "_GROUP_VALUES", most)
+        explorer.write(tmp_path / folder, [], made, columns, [panel], slices)
+    assert asked == [names, names[:2], names[2:]]
+    for path in (tmp_path / "whole").rglob("*.js"):
+        assert (tmp_path / "parts" / path.relative_to(tmp_path / "whole")).read_bytes() == path.read_bytes()
 
 
 @pytest.mark.parametrize("levels", [3, 254, 255, 400])

@@ -36,6 +36,8 @@ METRICS = {
     "peak memory (MiB)": 0,
 }
 CURVES = {"ARI": None, "FOSCTTM (unseen pairs)": 0.5, "imputed r": None}
+# Metrics of the figure of variants.
+DOTS = ["ARI", "iLISI", "FOSCTTM (seen pairs)"]
 
 
 def differences(scores: pd.DataFrame) -> pd.DataFrame:
@@ -201,4 +203,52 @@ def anchors(scores: pd.DataFrame, variants: Mapping[str, Mapping]) -> Figure:
             axes.axhline(0.5, color=INK, lw=0.5, ls=":")
         text_at(figure, place[0] + width / 2, place[1] - 0.06, metric, ha="center", va="bottom", size=MEDIUM)
         axes.xaxis.set_major_formatter(mpl.ticker.StrMethodFormatter("{x:g}"))
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def changes(scores: pd.DataFrame, variants: Mapping[str, Mapping]) -> Figure:
+    """How far each variant, but for those with fewer anchors, is from the default: means and deviations over the seeds.
+
+    Parameters
+    ----------
+    scores, variants
+        As for ``enough_anchors``.
+    """
+    found = differences(scores).set_index(["metric", "variant", "dataset"])
+    drawn = set(scores["variant"])
+    names = [name for name, own in variants.items() if own["group"] not in (DEFAULT, "anchors") and name in drawn]
+    datasets = list(dict.fromkeys(scores["dataset"]))
+    colours = palette(datasets)
+    row, width, head = 0.2, 2.0, 1.6 * LINE
+    label = max(width_of(name, SMALL) for name in names) + 0.1
+    figure = Figure()
+    legend, (legend_width, _) = legend_of(figure, colours, "data set", 3)
+    height = row * len(names)
+    left = MARGIN + label
+    beside = left + len(DOTS) * (width + GAP)
+    figure.set_size_inches(beside + legend_width + MARGIN, 2 * MARGIN + head + height + 2.6 * LINE)
+    place_legend(figure, legend, beside, MARGIN + head)
+    for number, metric in enumerate(DOTS):
+        place = left + number * (width + GAP), MARGIN + head
+        axes = axes_at(figure, *place, width, height, ylim=(len(names) - 0.5, -0.5))
+        axes.axvline(0, color=INK, lw=0.5)
+        for position, dataset in enumerate(datasets):
+            offset = (position - (len(datasets) - 1) / 2) * 0.7 / len(datasets)
+            own = found.reindex([(metric, name, dataset) for name in names])
+            axes.errorbar(
+                own["difference"],
+                np.arange(len(names)) + offset,
+                xerr=own["difference_sd"],
+                fmt=".",
+                ms=3.5,
+                lw=0.7,
+                color=colours[dataset],
+            )
+        axes.set_yticks(np.arange(len(names)), [name.replace("_", " ") for name in names] if not number else [])
+        axes.tick_params(axis="y", length=0)
+        for between in np.arange(1, len(names)) - 0.5:
+            axes.axhline(between, color="#EEEEEE", lw=0.5, zorder=0)
+        axes.set_xlabel("difference from the default")
+        text_at(figure, place[0] + width / 2, place[1] - 0.06, metric, ha="center", va="bottom", size=MEDIUM)
     return figure

@@ -1,4 +1,4 @@
-"""Put all scores of the study into one table, sum them up, and draw the curves of anchors."""
+"""Put all scores of the study into one table, sum them up, and draw what variants change and the curves of anchors."""
 
 import paths  # noqa: F401
 
@@ -22,3 +22,4 @@ with job_log(snakemake.log[0]):
     files.write_table(scores, snakemake.output.scores, index=False, na_rep="NA", float_format="%.6g")
     Path(snakemake.output.markdown).write_text(study_report.markdown(scores, variants))
     style.save(study_report.anchors(scores, variants), *snakemake.output.anchors)
+    style.save(study_report.changes(scores, variants), *snakemake.output.changes)
