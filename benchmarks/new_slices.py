@@ -63,11 +63,13 @@ def of_the_benchmark(name: str) -> DataSet:
 def two_halves(data: Path) -> DataSet:
     """Simulation 1 with two bridge slices, the halves of the one that it has."""
     made = simulation(data, "replicate1")
-    slices = {key: own for key, own in made.slices.items() if key[0] != "s1"}
-    for modality in ("rna", "adt"):
-        whole = made.slices["s1", modality]
-        left = whole.obsm["spatial"][:, 0] < np.median(whole.obsm["spatial"][:, 0])
-        slices |= {("s1a", modality): whole[left].copy(), ("s1b", modality): whole[~left].copy()}
+    slices = {}
+    for (name, modality), adata in made.slices.items():
+        if name == "s1":
+            left = adata.obsm["spatial"][:, 0] < np.median(adata.obsm["spatial"][:, 0])
+            slices |= {("s1a", modality): adata[left].copy(), ("s1b", modality): adata[~left].copy()}
+        else:
+            slices[name, modality] = adata
     return DataSet(slices, made.config)
 
 
