@@ -159,8 +159,10 @@ def domain_names(domains: pd.Series, told: Mapping[str, Mapping[str, str]]) -> p
     Per ``domain``: ``name``, its ``counterpart`` in the reference, ``shared``, which is 1, and ``colour``.
     """
     numbers = np.unique(domains)
-    names = [told["names"].get(str(number), UNASSIGNED_NAME) for number in numbers]
-    colours = [told["colours"].get(str(number), _GREY) for number in numbers]
+    # A reference that was made in Python has no names and colours.
+    known, colouring = told.get("names", {}), told.get("colours", {})
+    names = [UNASSIGNED_NAME if number == UNASSIGNED else known.get(str(number), str(number)) for number in numbers]
+    colours = [colouring.get(str(number), _GREY) for number in numbers]
     table = pd.DataFrame({"name": names, "counterpart": numbers, "shared": 1.0, "colour": colours}, index=numbers)
     table.index.name = "domain"
     return table
