@@ -2,9 +2,10 @@
 
     .venv/bin/python benchmarks/new_slices.py DATA OUT.tsv [SEEDS [SET ...]]
 
-DATA as for ``datasets.py``, plus a simulated mosaic of five slices. Each slice is left out in turn: a reference is
-trained on the others, and the slice is mapped. Beside it stand the joint run of all slices, and nearest neighbours in
-features that Harmony corrected over all slices. One thread.
+DATA as for ``datasets.py``, plus simulated mosaics: of five slices, the benchmark's `real_size` and `other_donors`, and
+simulation 1 with its bridge slice cut in two. Each slice is left out in turn: a reference is trained on the others, and
+the slice is mapped; one with two modalities also with fine-tuning. Beside it stand the joint run of all slices, and
+nearest neighbours in features that Harmony corrected over all slices. One thread.
 """
 
 import sys
@@ -19,16 +20,20 @@ import pandas as pd
 from sklearn.metrics import adjusted_rand_score
 from sklearn.neighbors import NearestNeighbors
 
-from datasets import ALONE, DataSet, with_truth
+from datasets import ALONE, DataSet, simulation, with_truth
+from mosaic.analyse.metrics import foscttm
+from mosaic.config.schema import read_yaml, with_changes
 from mosaic.embedding import LATENT
 from mosaic.errors import InputError
 from mosaic.mixing import ilisi_between
 from mosaic.pipeline import Pipeline
 from mosaic.prepare.batch_correction import harmony
+from mosaic.reference import Mapped
 from mosaic.simulate.counts import simulate_mosaic
 from mosaic.simulate.design import read_design
 
-DEMO = Path(__file__).parents[1] / "resources" / "demo.yaml"
+REPOSITORY = Path(__file__).parents[1]
+DEMO = REPOSITORY / "resources" / "demo.yaml"
 NEIGHBORS = 15
 
 
@@ -46,10 +51,32 @@ def five_slices() -> DataSet:
     return DataSet(simulate_mosaic(design, seed=1), config)
 
 
+def of_the_benchmark(name: str) -> DataSet:
+    """A simulated data set of config/benchmark.yaml."""
+    spec = read_yaml(REPOSITORY / "config" / "benchmark.yaml")["datasets"][name]
+    design = with_changes(read_design(DEMO), spec["simulate"])
+    design["slices"] = spec["slices"]
+    config = with_changes(spec["config"], {"train": ALONE, "truth": "domain"})
+    return DataSet(simulate_mosaic(design, seed=1234), config)
+
+
+def two_halves(data: Path) -> DataSet:
+    """Simulation 1 with two bridge slices, the halves of the one that it has."""
+    made = simulation(data, "replicate1")
+    slices = {}
+    for (name, modality), adata in made.slices.items():
+        if name == "s1":
+            left = adata.obsm["spatial"][:, 0] < np.median(adata.obsm["spatial"][:, 0])
+            slices |= {("s1a", modality): adata[left].copy(), ("s1b", modality): adata[~left].copy()}
+        else:
+            slices[name, modality] = adata
+    return DataSet(slices, made.config)
+
+
 def timed(make):
-    """What a function returns, and its time in seconds."""
-    start = time.perf_counter()
-    return make(), time.perf_counter() - start
+    """What a function returns, and its CPU time in seconds."""
+    start = time.process_time()
+    return make(), time.process_time() - start
 
 
 def nearest_in_harmony(joint: Pipeline, reference: Pipeline, name: str, seed: int) -> pd.Series:
@@ -62,6 +89,20 @@ def nearest_in_harmony(joint: Pipeline, reference: Pipeline, name: str, seed: in
     near = NearestNeighbors(n_neighbors=NEIGHBORS).fit(features[~own]).kneighbors(features[own])[1]
     labels = reference.domains(seed).loc[known, "domain"].to_numpy()[near]
     return pd.Series([np.bincount(row).argmax() for row in labels], index=reduced.obs_names[own])
+
+
+def of_latent(mapped: Mapped, held_out: pd.Index, truth: pd.Series) -> dict[str, float]:
+    """FOSCTTM of pairs, iLISI with the reference, and ARI of the nearest spots of the reference in the latent space."""
+    spots, latent = mapped.reference.spots, np.asarray(mapped.embedding.obsm[LATENT])
+    near = NearestNeighbors(n_neighbors=NEIGHBORS).fit(spots.obsm[LATENT]).kneighbors(latent)[1]
+    labels = [np.bincount(row).argmax() for row in spots.obs["domain"].to_numpy()[near]]
+    parts = [np.asarray(part[held_out].obsm[LATENT]) for part in mapped.embedding.mod.values()]
+    known = truth.loc[mapped.embedding.obs_names]
+    return {
+        "FOSCTTM": foscttm(*parts),
+        "iLISI": ilisi_between(latent, np.asarray(spots.obsm[LATENT])),
+        "ARI latent": adjusted_rand_score(known[known.notna()], np.array(labels)[known.notna()]),
+    }
 
 
 def pearson(imputed, measured) -> float:
@@ -101,11 +142,17 @@ def scores(made: DataSet, joint: Pipeline, seconds: float, name: str, seed: int)
         "ARI, nearest": ari(nearest_in_harmony(joint, run, name, seed).reindex(table.index).fillna(-2)),
         "iLISI, joint": ilisi_between(latent[here], latent[~here]),
         "iLISI, mapped": told["ilisi"],
-        "FOSCTTM, mapped": told["foscttm"],
         "near": told["near"],
+        "relative agreement": told["relative"],
         "time ratio": taken / seconds,
     }
     if len(own) > 1:
+        tuned, longer = timed(lambda: reference.map(own, fine_tune=True))
+        held_out = tuned.embedding.obs_names[~tuned.embedding.obs["tuned"].to_numpy()]
+        held_out = held_out[[all(spot in part.obs_names for part in tuned.embedding.mod.values()) for spot in held_out]]
+        for way, found in (("mapped", mapped), ("tuned", tuned)):
+            row |= {f"{key}, {way}": value for key, value in of_latent(found, held_out, truth).items()}
+        row["time ratio, tuned"] = longer / seconds
         source, hidden = list(own)[:2]
         found = reference.map({source: own[source]}).imputed(name, hidden[1])
         without = Pipeline.from_slices({key: x for key, x in made.slices.items() if key != hidden}, made.config)
@@ -118,7 +165,8 @@ def main() -> None:
     """All sets, seeds and slices, one line each."""
     data, out, *rest = sys.argv[1:]
     seeds = [int(seed) for seed in (rest[0] if rest else "1").split(",")]
-    sets = {"five slices": five_slices, **with_truth(Path(data))}
+    sets = {"five slices": five_slices, **with_truth(Path(data)), "two halves": lambda: two_halves(Path(data))}
+    sets |= {name: lambda name=name: of_the_benchmark(name) for name in ("real_size", "other_donors")}
     rows = []
     for which in rest[1:] or sets:
         made = sets[which]()

@@ -9,16 +9,18 @@ with job_log(snakemake.log[0], versions=snakemake.output.versions):
     from mosaic import store
     from mosaic.files import atomic_write
     from mosaic.manifest import checked
-    from mosaic.prepare import mapping, reduce
+    from mosaic.prepare import feature_names, mapping, reduce
 
     settings, modality = snakemake.params.settings, snakemake.wildcards.modality
     folder = Path(snakemake.input.reference).parent
     layers = reduce.ReductionSettings(**settings).needs_counts
+    names = snakemake.input.names
     adata = mapping.map_modality(
         (store.read(path, layers=layers) for path in snakemake.input.slices),
         store.read(checked(folder, f"features.{modality}.h5ad")),
         modality,
         least_share=snakemake.params.min_features,
+        renamed=feature_names.read_renamed(names) if names else None,
         **settings,
     )
     store.write(adata, snakemake.output.h5ad)

@@ -1,4 +1,4 @@
-"""Embed new spots with the encoders of a reference."""
+"""Embed new spots with the encoders of a reference, tuned to the slices that have two modalities if the config asks."""
 
 from mosaic.logs import job_log
 
@@ -6,10 +6,14 @@ with job_log(snakemake.log[0], versions=snakemake.output.versions):
     from pathlib import Path
 
     from mosaic import store
-    from mosaic.integrate import model
+    from mosaic.integrate import fine_tuning, model
     from mosaic.manifest import checked
 
     graphs = {Path(path).stem: store.read(path) for path in snakemake.input.graphs}
-    weights = Path(snakemake.input.model)
+    weights, asked = Path(snakemake.input.model), snakemake.params.mapping
     encoders = model.load_model(checked(weights.parent, weights.name), graphs, new=True)
-    store.write(model.embed_new(graphs, encoders), snakemake.output[0])
+    tuned = {}
+    if asked["fine_tune"]:
+        settings = fine_tuning.tuning_settings(asked["fine_tune_epochs"], snakemake.params.train)
+        tuned = fine_tuning.fine_tune(graphs, encoders, **settings)
+    store.write(model.embed_new(graphs, encoders, tuned), snakemake.output[0])

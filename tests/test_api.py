@@ -1,10 +1,14 @@
 """The published names: the call that SpaMosaic's users know, what its options do, and what faults say."""
 
+import copy
+import json
+
 import anndata as ad
 import numpy as np
 import pytest
 from chain import THREE_SLICES
 from running import REPOSITORY
+from sklearn.neighbors import KNeighborsClassifier
 
 from mosaic.api import ADT_preprocess, Epigenome_preprocess, RNA_preprocess, SpaMosaic
 from mosaic.errors import InputError
@@ -289,3 +293,169 @@ def test_slices_that_spell_their_features_otherwise_are_refused(input_dict):
     adata.var_names = [name if number < 6 else f"ENSG{number}" for number, name in enumerate(adata.var_names)]
     with pytest.raises(InputError, match="share 6 of 120 features"):
         RNA_preprocess(input_dict["rna"], favor="scanpy", batch_key="src")
+
+
+# A model of s1 to s3; s4 and s5 are new.
+FIVE_SLICES = copy.deepcopy(THREE_SLICES)
+FIVE_SLICES["slices"] |= {"s4": ["rna"], "s5": ["rna", "adt"]}
+
+
+@pytest.fixture(scope="module")
+def five_slices():
+    made = simulate_mosaic(FIVE_SLICES, seed=3)
+    slices = {"rna": [], "adt": []}
+    for (name, modality), adata in made.items():
+        adata.layers["counts"] = adata.X.copy()
+        adata.obs["src"] = name
+        assert modality in slices
+    for modality, own in slices.items():
+        own += [made.get((name, modality)) for name in FIVE_SLICES["slices"]]
+    RNA_preprocess(slices["rna"], favor="scanpy", n_comps=12)
+    ADT_preprocess(slices["adt"], n_comps=12)
+    return slices
+
+
+def some(slices, *numbers):
+    return {
+        name: [own[number].copy() if own[number] is not None else None for number in numbers]
+        for name, own in slices.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def trained(five_slices):
+    model = model_of(some(five_slices, 0, 1, 2), intra_knns=[6, 8, 10])
+    model.train(n_epochs=60, T=0.1)
+    return model
+
+
+def results(model, slices, **options):
+    """Latent coordinates of all spots, and what is imputed."""
+    merged = model.infer_emb(slices)
+    latent = [np.vstack([a.obsm["emb"] for a in own if a is not None]) for own in slices.values() if any(own)]
+    imputed = model.impute(slices, imp_knn=5, **options)
+    arrays = [array for own in imputed.values() for array in own if array is not None]
+    return [adata.obsm["merged_emb"] for adata in merged] + latent + arrays
+
+
+@pytest.mark.parametrize(("name", "method"), [("model", "nearest"), ("model.zip", "matching")])
+def test_a_model_that_was_saved_is_the_same_to_the_bit(trained, five_slices, tmp_path, name, method):
+    trained.save(tmp_path / name)
+    again = SpaMosaic.load(tmp_path / name, device="cpu")
+    for numbers in ((0, 1, 2), (3, 4)):
+        expected = results(trained, some(five_slices, *numbers), method=method)
+        for one, other in zip(results(again, some(five_slices, *numbers), method=method), expected, strict=True):
+            np.testing.assert_array_equal(one, other)
+    assert again.history.equals(trained.history)
+    # It can be trained on, and saved again over itself.
+    again.save(tmp_path / name)
+    again.train(n_epochs=60, T=0.1)
+    for one, other in zip(again.encoders["rna"].parameters(), trained.encoders["rna"].parameters(), strict=True):
+        np.testing.assert_array_equal(one.detach(), other.detach())
+
+
+def test_new_slices_lie_by_their_domains(trained, five_slices):
+    known, new = some(five_slices, 0, 1, 2), some(five_slices, 3, 4)
+    merged, ours = trained.infer_emb(known), trained.infer_emb(new)
+    domains = np.concatenate([adata.obs["domain"].astype(str) for adata in merged])
+    model = KNeighborsClassifier(15).fit(np.vstack([adata.obsm["merged_emb"] for adata in merged]), domains)
+    for adata in ours:
+        assert (model.predict(adata.obsm["merged_emb"]) == adata.obs["domain"].astype(str)).mean() > 0.8
+    # Alone or beside another, a slice is embedded alike.
+    alone = trained.infer_emb({"rna": [new["rna"][0].copy()]})[0]
+    np.testing.assert_allclose(alone.obsm["merged_emb"], ours[0].obsm["merged_emb"], atol=1e-5)
+    imputed = trained.impute(new)
+    assert imputed["rna"] == [None, None]
+    assert imputed["adt"][1] is None
+    hidden = {"rna": [new["rna"][1]]}
+    found, measured = trained.impute(hidden)["adt"][0], new["adt"][1].to_df("counts").to_numpy()
+    scores = [np.corrcoef(*pair)[0, 1] for pair in zip(np.log1p(measured.T), np.log1p(found.T), strict=True)]
+    assert np.mean(np.sort(scores)[-9:]) > 0.4  # the markers of the domains
+
+
+def test_the_graph_of_new_slices_is_made_as_in_training(five_slices, tmp_path):
+    known, new = some(five_slices, 0, 1, 2), some(five_slices, 3, 4)
+    for part in (known, new):
+        for own in part.values():
+            for adata in filter(lambda each: each is not None, own):
+                adata.obsm["other"] = adata.obsm["dimred_bc"][:, :6]
+    options = {"smooth_input": True, "mnn_rep_key": "other", "radius_cutoff": 110, "inter_knn_base": 4}
+    model = model_of(known, **options)
+    model.train(n_epochs=2, T=0.1)
+    model.save(tmp_path / "model")
+    again = SpaMosaic.load(tmp_path / "model")
+    graph = again._linked("rna", again._parts(new, ["s4", "s5"])["rna"])
+    own, trained_on = graph[~graph.obs["new"].to_numpy()], model.graphs["rna"]
+    np.testing.assert_array_equal(own.X, trained_on.X)
+    spatial, mutual = "spatial_connectivities", "mutual_nearest_neighbors"
+    assert (own.obsp[spatial] != trained_on.obsp[spatial]).nnz == 0
+    assert graph.obsp[spatial].getnnz(axis=1).max() == 6  # of a hexagonal grid with pitch 100
+    first, last = (np.flatnonzero(graph.obs["slice"] == name) for name in ("s1", "s4"))
+    links = graph.obsp[mutual][first][:, last]
+    for key, same in (("other", True), ("dimred_bc", False)):
+        pair = model_of({"rna": [known["rna"][0], new["rna"][0]]}, **options | {"mnn_rep_key": key})
+        assert ((links != pair.graphs["rna"].obsp[mutual][: len(first), len(first) :]).nnz == 0) is same
+
+
+def test_a_model_leaves_out_counts_that_must_not_leave(trained, five_slices, tmp_path):
+    trained.save(tmp_path / "model", layer_key=None)
+    assert not list((tmp_path / "model").glob("counts*"))
+    again = SpaMosaic.load(tmp_path / "model")
+    known = some(five_slices, 0, 1, 2)
+    again.infer_emb(known)
+    assert again.impute(known)["adt"][1].shape == (known["rna"][1].n_obs, 20)
+    new = some(five_slices, 3)
+    again.infer_emb(new)
+    with pytest.raises(InputError, match=r"impute: the model was saved without counts"):
+        again.impute(new)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m, d: m.infer_emb(some(d, 2, 3)), "spots of rna are not those that the model was made with"),
+        (lambda m, d: m.infer_emb({"atac": d["rna"][3:]}), "the model has no atac"),
+        (lambda m, d: m.impute(some(d, 3)), r"obsm\['emb'\] is missing"),
+    ],
+)
+def test_new_slices_that_do_not_fit(trained, five_slices, call, message):
+    with pytest.raises(InputError, match=message):
+        call(trained, five_slices)
+
+
+def test_new_features_of_another_width_are_told(trained, five_slices):
+    new = some(five_slices, 3)
+    new["rna"][0].obsm["dimred_bc"] = new["rna"][0].obsm["dimred_bc"][:, :5]
+    with pytest.raises(InputError, match=r"differs in width: 5 in s4, 12 in the model"):
+        trained.infer_emb(new)
+
+
+def test_what_is_no_model_is_told(trained, reduced, tmp_path):
+    with pytest.raises(InputError, match="save: the model is not trained"):
+        model_of(reduced).save(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+    with pytest.raises(InputError, match=r"model .*is not there"):
+        SpaMosaic.load(tmp_path / "model")
+    with pytest.raises(InputError, match=r"layers\['raw'\] is missing"):
+        trained.save(tmp_path / "model", layer_key="raw")
+    trained.save(tmp_path / "model")
+    assert not [path for path in (tmp_path / "model").iterdir() if path.suffix in (".pkl", ".pt", ".pickle", ".npy")]
+    manifest = tmp_path / "model" / "spamosaic.json"
+    told = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(told | {"format": 99, "version": "9.9.9"}))
+    with pytest.raises(InputError, match=r"has format 99, of version 9\.9\.9"):
+        SpaMosaic.load(tmp_path / "model")
+    manifest.write_text(json.dumps(told))
+    weights = tmp_path / "model" / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(InputError, match=r"model.safetensors is damaged: it is not what was written"):
+        SpaMosaic.load(tmp_path / "model")
+    weights.write_bytes(whole[:-9])
+    with pytest.raises(InputError, match=r"model.safetensors has .* bytes instead of"):
+        SpaMosaic.load(tmp_path / "model")
+    manifest.unlink()
+    with pytest.raises(InputError, match=r"has no spamosaic.json, so it is no model"):
+        SpaMosaic.load(tmp_path / "model")
+    with pytest.raises(InputError, match=r"is there, and has other files"):
+        trained.save(tmp_path / "model")

@@ -1,13 +1,16 @@
 """What the library makes of published data: quality to be held, with the time of a coffee."""
 
 import numpy as np
+import pandas as pd
 import pytest
+from other_tissue import of_both_panels
 from sklearn.metrics import adjusted_rand_score
 
 from datasets import cortex, simulation, split_lymph_node
 from mosaic import embedding, matrices
 from mosaic.analyse import domains, metrics
 from mosaic.analyse.n_domains import choose_by_silhouette
+from mosaic.check import checks
 from mosaic.config.defaults import PUBLISHED
 from mosaic.pipeline import Pipeline
 from mosaic.prepare.read import read_slice
@@ -66,3 +69,24 @@ def test_the_second_panel_of_a_lymph_node_is_imputed(shared_data):
     assert scores["matching"]["pearson_feature"] > scores["nearest"]["pearson_feature"] + 0.1
     assert scores["matching"]["cmd_feature"] < scores["nearest"]["cmd_feature"]
     assert np.isfinite(list(scores["matching"].values())).all()
+
+
+@pytest.mark.parametrize("of_blood", [True, False])
+def test_another_tissue_with_protein_alone_lights_red(shared_data, of_blood):
+    """Blood cells on a reference of a lymph node, whose distances miss them, and the other way round."""
+    lymph, blood = of_both_panels(shared_data)
+    known, same, other = ({"s1": lymph["s1"]}, lymph["s2"], blood["s4"])
+    if of_blood:
+        known, same, other = ({name: blood[name] for name in ("s1", "s3")}, blood["s4"], lymph["s1"])
+    config = {"modalities": {"adt": {"kind": "protein"}}, "train": {"device": "cpu"}, "cluster": {"n_domains": 4}}
+    reference = Pipeline.from_slices({(name, "adt"): adata for name, adata in known.items()}, config).reference()
+    told = reference.map({("same", "adt"): same, ("other", "adt"): other}).domains.slices.set_index("slice")
+    assert told.loc["same", "relative"] > 0.95
+    assert told.loc["other", "relative"] < 0.4
+    if not of_blood:
+        assert told.loc["other", "near"] > 0.8
+    for name, status in (("same", "pass"), ("other", "fail")):
+        none = pd.DataFrame({"metric": [], "scope": [], "value": []})
+        domains_of_none = pd.DataFrame({"slice": ["a"], "domain": [0]})
+        lights = checks.run_checks(none, domains_of_none, [], [], mapping=told.loc[[name]].reset_index())
+        assert lights.set_index("check").loc["mapping", "status"] == status

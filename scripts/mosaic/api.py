@@ -4,24 +4,29 @@ A thin interface to the functions that the workflow's rules call. Names and mean
 ``docs/method.md`` lists the differences.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
 
 import anndata as ad
+import mudata as md
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from mosaic import __version__, store
 from mosaic.analyse.impute import impute_modality
+from mosaic.analyse.reference_files import counts_to_impute, linked_embedding
 from mosaic.config.defaults import KIND_DEFAULTS, PUBLISHED, PUBLISHED_HARMONY, PUBLISHED_KINDS
 from mosaic.config.design import SampleRow, SampleSheet, design_faults
 from mosaic.embedding import LATENT, collect_embeddings
 from mosaic.errors import InputError
 from mosaic.integrate.encoders import ENCODERS, WLGCN, Encoder
-from mosaic.integrate.graph import build_graph
-from mosaic.integrate.model import embed
+from mosaic.integrate.graph import build_graph, link_to_reference
+from mosaic.integrate.model import embed, embed_new, load_model, save_model
 from mosaic.integrate.training import fit
+from mosaic.manifest import MODEL, checked, read_manifest, reading, write_manifest, writing
 from mosaic.matrices import dense
 from mosaic.pipeline import features_of
 from mosaic.prepare.pairing import compare, report
@@ -34,6 +39,9 @@ __all__ = ["WLGCN", "ADT_preprocess", "Epigenome_preprocess", "RNA_preprocess", 
 _ONE_EACH = "one entry per slice, None where a slice lacks the modality"
 
 Slices = Sequence[ad.AnnData | None]
+Key = tuple[str, str]  # slice and modality
+
+_WEIGHTS = "model.safetensors"
 
 
 def RNA_preprocess(
@@ -232,58 +240,34 @@ class SpaMosaic:
             raise InputError(
                 f"has {len(knns)} values for {len(self.slices)} slices", where="intra_knns", hint=_ONE_EACH
             )
-        self.seed, self.device = seed, device.partition(":")[0]
-        measured = {
-            (name, modality): adata
-            for modality, adatas in modBatch_dict.items()
-            for name, adata in zip(self.slices, adatas, strict=True)
-            if adata is not None
+        self.seed, self.device = int(seed), device.partition(":")[0]
+        # As JSON has them.
+        self._settings: dict[str, Any] = {
+            "input_key": input_key,
+            "mnn_rep_key": mnn_rep_key,
+            "batch_key": batch_key,
+            "radius_cutoff": None if radius_cutoff is None else float(radius_cutoff),
+            "intra_knns": dict(zip(self.slices, map(int, knns), strict=True)),
+            "inter_knn_base": int(inter_knn_base),
+            "smooth_input": bool(smooth_input),
+            "smooth_L": int(smooth_L),
+            "inter_auto_knn": bool(inter_auto_knn),
+            "inter_auto_thr": float(inter_auto_thr),
+            "rmv_outlier": bool(rmv_outlier),
+            "contamination": contamination if isinstance(contamination, str) else float(contamination),
+            "w_g": float(w_g),
         }
-        for row in sheet:
-            _check_slice(measured[row.slice, row.modality], row.path, input_key, mnn_rep_key or input_key, "spatial")
-        _check_copies(measured, input_key)
-        # Entries at the same position of the lists are one slice: compare barcodes and coordinates to detect errors.
-        places = {
-            key: ad.AnnData(obs=_obs(a, key[0]), obsm={"spatial": a.obsm["spatial"]}) for key, a in measured.items()
-        }
-        report(compare(places), "modBatch_dict")
         self.graphs = {}
-        for modality, adatas in modBatch_dict.items():
-            present = {name: adata for name, adata in zip(self.slices, adatas, strict=True) if adata is not None}
-            widths = {name: adata.obsm[input_key].shape[1] for name, adata in present.items()}
-            if len(set(widths.values())) > 1:
-                shown = ", ".join(f"{width} in {name}" for name, width in widths.items())
-                raise InputError(
-                    f"obsm[{input_key!r}] differs in width: {shown}",
-                    where=f"modBatch_dict[{modality!r}]",
-                    hint="make the features of all slices together, with the *_preprocess functions",
-                )
-            stacked = ad.AnnData(
-                obs=pd.concat([_obs(adata, name) for name, adata in present.items()]),
-                obsm={"spatial": np.vstack([np.asarray(a.obsm["spatial"], float)[:, :2] for a in present.values()])},
-            )
-            features, searched = (
-                np.vstack([np.asarray(adata.obsm[key], dtype=np.float32) for adata in present.values()])
-                for key in (input_key, mnn_rep_key or input_key)
-            )
-            self.graphs[modality] = build_graph(
-                stacked,
-                features,
-                sheet.mnn_pairs(modality) if w_g else [],
-                searched=None if mnn_rep_key is None else searched,
-                intra_knns=dict(zip(self.slices, map(int, knns), strict=True)),
-                radius=radius_cutoff
-                and {name: radius_cutoff / median_spot_distance(a.obsm["spatial"]) for name, a in present.items()},
-                inter_knn_base=inter_knn_base,
-                inter_auto_knn=inter_auto_knn,
-                inter_auto_thr=inter_auto_thr,
-                smooth_input=smooth_input,
-                smooth_L=smooth_L,
-                rmv_outlier=rmv_outlier,
-                contamination=contamination,
-                w_g=w_g,
-                **PUBLISHED["graph"],
-            )
+        parts = self._parts(modBatch_dict, self.slices)
+        for modality, part in parts.items():
+            pairs, searched = sheet.mnn_pairs(modality) if w_g else [], part.obsm.get("X_searched")
+            graph = build_graph(part, part.obsm["X_corrected"], pairs, searched=searched, **self._graph_settings(part))
+            if searched is not None:
+                graph.obsm["X_searched"] = searched
+            self.graphs[modality] = graph
+        # Whose counts impute new slices: the slices given, or what a file of the model has.
+        self._measured: Mapping[str, Slices] = modBatch_dict
+        self._counts: dict[str, ad.AnnData] | None = None
         self.encoders: dict[str, Encoder] | None = None
         self.history: pd.DataFrame | None = None
 
@@ -350,7 +334,9 @@ class SpaMosaic:
         Parameters
         ----------
         modBatch_dict
-            The slices of the model; their latent coordinates (spots x 32) are written to ``obsm[emb_key]``.
+            The slices of the model, or new ones alone, of any of its modalities, whose features in ``obsm[input_key]``
+            are of the same space, and corrected. New slices are linked to those of the model by mutual nearest
+            neighbours and embedded by its encoders. Latent coordinates (spots x 32) are written to ``obsm[emb_key]``.
         final_latent_key
             Name of the merged latent space.
         cat
@@ -364,14 +350,17 @@ class SpaMosaic:
         Raises
         ------
         InputError
-            If the model is not trained, the slices are others, or ``cat`` meets spots that lack a modality.
+            If the model is not trained, the slices do not fit it, or ``cat`` meets spots that lack a modality.
         """
-        if self.encoders is None:
-            raise InputError("the model is not trained", where="infer_emb", hint="call train first")
-        self._check_same(modBatch_dict)
-        embedding = embed(self.graphs, self.encoders)
+        encoders = self._trained("infer_emb")
+        if new := self._new(modBatch_dict):
+            parts = self._parts(modBatch_dict, new)
+            embedding = embed_new({name: self._linked(name, part) for name, part in parts.items()}, encoders)
+        else:
+            self._check_same(modBatch_dict)
+            embedding = embed(self.graphs, encoders)
         merged = []
-        for number, name in enumerate(self.slices):
+        for number, name in enumerate(new or self.slices):
             adatas = {key: own for key, rows in modBatch_dict.items() if (own := rows[number]) is not None}
             for modality, adata in adatas.items():
                 adata.obsm[emb_key] = np.asarray(embedding[modality][_obs(adata, name).index].obsm[LATENT])
@@ -403,50 +392,200 @@ class SpaMosaic:
         Parameters
         ----------
         modBatch_dict
-            The slices, with latent coordinates in ``obsm[emb_key]`` and counts in ``layers[layer_key]``.
+            The slices of the model, or new ones alone, with latent coordinates in ``obsm[emb_key]`` and counts in
+            ``layers[layer_key]``. New slices get counts of those of the model.
         imp_knn, method, smooth_neighbors
             See ``impute.impute_modality``; the published way unless ``method`` says otherwise.
 
         Returns
         -------
-        Per modality a list with an array (spots x features shared by the donors) for each slice that lacks it and None
-        for the others; spots in the order of ``infer_emb``.
+        Per modality of the model a list with an array (spots x features shared by the donors) for each slice that lacks
+        it and None for the others; spots in the order of ``infer_emb``.
 
         Raises
         ------
         InputError
-            If a slice lacks coordinates or counts, or the slices are others.
+            If a slice lacks coordinates or counts, the slices do not fit the model, or it has no counts.
         """
         if method not in {"nearest", "matching"}:
             _unknown("method", method, ["nearest", "matching"])
-        self._check_same(modBatch_dict)
-        latent: dict[str, list] = {}
-        counts: dict[str, list] = {}
-        for modality, adatas in modBatch_dict.items():
-            latent[modality], measured = [], []
-            for number, (name, adata) in enumerate(zip(self.slices, adatas, strict=True)):
-                if adata is None:
-                    continue
-                where = f"modBatch_dict[{modality!r}][{number}]"
-                _check_slice(adata, where, emb_key)
-                if layer_key not in adata.layers:
-                    hint = f"put the counts there: adata.layers[{layer_key!r}] = adata.X.copy()"
-                    raise InputError(f"layers[{layer_key!r}] is missing", where=where, hint=hint)
-                latent[modality].append(adata.obsm[emb_key])
-                layers = {"counts": sparse.csr_matrix(adata.layers[layer_key])}
-                measured.append(ad.AnnData(obs=_obs(adata, name), var=adata.var[[]], layers=layers))
-            counts[modality] = stack(measured, modality)
-        embedding = collect_embeddings(self.graphs, {name: np.vstack(parts) for name, parts in latent.items()})
+        new = self._new(modBatch_dict)
+        if not new:
+            self._check_same(modBatch_dict)
+        names = new or self.slices
+        own = _counts_of(modBatch_dict, names, layer_key, emb_key)
+        latent = {
+            modality: np.vstack([adata.obsm[emb_key] for adata in adatas if adata is not None])
+            for modality, adatas in modBatch_dict.items()
+            if own[modality]
+        }
+        spots = self._parts(modBatch_dict, new) if new else self.graphs
+        task = _Task(collect_embeddings(spots, latent), own)
+        if new:
+            task = task._replace(donors=self._donors(layer_key), known=embed(self.graphs, self._trained("impute")))
+            if not task.donors:
+                problem = "the model was saved without counts, so that it imputes nothing in new slices"
+                raise InputError(problem, where="impute", hint="save it with layer_key, the layer of the counts")
         options = {"method": method, "n_neighbors": imp_knn, "smooth_neighbors": smooth_neighbors}
         return {
             modality: [
-                None
-                if adata is not None
-                else dense(impute_modality(embedding, name, modality, counts, **options).layers["imputed"])
-                for name, adata in zip(self.slices, adatas, strict=True)
+                None if name in own.get(modality, {}) else task.imputed(name, modality, options) for name in names
             ]
-            for modality, adatas in modBatch_dict.items()
+            for modality in self.graphs
         }
+
+    def save(self, path: str | Path, *, layer_key: str | None = "counts") -> None:
+        """Write the trained model to a folder or, if the path ends with ``.zip``, to one file; without pickle.
+
+        Parameters
+        ----------
+        path
+            Of the folder or zip. An earlier model there is replaced.
+        layer_key
+            Layer of the slices with the counts from which ``impute`` serves new slices. None leaves them out, where
+            counts must not leave; ``impute`` then needs the slices of the model.
+
+        Raises
+        ------
+        InputError
+            If the model is not trained, a slice lacks the counts, or the folder has other files.
+        """
+        encoders = self._trained("save")
+        counts = {} if layer_key is None else self._donors(layer_key)
+        with writing(path, MODEL) as folder:
+            save_model(encoders, {"seed": self.seed}, self.graphs, folder / _WEIGHTS)
+            for name, graph in self.graphs.items():
+                store.write(graph, folder / f"graph.{name}.h5ad")
+            for name, adata in counts.items():
+                store.write(adata, folder / f"counts.{name}.h5ad")
+            told = {
+                "version": __version__,
+                "seed": self.seed,
+                "settings": self._settings,
+                "slices": self.slices,
+                "modalities": list(self.graphs),
+                "counts": list(counts),
+                "history": None if self.history is None else self.history.to_dict("list"),
+            }
+            write_manifest(folder, told, MODEL)
+
+    @classmethod
+    def load(cls, path: str | Path, device: str = "auto") -> "SpaMosaic":
+        """Read a model that ``save`` wrote.
+
+        Parameters
+        ----------
+        path
+            Of the folder or zip.
+        device
+            For a further training, as of the class.
+
+        Raises
+        ------
+        InputError
+            If it is damaged, cut short, of a newer format, or no model.
+        """
+        model = cls.__new__(cls)
+        with reading(path, MODEL) as folder:
+            told = read_manifest(folder, MODEL)
+
+            def read(part: str) -> dict[str, ad.AnnData]:
+                names = told["modalities" if part == "graph" else part]
+                return {name: store.read(checked(folder, f"{part}.{name}.h5ad", MODEL)) for name in names}
+
+            model.graphs = read("graph")
+            model._counts = read("counts")
+            model.encoders = load_model(checked(folder, _WEIGHTS, MODEL), model.graphs)
+        model.slices, model.seed, model.device = told["slices"], told["seed"], device.partition(":")[0]
+        model._settings, model._measured = told["settings"], {}
+        model.batch_key = model._settings["batch_key"]
+        model.history = pd.DataFrame(told["history"])
+        return model
+
+    def _trained(self, where: str) -> dict[str, Encoder]:
+        if self.encoders is None:
+            raise InputError("the model is not trained", where=where, hint="call train first")
+        return self.encoders
+
+    def _parts(self, modBatch_dict: Mapping[str, Slices], names: Sequence[str]) -> dict[str, ad.AnnData]:
+        """Per modality its slices, checked and stacked, with ``obsm["X_corrected"]`` and maybe ``["X_searched"]``."""
+        key, searched = self._settings["input_key"], self._settings["mnn_rep_key"]
+        measured = {}
+        for where, name, modality, adata in _entries(modBatch_dict, names):
+            _check_slice(adata, where, key, searched or key, "spatial")
+            measured[name, modality] = adata
+        _check_copies(measured, key)
+        # Entries at the same position of the lists are one slice: compare barcodes and coordinates to detect errors.
+        places = {
+            own: ad.AnnData(obs=_obs(a, own[0]), obsm={"spatial": a.obsm["spatial"]}) for own, a in measured.items()
+        }
+        report(compare(places), "modBatch_dict")
+        parts = {}
+        for modality in dict.fromkeys(of for _, of in measured):
+            own = {name: adata for (name, of), adata in measured.items() if of == modality}
+            widths = {name: adata.obsm[key].shape[1] for name, adata in own.items()}
+            if modality in self.graphs:
+                widths["the model"] = self._n_features(modality)
+            if len(set(widths.values())) > 1:
+                shown = ", ".join(f"{width} in {name}" for name, width in widths.items())
+                raise InputError(
+                    f"obsm[{key!r}] differs in width: {shown}",
+                    where=f"modBatch_dict[{modality!r}]",
+                    hint="make the features of all slices together, with the *_preprocess functions",
+                )
+            obsm = {"spatial": [np.asarray(adata.obsm["spatial"], float)[:, :2] for adata in own.values()]}
+            obsm["X_corrected"] = [np.asarray(adata.obsm[key], dtype=np.float32) for adata in own.values()]
+            if searched is not None:
+                obsm["X_searched"] = [np.asarray(adata.obsm[searched], dtype=np.float32) for adata in own.values()]
+            obs = pd.concat([_obs(adata, name) for name, adata in own.items()])
+            parts[modality] = ad.AnnData(obs=obs, obsm={name: np.vstack(rows) for name, rows in obsm.items()})
+        return parts
+
+    def _n_features(self, modality: str) -> int:
+        """Width of the features of a modality, without their propagations."""
+        steps = 1 + self._settings["smooth_L"] * self._settings["smooth_input"]
+        return self.graphs[modality].n_vars // steps
+
+    def _graph_settings(self, *parts: ad.AnnData) -> dict[str, Any]:
+        """What ``build_graph`` takes for the slices of these parts; new slices have the median of neighbours."""
+        own = dict(self._settings)
+        for name in ("input_key", "mnn_rep_key", "batch_key"):
+            del own[name]
+        knns, radius, radii = own["intra_knns"], own.pop("radius_cutoff"), {}
+        middle = sorted(knns.values())[len(knns) // 2]
+        for part in parts:
+            for name in map(str, part.obs["slice"].unique()):
+                here = (part.obs["slice"] == name).to_numpy()
+                radii[name] = radius and radius / median_spot_distance(part.obsm["spatial"][here])
+        knns = {name: knns.get(name, middle) for name in radii}
+        return {**own, "intra_knns": knns, "radius": radius and radii, **PUBLISHED["graph"]}
+
+    def _linked(self, modality: str, part: ad.AnnData) -> ad.AnnData:
+        """The graph of new slices, linked to those of the model."""
+        graph, searched = self.graphs[modality], self._settings["mnn_rep_key"]
+        obsm = {key: graph.obsm[key] for key in ("spatial", *(["X_searched"] if searched else []))}
+        obsm["X_corrected"] = np.asarray(graph.X)[:, : self._n_features(modality)]
+        known = ad.AnnData(obs=graph.obs, obsm=obsm)
+        key = "X_searched" if searched else "X_corrected"
+        return link_to_reference(part, known, searched=key, **self._graph_settings(known, part))
+
+    def _new(self, modBatch_dict: Mapping[str, Slices]) -> list[str]:
+        """Names of the slices if none is of the model; empty otherwise."""
+        names = _slice_names(modBatch_dict, self.batch_key)
+        given = {name for _, name, *_ in _entries(modBatch_dict, names)}
+        if not given or given & set(self.slices):
+            return []
+        if unknown := [modality for modality in modBatch_dict if modality not in self.graphs]:
+            hint = f"it has {', '.join(self.graphs)}"
+            raise InputError(f"the model has no {', '.join(unknown)}", where="modBatch_dict", hint=hint)
+        return names
+
+    def _donors(self, layer_key: str) -> dict[str, ad.AnnData]:
+        """Per modality the counts of the slices of the model; empty if it was saved without."""
+        if self._counts is None:
+            made = _counts_of(self._measured, self.slices, layer_key)
+            return {modality: stack(own.values(), modality) for modality, own in made.items()}
+        return self._counts
 
     def _check_same(self, modBatch_dict: Mapping[str, Slices]) -> None:
         """Check that the slices have the spots of the graphs, in the same order."""
@@ -547,6 +686,49 @@ def _slice_names(modBatch_dict: Mapping[str, Slices], batch_key: str) -> list[st
                     hint="give the slices of all modalities in the same order, None where a slice lacks one",
                 )
     return names
+
+
+def _entries(modBatch_dict: Mapping[str, Slices], names: Sequence[str]) -> Iterator[tuple[str, str, str, ad.AnnData]]:
+    """The slices that are there: where, for messages; slice, modality, and its data."""
+    for modality, adatas in modBatch_dict.items():
+        for number, (name, adata) in enumerate(zip(names, adatas, strict=True)):
+            if adata is not None:
+                yield f"modBatch_dict[{modality!r}][{number}]", name, modality, adata
+
+
+def _counts_of(
+    modBatch_dict: Mapping[str, Slices], names: Sequence[str], layer_key: str, *needed: str
+) -> dict[str, dict[str, ad.AnnData]]:
+    """Per modality and slice the counts, by the names of spots; ``needed`` are keys of ``obsm`` to be there."""
+    counts: dict[str, dict[str, ad.AnnData]] = {modality: {} for modality in modBatch_dict}
+    for where, name, modality, adata in _entries(modBatch_dict, names):
+        _check_slice(adata, where, *needed)
+        if layer_key not in adata.layers:
+            hint = f"put the counts there: adata.layers[{layer_key!r}] = adata.X.copy()"
+            raise InputError(f"layers[{layer_key!r}] is missing", where=where, hint=hint)
+        layers = {"counts": sparse.csr_matrix(adata.layers[layer_key])}
+        counts[modality][name] = ad.AnnData(obs=_obs(adata, name), var=adata.var[[]], layers=layers)
+    return counts
+
+
+class _Task(NamedTuple):
+    """What is imputed from: of new slices also the counts of the model's (``donors``), and their embedding."""
+
+    embedding: md.MuData
+    own: Mapping[str, Mapping[str, ad.AnnData]]
+    donors: Mapping[str, ad.AnnData] | None = None
+    known: md.MuData | None = None
+
+    def imputed(self, name: str, modality: str, options: Mapping[str, Any]) -> np.ndarray:
+        """Counts of a modality that a slice lacks (spots x features)."""
+        embedding = self.embedding
+        if self.donors is None or self.known is None:
+            counts = {key: stack(parts.values(), key) for key, parts in self.own.items()}
+        else:
+            measured = {key: parts[name] for key, parts in self.own.items() if name in parts}
+            counts = counts_to_impute(modality, list(measured), self.donors, measured)
+            embedding = linked_embedding(embedding, self.known.mod, [*measured, modality])
+        return dense(impute_modality(embedding, name, modality, counts, **options).layers["imputed"])
 
 
 def _check_copies(measured: Mapping[tuple[str, str], ad.AnnData], key: str) -> None:

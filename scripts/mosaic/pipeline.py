@@ -54,7 +54,7 @@ from mosaic.integrate.encoders import Encoder
 from mosaic.integrate.graph import build_graph
 from mosaic.integrate.model import embed
 from mosaic.integrate.training import fit
-from mosaic.prepare.feature_names import match_features, with_names
+from mosaic.prepare.feature_names import NAMED, match_features, with_names
 from mosaic.prepare.inputs import annotate
 from mosaic.prepare.mapping import mappable
 from mosaic.prepare.normalize import normalize_slice
@@ -424,7 +424,7 @@ class Pipeline:
         """New names of a modality's features; None for one slice, and for kinds that have no names of genes."""
         names = self.sheet.slices_of(modality)
         kind = self._modality(modality)["kind"]
-        if len(names) == 1 or kind not in ("rna", "protein"):
+        if len(names) == 1 or kind not in NAMED:
             return None
 
         def matched() -> pd.DataFrame:

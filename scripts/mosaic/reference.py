@@ -11,9 +11,6 @@
 The rules of a mapping run have the same results, file by file.
 """
 
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +18,7 @@ from typing import Any
 
 import anndata as ad
 import mudata as md
+import pandas as pd
 
 from mosaic import store
 from mosaic.analyse.impute import impute_modality
@@ -28,14 +26,16 @@ from mosaic.analyse.mapped_domains import MappedDomains, map_domains
 from mosaic.analyse.reference_files import counts_to_impute, linked_embedding, write_reference
 from mosaic.errors import InputError
 from mosaic.integrate.encoders import Encoder
+from mosaic.integrate.fine_tuning import fine_tune as run_fine_tuning
+from mosaic.integrate.fine_tuning import tuning_settings
 from mosaic.integrate.graph import link_to_reference
 from mosaic.integrate.model import embed_new, load_model, save_model
-from mosaic.manifest import MANIFEST, checked, read_manifest, unpack
-from mosaic.manifest import pack as pack_folder
+from mosaic.manifest import checked, read_manifest, reading, writing
+from mosaic.prepare.feature_names import NAMED, features_of_reference, match_features, with_names
 from mosaic.prepare.mapping import map_modality
 from mosaic.prepare.normalize import normalize_slice
 from mosaic.prepare.qc import filter_slice
-from mosaic.prepare.read import Source, read_slice
+from mosaic.prepare.read import Source, read_features, read_slice
 
 Key = tuple[str, str]  # slice and modality
 
@@ -141,23 +141,12 @@ class Reference:
         InputError
             If the folder is there and has other files.
         """
-        path = Path(path)
-        if path.suffix == ".zip":
-            with tempfile.TemporaryDirectory() as folder:
-                self.save(Path(folder) / path.stem)
-                pack_folder(Path(folder) / path.stem, path)
-            return
-        if path.exists() and any(path.iterdir()):
-            if MANIFEST not in os.listdir(path):
-                problem = "is there, and is no reference"
-                raise InputError(problem, where=str(path), hint="give a path that is not there, or an empty folder")
-            shutil.rmtree(path)
-        path.mkdir(parents=True, exist_ok=True)
         settings = {**self.config["train"], "seed": self.seed}
-        save_model(self.encoders, settings, {}, path / _MODEL)
         told = {"domains": {}, "checks": [], "versions": {}} | self.told
         known = {"seed": self.seed, "config": self.config, "slices": self.slices}
-        write_reference(path, self.features, self.spots, self.counts, told | known)
+        with writing(path) as folder:
+            save_model(self.encoders, settings, {}, folder / _MODEL)
+            write_reference(folder, self.features, self.spots, self.counts, told | known)
 
     @classmethod
     def load(cls, path: str | Path) -> "Reference":
@@ -168,26 +157,29 @@ class Reference:
         InputError
             If it is damaged, cut short, of a newer format, or no reference.
         """
-        path = Path(path)
-        told = read_manifest(path)
-        if path.is_file():
-            with tempfile.TemporaryDirectory() as folder:
-                unpack(path, folder)
-                return cls.load(folder)
-        names = list(told["config"]["modalities"])
-        return cls(
-            told["config"],
-            told["seed"],
-            told["slices"],
-            load_model(checked(path, _MODEL), {}, new=True),
-            {name: read_part(path, f"features.{name}") for name in names},
-            read_part(path, "spots"),
-            {name: read_part(path, f"counts.{name}") for name in told["counts"]},
-            {key: told[key] for key in ("domains", "checks", "versions")},
-        )
+        with reading(path) as folder:
+            told = read_manifest(folder)
+            names = list(told["config"]["modalities"])
+            return cls(
+                told["config"],
+                told["seed"],
+                told["slices"],
+                load_model(checked(folder, _MODEL), {}, new=True),
+                {name: read_part(folder, f"features.{name}") for name in names},
+                read_part(folder, "spots"),
+                {name: read_part(folder, f"counts.{name}") for name in told["counts"]},
+                {key: told[key] for key in ("domains", "checks", "versions")},
+            )
 
-    def map(self, slices: Mapping[Key, Source], *, least_share: float = 0.5) -> Mapped:
-        """Map new slices, without training.
+    def map(
+        self,
+        slices: Mapping[Key, Source],
+        *,
+        least_share: float = 0.5,
+        fine_tune: bool = False,
+        fine_tune_epochs: int = 50,
+    ) -> Mapped:
+        """Map new slices, without training unless ``fine_tune``.
 
         Parameters
         ----------
@@ -196,6 +188,9 @@ class Reference:
             ``obsm["spatial"]``, or its file.
         least_share
             See ``mapping.map_modality``.
+        fine_tune, fine_tune_epochs
+            Whether slices with two or more modalities tune encoders of their own, and how long: see
+            ``fine_tuning.fine_tune``.
 
         Raises
         ------
@@ -203,12 +198,18 @@ class Reference:
             If a slice can't be mapped.
         """
         passed: dict[Key, ad.AnnData] = {}
+        renamed: dict[str, list[pd.DataFrame]] = {}
         for (name, modality), source in slices.items():
             if modality not in self.features:
                 hint = f"it has {', '.join(self.features)}"
                 raise InputError(f"the reference has no {modality}", where=f"slice {name}", hint=hint)
             kind = self.config["modalities"][modality]["kind"]
             read = read_slice(source, name, kind, modality=modality)
+            if kind in NAMED:
+                table = read_features(source, name, kind, modality=modality)
+                found = match_features({name: table}, modality, known=self._features_of(modality)).renamed
+                renamed.setdefault(modality, []).append(found)
+                read = with_names(read, found)
             passed[name, modality] = filter_slice(read, **self.config["qc"][modality])[0]
         features, graphs = {}, {}
         for modality in dict.fromkeys(own for _, own in passed):
@@ -223,9 +224,17 @@ class Reference:
                 self.features[modality],
                 modality,
                 least_share=least_share,
+                renamed=pd.concat(renamed[modality]) if modality in renamed else None,
                 **reduction_settings(settings),
             )
             graphs[modality] = link_to_reference(features[modality], self.features[modality], **self.config["graph"])
-        embedding = embed_new(graphs, self.encoders)
+        tuning = tuning_settings(fine_tune_epochs, self.config["train"])
+        tuned = run_fine_tuning(graphs, self.encoders, **tuning) if fine_tune else {}
+        embedding = embed_new(graphs, self.encoders, tuned)
         domains = map_domains(embedding, graphs, features, self.features, self.spots)
         return Mapped(self, passed, features, embedding, domains)
+
+    def _features_of(self, modality: str) -> pd.DataFrame:
+        """What its features are called: see ``feature_names.features_of_reference``."""
+        parts = [own[modality].var for own in (self.counts, self.features) if modality in own]
+        return features_of_reference(*parts)

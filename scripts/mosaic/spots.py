@@ -157,6 +157,20 @@ def slice_names(obs: pd.DataFrame) -> list[str]:
     return [str(name) for name in pd.unique(obs["slice"])]
 
 
+def beside_reference(graph: ad.AnnData, slice_name: str) -> ad.AnnData:
+    """The spots of a reference and of one new slice, with their edges: other new slices change the weights of edges.
+
+    Parameters
+    ----------
+    graph
+        As ``graph.link_to_reference`` returns it.
+    slice_name
+        The new slice.
+    """
+    own = (~graph.obs["new"] | (graph.obs["slice"] == slice_name)).to_numpy()
+    return graph if own.all() else graph[own].copy()
+
+
 def union(obs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """All spots of a run, slice by slice, each once.
 

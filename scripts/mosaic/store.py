@@ -66,6 +66,12 @@ def read_features(*paths: str | Path) -> pd.Index:
     return names
 
 
+def read_var(path: str | Path) -> pd.DataFrame:
+    """Read ``var`` of an ``.h5ad`` that a rule wrote."""
+    with h5py.File(path) as file:
+        return ad.io.read_elem(file["var"])
+
+
 def read_slices(paths: Sequence[str | Path]) -> dict[str, list[ad.AnnData]]:
     """Read files that rules named ``{slice}.{modality}.h5ad``, as lists per modality."""
     return {modality: [read(path) for path in own] for modality, own in by_modality(paths).items()}

@@ -8,6 +8,7 @@ from chain import THREE_SLICES, simulated
 from sklearn.metrics import adjusted_rand_score
 
 from mosaic.analyse.mapped_domains import UNASSIGNED
+from mosaic.analyse.metrics import foscttm
 from mosaic.analyse.reference_files import donors_of
 from mosaic.errors import InputError
 from mosaic.reference import Reference
@@ -20,7 +21,11 @@ NEW = ("s4", "s5")
 
 @pytest.fixture(scope="module")
 def slices():
-    return simulate_mosaic(DESIGN, seed=0)
+    made = simulate_mosaic(DESIGN, seed=0)
+    for (_, modality), adata in made.items():
+        if modality == "rna":
+            adata.var["gene_ids"] = [f"ENSG{number:011d}" for number in range(adata.n_vars)]
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +59,20 @@ def test_new_slices_get_the_domains(slices, mapped):
     assert mapped.domains.umap.notna().all().all()
 
 
+def test_fine_tuning_aligns_pairs_that_it_has_not_seen(reference, slices, mapped):
+    tuned = reference.map({key: own for key, own in slices.items() if key[0] in NEW}, fine_tune=True)
+    spots = tuned.embedding.obs_names[~tuned.embedding.obs["tuned"] & (tuned.embedding.obs["slice"] == "s4")]
+    one, other = (part[spots].obsm["X_latent"] for part in mapped.embedding.mod.values())
+    before, after = foscttm(one, other), tuned.domains.slices.set_index("slice").loc["s4", "foscttm"]
+    assert after < before
+    ilisi = [found.domains.slices.set_index("slice").loc["s4", "ilisi"] for found in (mapped, tuned)]
+    assert ilisi[1] > ilisi[0]
+    # Domains are of features and tissue; a slice with one modality is what it was.
+    np.testing.assert_array_equal(tuned.domains.table["domain"], mapped.domains.table["domain"])
+    alone = (tuned.embedding.obs["slice"] == "s5").to_numpy()
+    np.testing.assert_array_equal(tuned.embedding.obsm["X_latent"][alone], mapped.embedding.obsm["X_latent"][alone])
+
+
 def test_imputed_counts_follow_those_that_were_hidden(reference, slices):
     hidden = slices["s4", "adt"]
     found = reference.map({("s4", "rna"): slices["s4", "rna"]}).imputed("s4", "adt")
@@ -69,6 +88,35 @@ def test_what_is_mapped_beside_a_slice_changes_nothing_for_it(reference, slices,
     table = alone.domains.table
     np.testing.assert_array_equal(table["domain"], together.loc[table.index, "domain"])
     np.testing.assert_allclose(table["distance"], together.loc[table.index, "distance"], rtol=1e-5)
+    np.testing.assert_allclose(table["probability"], together.loc[table.index, "probability"], rtol=1e-5)
+    spots = alone.embedding.obs_names
+    np.testing.assert_allclose(
+        alone.embedding.obsm["X_latent"], mapped.embedding[spots].obsm["X_latent"], rtol=1e-4, atol=1e-6
+    )
+
+
+def test_features_of_other_names_are_found_by_their_identifiers(reference, slices, mapped):
+    """Symbols of another annotation for half of the genes, and a slice named by identifiers with their versions."""
+    other, bare = slices["s4", "rna"].copy(), slices["s5", "rna"].copy()
+    other.var_names = [f"old-{name}" if number % 2 else name for number, name in enumerate(other.var_names)]
+    bare.var_names = [f"{identifier}.{number}" for number, identifier in enumerate(bare.var.pop("gene_ids"))]
+    new = {("s4", "rna"): other, ("s4", "adt"): slices["s4", "adt"], ("s5", "rna"): bare}
+    found = reference.map(new)
+    told = found.domains.slices.set_index("slice")
+    assert told.loc["s4", "by_id"] == pytest.approx(0.5, abs=0.02)
+    assert told.loc["s5", "by_id"] == 1
+    assert (mapped.domains.slices["by_id"] == 0).all()
+    assert (told["found"] == 1).all()
+    np.testing.assert_array_equal(found.domains.table, mapped.domains.table)
+    np.testing.assert_array_equal(
+        found.imputed("s5", "adt").layers["imputed"].toarray(), mapped.imputed("s5", "adt").layers["imputed"].toarray()
+    )
+    # Other genes, whatever they are called.
+    wrong = slices["s5", "rna"].copy()
+    wrong.var_names = [f"x{name}" for name in wrong.var_names]
+    wrong.var["gene_ids"] = [f"ENSG9{number:010d}" for number in range(wrong.n_vars)]
+    with pytest.raises(InputError, match="s5, rna: has 0 of the 120 features of the reference"):
+        reference.map({("s5", "rna"): wrong})
 
 
 @pytest.mark.parametrize("name", ["atlas", "atlas.zip"])
@@ -106,7 +154,7 @@ def test_faults_are_told(reference, slices, mapped, tmp_path):
         mapped.imputed("s4", "adt")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")
-    with pytest.raises(InputError, match="is there, and is no reference"):
+    with pytest.raises(InputError, match=r"is there, and has other files: mine\.txt"):
         reference.save(tmp_path / "full")
     assert (tmp_path / "full" / "mine.txt").exists()
 

@@ -120,6 +120,8 @@ def test_what_the_reference_decides_is_not_set(tmp_path, monkeypatch):
         settings.load(given, *SCHEMAS)
     with pytest.raises(InputError, match=r"config key cluster: comes from the reference(.|\n)*config key seeds"):
         settings.load(given | {"cluster": {"n_domains": 3}, "seeds": [1]}, *SCHEMAS)
+    with pytest.raises(InputError, match=r"config key mapping.fine_tune: no slice of the sheet has two modalities"):
+        settings.load(given | {"mapping": {"fine_tune": True}}, *SCHEMAS)
     with pytest.raises(InputError, match="trains nothing, so that nothing can be hidden"):
         settings.load(given | {"checks": {"imputation": True}}, *SCHEMAS)
     with pytest.raises(InputError, match="config key reference, 'elsewhere': is not there"):

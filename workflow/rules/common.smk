@@ -189,11 +189,16 @@ def compared():
 
 
 def renamed_features(wildcards):
-    """New names of a modality's features; empty for one slice, and for kinds that have no names of genes."""
-    alone = len(SHEET.slices_of(wildcards.modality)) == 1
+    """New names of a modality's features; empty for one slice of its own, and for kinds that have no names of genes."""
+    alone = len(SHEET.slices_of(wildcards.modality)) == 1 and not ONTO
     named = config["modalities"][wildcards.modality]["kind"] in ("rna", "protein")
-    # Mapped slices take the names of the reference, not of one another.
-    return [] if alone or ONTO or not named else "<results>/features/{modality}.renamed.tsv"
+    return [] if alone or not named else "<results>/features/{modality}.renamed.tsv"
+
+
+def reference_features(wildcards):
+    """Files of the reference with the names that a modality's features take; empty for a run of its own."""
+    parts = ["features", *(["counts"] if wildcards.modality in ONTO.get("counts", []) else [])]
+    return [f"{ONTO_FOLDER}/{part}.{wildcards.modality}.h5ad" for part in parts] if ONTO else []
 
 
 def sources_of_rows(rows):

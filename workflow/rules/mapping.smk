@@ -38,6 +38,7 @@ rule map_features:
         slices=slices_with("<results>/normalized/{slice}.{modality}.h5ad"),
         reference=of_reference("features.{modality}.h5ad"),
         manifest=of_reference(MANIFEST),
+        names=renamed_features,
         pairing=ancient("<results>/pairing.json"),
         library=library("map_features"),
     output:
@@ -107,7 +108,10 @@ rule map_spots:
     threads: 1
     resources:
         mem_mb=memory(2000, 20),
-        runtime=30,
+        runtime=120,
+    params:
+        mapping=config["mapping"],
+        train=config["train"],
     message:
         "Embedding the spots with the encoders of the reference"
     script:

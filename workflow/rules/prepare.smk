@@ -84,6 +84,7 @@ rule match_features:
     """Match the features of the slices of a modality by name, identifier or symbol, and list what they share."""
     input:
         sources=sources_of_modality,
+        reference=reference_features,
         library=library("match_features"),
     output:
         listed=ensure("<results>/features/{modality}.tsv", non_empty=True),

@@ -18,7 +18,7 @@ from mosaic.embedding import LATENT, collect_embeddings
 from mosaic.mixing import ilisi_between
 from mosaic.neighbors import nearest
 from mosaic.spatial import tissue_neighbors
-from mosaic.spots import slice_names
+from mosaic.spots import beside_reference, slice_names
 
 # Number of the domain of spots that lie too far from the reference, its name, and its colour.
 UNASSIGNED, UNASSIGNED_NAME, _GREY = -1, "unassigned", "#c0c0c0"
@@ -159,8 +159,10 @@ def domain_names(domains: pd.Series, told: Mapping[str, Mapping[str, str]]) -> p
     Per ``domain``: ``name``, its ``counterpart`` in the reference, ``shared``, which is 1, and ``colour``.
     """
     numbers = np.unique(domains)
-    names = [told["names"].get(str(number), UNASSIGNED_NAME) for number in numbers]
-    colours = [told["colours"].get(str(number), _GREY) for number in numbers]
+    # A reference that was made in Python has no names and colours.
+    known, colouring = told.get("names", {}), told.get("colours", {})
+    names = [UNASSIGNED_NAME if number == UNASSIGNED else known.get(str(number), str(number)) for number in numbers]
+    colours = [colouring.get(str(number), _GREY) for number in numbers]
     table = pd.DataFrame({"name": names, "counterpart": numbers, "shared": 1.0, "colour": colours}, index=numbers)
     table.index.name = "domain"
     return table
@@ -182,10 +184,14 @@ class MappedDomains(NamedTuple):
         ``table`` with ``modalities``, ``agreement`` and ``confidence``, as ``confidence.calibrate`` gives them: the
         agreement of the reference's hidden spots with the same modalities and domain.
     slices
-        Per slice: ``found``, the least share of the reference's features that it measured; ``agreement``, the least
-        correlation of their means with the reference's over its modalities; ``near``, the share of its
+        Per slice: ``found``, the least share of the reference's features that it measured; ``by_id``, the largest share
+        that its files name otherwise, matched by identifiers or symbols; ``agreement``, the least
+        correlation of their means with the reference's over its modalities; ``relative``, the least ratio of that to
+        the reference's own slices, and ``ilisi_before``, the iLISI with the reference before the correction in that
+        modality; ``near``, the share of its
         spots within the limit; ``ilisi`` with the reference in the latent space; ``foscttm`` of its own pairs of
-        modalities, missing where it has one; ``unassigned``, the share of its spots without a domain.
+        modalities that encoders have not seen, missing where it has one; ``unassigned``, the share of its spots without
+        a domain.
     """
 
     table: pd.DataFrame
@@ -221,10 +227,6 @@ def map_domains(
     names, coordinates = embedding.obs_names, np.asarray(embedding.obsm["spatial"], dtype=np.float64)
     slices = embedding.obs["slice"].to_numpy(dtype=str)
     latent = np.asarray(embedding.obsm[LATENT], dtype=np.float32)
-    if LATENT in model.means:
-        views = {LATENT: View(np.arange(len(names)), latent)}
-    else:
-        views = dict(zip(graphs, views_of(graphs, names, centred=False), strict=True))
     distance = np.zeros(len(names))
     for name, own in mapped.items():
         rows = names.get_indexer(own.obs_names)
@@ -232,8 +234,12 @@ def map_domains(
     posterior = np.zeros((len(names), len(model.domains)))
     for own in slice_names(embedding.obs):
         rows = np.flatnonzero(slices == own)
-        parts = {name: view.part(rows) for name, view in views.items()}
-        parts = {name: view for name, view in parts.items() if len(view.rows)}
+        if LATENT in model.means:
+            parts = {LATENT: View(np.arange(len(rows)), latent[rows])}
+        else:
+            measured = {name: graph for name, graph in graphs.items() if own in set(graph.obs["slice"])}
+            linked = {name: beside_reference(graph, own) for name, graph in measured.items()}
+            parts = dict(zip(linked, views_of(linked, names[rows], centred=False), strict=True))
         posterior[rows] = assign_domains(model, parts, coordinates[rows])
     domain = np.asarray(model.domains)[posterior.argmax(axis=1)]
     domain[distance > 1] = UNASSIGNED
@@ -282,8 +288,10 @@ def _with_confidence(
 
 
 def _own_pairs(embedding: md.MuData, spots: pd.Index) -> float:
-    """FOSCTTM of the pairs of modalities of a slice, mean over them; NaN if it has one modality."""
+    """FOSCTTM of the pairs of modalities of a slice that encoders have not seen, mean over them; NaN if it has one."""
     found = []
+    if "tuned" in embedding.obs:
+        spots = spots[~embedding.obs.loc[spots, "tuned"].to_numpy(dtype=bool)]
     for first, second in combinations(embedding.mod.values(), 2):
         both = spots[spots.isin(first.obs_names) & spots.isin(second.obs_names)]
         if len(both) > 1:
@@ -299,11 +307,15 @@ def _by_slice(
     for name, own in table.groupby("slice", sort=False):
         records = [part.uns["mapping"][name] for part in mapped.values() if name in part.uns["mapping"]]
         here = latent[embedding.obs_names.get_indexer(own.index)]
+        least = min(records, key=lambda record: np.nan_to_num(float(record["relative"]), nan=np.inf))
         rows.append(
             {
                 "slice": name,
                 "found": min(float(record["found"]) for record in records),
+                "by_id": max(float(record["by_id"]) for record in records),
                 "agreement": pd.Series([float(record["agreement"]) for record in records]).min(),
+                "relative": float(least["relative"]),
+                "ilisi_before": float(least["ilisi_before"]),
                 "near": float((own["distance"] <= 1).mean()),
                 "ilisi": ilisi_between(here, np.asarray(spots.obsm[LATENT])),
                 "foscttm": _own_pairs(embedding, own.index),

@@ -12,6 +12,9 @@ from mosaic.errors import InputError
 
 # A domain occurs in one slice only if it is at most this proportion of every other slice.
 _LEAST_SHARE = 0.01
+# A mapped slice shows another tissue if its features agree less with the reference than so many times the least of the
+# reference's own slices, and if it lies apart before the batch correction, which can hide that from every distance.
+_LEAST_RELATIVE, _LEAST_BEFORE = agreement.GOOD, 0.1
 # Maximum number of inseparable pairs of domains to name.
 _MOST_PAIRS = 5
 
@@ -122,7 +125,7 @@ CHECKS = (
 # Of a run that maps slices onto a reference.
 MAPPING = Check(
     "mapping",
-    "proportion of spots that lie near the reference, of the slice with the fewest",
+    "proportion of spots that lie near the reference, of the slice with the fewest; 0 for a slice of another tissue",
     0.8,
     0.5,
     {
@@ -201,7 +204,8 @@ def run_checks(
     ]
     asked = list(CHECKS)
     if mapping is not None:
-        asked, values = [MAPPING, *asked], [float(mapping["near"].min()), *values]
+        other = (mapping["relative"] < _LEAST_RELATIVE) & (mapping["ilisi_before"] < _LEAST_BEFORE)
+        asked, values = [MAPPING, *asked], [float(mapping["near"].where(~other, 0.0).min()), *values]
     rows = []
     for check, value in zip(asked, values, strict=True):
         status = check.status(value)
@@ -229,9 +233,16 @@ def run_checks(
 
 def _of_mapping(row: Any) -> str:
     """How one slice lies to the reference, in a sentence."""
+    other = ""
+    if row.relative < _LEAST_RELATIVE and row.ilisi_before < _LEAST_BEFORE:
+        other = (
+            f" Its features agree {row.relative:.2f} times as well with the reference as the slices there with one "
+            "another: another tissue, or names that mean other features."
+        )
+    by_id = f" ({row.by_id:.0%} by identifiers or symbols)" if row.by_id else ""
     return (
-        f"{row.slice}: {row.found:.0%} of the features of the reference, {row.near:.0%} of the spots near it, "
-        f"iLISI with it {row.ilisi:.2f}, {row.unassigned:.0%} unassigned."
+        f"{row.slice}: {row.found:.0%} of the features of the reference{by_id}, {row.near:.0%} of the spots near it, "
+        f"iLISI with it {row.ilisi:.2f}, {row.unassigned:.0%} unassigned.{other}"
     )
 
 

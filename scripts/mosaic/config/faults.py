@@ -46,7 +46,7 @@ def run_faults(
         yield from _training_faults(config, encoder_defaults, sheet)
         yield from design_faults(sheet, where)
     else:
-        yield from _mapping_faults(sheet, reference, where)
+        yield from _mapping_faults(config, sheet, reference, where)
     yield from _column_faults(config, sheet)
     yield from _condition_faults(config, sheet)
     yield from _pair_faults(config, sheet)
@@ -61,12 +61,15 @@ def result_columns(config: Mapping) -> list[str]:
     return columns + [f"{name}_{method}" for name in ("consensus", "confidence") for method in methods]
 
 
-def _mapping_faults(sheet: SampleSheet, known: Collection[str], where: str) -> Iterator[InputError]:
-    """Slices that bear the name of one of the reference."""
+def _mapping_faults(config: Mapping, sheet: SampleSheet, known: Collection[str], where: str) -> Iterator[InputError]:
+    """Slices that bear the name of one of the reference; fine-tuning without pairs."""
     for name in sheet.slices:
         if name in known:
             problem = f"slice {name} is in the reference, too"
             yield InputError(problem, where=where, hint="give the new slice another name: spots are named by it")
+    if config["mapping"]["fine_tune"] and not sheet.bridges:
+        problem = "no slice of the sheet has two modalities, so that nothing tunes the encoders"
+        yield InputError(problem, where=key_of("mapping", "fine_tune"), hint="set it to false")
 
 
 def _config_faults(config: Mapping, sheet: SampleSheet) -> Iterator[InputError]:

@@ -210,10 +210,12 @@ def _reference(config: Mapping, onto: Mapping[str, Any] | None) -> dict[str, str
     slices = ", ".join(f"{name} ({', '.join(own)})" for name, own in onto["slices"].items())
     checks = ", ".join(f"{check['check']} {check['status']}" for check in onto["checks"])
     version = onto["versions"].get("mosaic", onto["version"])
+    mapping = config["mapping"]
     return {
         "reference": f"{config['reference']}, of mosaic {version}, seed {onto['seed']}",
         "its slices": slices,
         "its checks": checks or "none",
+        "fine-tuning": f"{mapping['fine_tune_epochs']} epochs" if mapping["fine_tune"] else "none",
     }
 
 

@@ -176,7 +176,9 @@ def build_graph(
     )
 
 
-def link_to_reference(mapped: ad.AnnData, reference: ad.AnnData, **settings: Any) -> ad.AnnData:
+def link_to_reference(
+    mapped: ad.AnnData, reference: ad.AnnData, *, searched: str = "X_corrected", **settings: Any
+) -> ad.AnnData:
     """The graph of new slices of a modality, each linked to the slices of a reference as training linked its own.
 
     Parameters
@@ -185,6 +187,8 @@ def link_to_reference(mapped: ad.AnnData, reference: ad.AnnData, **settings: Any
         The new slices, with ``obsm["X_corrected"]``, ``obsm["spatial"]``, ``obs["slice"]`` and ``obs["barcode"]``.
     reference
         The same of the reference.
+    searched
+        Key of ``obsm`` of both that is searched for mutual nearest neighbours.
     settings
         Those of ``GraphSettings`` of the reference.
 
@@ -198,10 +202,9 @@ def link_to_reference(mapped: ad.AnnData, reference: ad.AnnData, **settings: Any
     known, own = ([str(name) for name in pd.unique(part.obs["slice"])] for part in parts)
     obs["slice"] = pd.Categorical(obs["slice"], [*known, *own])
     stacked = ad.AnnData(obs=obs, obsm={"spatial": np.vstack([part.obsm["spatial"] for part in parts])})
-    features = np.vstack([part.obsm["X_corrected"] for part in parts])
-    graph = build_graph(
-        stacked, features, [(first, second) for first in known for second in own], unlinked=True, **settings
-    )
+    features, among = (np.vstack([part.obsm[key] for part in parts]) for key in ("X_corrected", searched))
+    pairs = [(first, second) for first in known for second in own]
+    graph = build_graph(stacked, features, pairs, searched=among, unlinked=True, **settings)
     graph.obs["new"] = np.repeat([False, True], [part.n_obs for part in parts])
     return graph
 

@@ -4,11 +4,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import anndata as ad
 import mudata as md
 import numpy as np
+import pandas as pd
 import torch
 from scipy.spatial import KDTree
 
@@ -16,6 +18,7 @@ from mosaic.embedding import LATENT, collect_embeddings
 from mosaic.errors import InputError
 from mosaic.integrate.checkpoint import fingerprint, of_modality, read_tensors, weights_of, write_tensors
 from mosaic.integrate.encoders import Encoder, EncoderSettings, embed_part, make_encoder, part_of, to_data
+from mosaic.spots import beside_reference, slice_names
 
 # Spots embedded at once; limits the memory of the hidden layer.
 _EMBED_ROWS = 65_536
@@ -169,11 +172,38 @@ def embed(graphs: Mapping[str, ad.AnnData], encoders: Mapping[str, Encoder]) -> 
     return collect_embeddings(graphs, latent)
 
 
-def embed_new(graphs: Mapping[str, ad.AnnData], encoders: Mapping[str, Encoder]) -> md.MuData:
-    """Embed the new spots of graphs that ``graph.link_to_reference`` made: see ``embed``."""
-    linked = embed(graphs, encoders)
+class Tuned(NamedTuple):
+    """Encoders that were tuned to a new slice, by modality, and the names of the spots whose pairs they have seen."""
+
+    encoders: Mapping[str, Encoder]
+    spots: pd.Index
+
+
+def embed_new(
+    graphs: Mapping[str, ad.AnnData], encoders: Mapping[str, Encoder], tuned: Mapping[str, Tuned] = MappingProxyType({})
+) -> md.MuData:
+    """Embed the new spots of graphs that ``graph.link_to_reference`` made, each slice by itself: see ``embed``.
+
+    Parameters
+    ----------
+    graphs, encoders
+        Per modality.
+    tuned
+        As ``fine_tuning.fine_tune`` returns it: slices with encoders of their own. ``obs["tuned"]`` then tells the
+        spots whose pairs these have seen.
+    """
     new = {name: graph[graph.obs["new"].to_numpy()] for name, graph in graphs.items()}
-    return collect_embeddings(new, {name: linked[name][own.obs_names].obsm[LATENT] for name, own in new.items()})
+    latent: dict[str, list[np.ndarray]] = {name: [] for name in new}
+    for name, graph in new.items():
+        for own in slice_names(graph.obs):
+            spots = graph.obs_names[(graph.obs["slice"] == own).to_numpy()]
+            using = tuned[own].encoders if own in tuned else encoders
+            linked = embed({name: beside_reference(graphs[name], own)}, using)
+            latent[name].append(np.asarray(linked[name][spots].obsm[LATENT]))
+    embedding = collect_embeddings(new, {name: np.vstack(parts) for name, parts in latent.items()})
+    if tuned:
+        embedding.obs["tuned"] = embedding.obs_names.isin([spot for own in tuned.values() for spot in own.spots])
+    return embedding
 
 
 def embed_modality(graph: ad.AnnData, encoder: Encoder) -> np.ndarray:

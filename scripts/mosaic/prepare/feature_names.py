@@ -16,6 +16,10 @@ logger = logging.getLogger(__name__)
 
 # Identifiers of Ensembl, with or without a version behind them.
 _ENSEMBL = re.compile(r"(ENS[A-Z]*G\d{11})(\.\d+)?")
+# Kinds of modalities whose features have such names.
+NAMED = ("rna", "protein")
+# Stands for the reference among the slices.
+_REFERENCE = ""
 
 
 class Matched(NamedTuple):
@@ -35,7 +39,9 @@ class Matched(NamedTuple):
     renamed: pd.DataFrame
 
 
-def match_features(tables: Mapping[str, pd.DataFrame], modality: str = "") -> Matched:
+def match_features(
+    tables: Mapping[str, pd.DataFrame], modality: str = "", known: pd.DataFrame | None = None
+) -> Matched:
     """Match the features of the slices of one modality.
 
     A feature keeps its name if an earlier slice has a feature of this name, or none has the gene. Otherwise it takes
@@ -50,29 +56,33 @@ def match_features(tables: Mapping[str, pd.DataFrame], modality: str = "") -> Ma
         (``read.read_features``).
     modality
         Its name, for messages.
+    known
+        The same of a reference: its names are taken, and each slice is matched by itself. It is not listed.
     """
+    # Names that are taken, by key, and their identifiers.
     by_key: dict[str, str] = {}
+    known_ids: dict[str, str] = {}
     ids: dict[str, str] = {}
     slices: dict[str, list[str]] = {}
     renamed = []
-    for slice_name, table in tables.items():
+    for slice_name, table in (({} if known is None else {_REFERENCE: known}) | dict(tables)).items():
         own, taken, found = set(table.index), set(), []
         n_differ = 0
         keys = [_keys(*row) for row in table[["gene_id", "symbol"]].itertuples(name=None)]
         repeated = {key for key, count in Counter(key for each in keys for key in set(each)).items() if count > 1}
         for name, (identifier, *others) in zip(table.index, keys, strict=True):
             target = name
-            if name not in slices:
+            if name not in known_ids:
                 for key in (identifier, *others):
                     other = None if key in repeated else by_key.get(key)
                     if other is None or other in own or other in taken:
                         continue
                     # Two identifiers that differ are two genes, whatever their symbols.
-                    if key != identifier and identifier and ids[other] and ids[other] != identifier:
+                    if key != identifier and identifier and known_ids[other] and known_ids[other] != identifier:
                         continue
                     target = other
                     break
-            elif identifier and ids[name] and ids[name] != identifier:
+            elif identifier and known_ids[name] and known_ids[name] != identifier:
                 n_differ += 1
             taken.add(target)
             found.append((target, identifier, others))
@@ -80,16 +90,20 @@ def match_features(tables: Mapping[str, pd.DataFrame], modality: str = "") -> Ma
                 renamed.append((slice_name, name, target))
         if n_differ:
             logger.warning(
-                "%s: %d features of %s have names of earlier slices and other identifiers: they are matched by name",
+                "%s: %d features of %s have names of %s and other identifiers: they are matched by name",
                 modality,
                 n_differ,
                 slice_name,
+                "earlier slices" if known is None else "the reference",
             )
         for target, identifier, others in found:
-            slices.setdefault(target, []).append(slice_name)
-            ids[target] = ids.get(target) or identifier
-            for key in {identifier, *others} - repeated - {""}:
-                by_key.setdefault(key, target)
+            if slice_name != _REFERENCE:
+                slices.setdefault(target, []).append(slice_name)
+                ids[target] = ids.get(target) or known_ids.get(target) or identifier
+            if known is None or slice_name == _REFERENCE:
+                known_ids[target] = known_ids.get(target) or identifier
+                for key in {identifier, *others} - repeated - {""}:
+                    by_key.setdefault(key, target)
     listed = pd.DataFrame(
         {
             "feature": list(slices),
@@ -100,6 +114,19 @@ def match_features(tables: Mapping[str, pd.DataFrame], modality: str = "") -> Ma
     ).sort_values("n_slices", ascending=False, kind="stable", ignore_index=True)
     _log(listed, renamed, list(tables), modality)
     return Matched(listed, pd.DataFrame(renamed, columns=["slice", "name_in_file", "feature"]))
+
+
+def features_of_reference(*parts: pd.DataFrame) -> pd.DataFrame:
+    """The features of a reference as ``match_features`` takes them.
+
+    Parameters
+    ----------
+    parts
+        ``var`` of its features and, where it has them, of its counts.
+    """
+    everything = pd.concat([var.reindex(columns=["gene_id"]) for var in parts])
+    table = everything[~everything.index.duplicated()].fillna("").astype(str)
+    return table.assign(symbol="")
 
 
 def read_renamed(path: str | Path) -> pd.DataFrame:

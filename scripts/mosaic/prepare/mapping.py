@@ -18,13 +18,11 @@ from mosaic.prepare.batch_correction import (
     spot_moves,
     tiles_of,
 )
-from mosaic.prepare.reduce import ReductionSettings, log_normalize, weighted
+from mosaic.prepare.reduce import LEAST_FEATURES, ReductionSettings, log_normalize, weighted
 from mosaic.spots import MEASURED
 
 logger = logging.getLogger(__name__)
 
-# With fewer features, exchanged names agree by chance too often.
-_LEAST_FEATURES = 20
 # Ridge penalty of Symphony.
 _LAMBDA = 1.0
 
@@ -38,7 +36,8 @@ class Mapped(NamedTuple):
         Features before and after batch correction (spots x components, float32).
     record
         ``found``, the share of the reference's features that the slice measured; ``agreement``, the correlation of
-        their means with those of the reference (NaN for ready features, and with fewer than 20); ``method`` of the
+        their means with those of the reference (NaN for ready features, and with fewer than 20); ``relative``, that
+        divided by the least of the reference's slices with the others (``reduce.slice_agreements``); ``method`` of the
         batch correction; ``moved``, the root mean square distance that spots moved, relative to that from a spot to the
         mean.
     """
@@ -111,6 +110,7 @@ def map_modality(
     modality: str,
     *,
     least_share: float = 0.5,
+    renamed: pd.DataFrame | None = None,
     **settings: Any,
 ) -> ad.AnnData:
     """Map new slices of one modality to the features of a reference, each by itself.
@@ -125,14 +125,17 @@ def map_modality(
         Its name, for messages.
     least_share
         Least share of the reference's features that a slice must have measured. Others have the reference's mean.
+    renamed
+        Features that slices have under other names than in their files, which are counted
+        (``feature_names.Matched``); None: none.
     settings
         ``reduce.ReductionSettings`` of the reference.
 
     Returns
     -------
     AnnData like that of ``reduce.reduce_modality``, of the new slices. ``uns["batch_correction"]`` sums up
-    ``uns["mapping"]``, which has for each slice the record of ``Mapped`` and ``ilisi_before`` and ``ilisi_after``, its
-    iLISI with the reference.
+    ``uns["mapping"]``, which has for each slice the record of ``Mapped``, ``by_id``, the share of the reference's
+    features that its file names otherwise, and ``ilisi_before`` and ``ilisi_after``, its iLISI with the reference.
 
     Raises
     ------
@@ -155,14 +158,16 @@ def map_modality(
         before, after = (
             ilisi_between(own, reference.obsm["X_corrected"]) for own in (mapped.reduced, mapped.corrected)
         )
-        records[name] = {**mapped.record, "ilisi_before": before, "ilisi_after": after}
+        by_id = 0.0 if renamed is None else _share_renamed(renamed, name, reference.var_names)
+        records[name] = {**mapped.record, "by_id": by_id, "ilisi_before": before, "ilisi_after": after}
         logger.info(
-            "%s of %s: %.0f %% of the reference's %d features, whose means agree by %.2f; correction by %s: iLISI with "
-            "it %.3f before, %.3f after",
+            "%s of %s: %.0f %% of the reference's %d features (%.0f %% by identifiers or symbols), whose means agree "
+            "by %.2f; correction by %s: iLISI with it %.3f before, %.3f after",
             modality,
             name,
             100 * mapped.record["found"],
             reference.n_vars,
+            100 * by_id,
             mapped.record["agreement"],
             mapped.record["method"],
             before,
@@ -216,8 +221,16 @@ def map_slice(
     spread = np.sqrt(((own - own.mean(axis=0)) ** 2).sum(axis=1).mean())
     moved = float(np.sqrt(((corrected - own) ** 2).sum() / spots) / spread) if spread else 0.0
     agreement = _agreement(adata, reference, settings, present)
-    record = {"found": share, "agreement": agreement, "method": method, "moved": moved}
+    least = min(reference.uns.get("agreements", {}).values(), default=np.nan)
+    relative = agreement / least if least > 0 else np.nan
+    record = {"found": share, "agreement": agreement, "relative": relative, "method": method, "moved": moved}
     return Mapped(own.astype(np.float32), corrected.astype(np.float32), record)
+
+
+def _share_renamed(renamed: pd.DataFrame, name: str, features: pd.Index) -> float:
+    """The share of the reference's features that the file of a slice names otherwise."""
+    own = renamed.loc[renamed["slice"] == name, "feature"]
+    return float(features.isin(own).mean())
 
 
 def _projected(
@@ -253,7 +266,7 @@ def _values(adata: ad.AnnData, reference: ad.AnnData, settings: ReductionSetting
 
 def _agreement(adata: ad.AnnData, reference: ad.AnnData, settings: ReductionSettings, present: np.ndarray) -> float:
     """Correlation of the features' means with those of the reference: batch correction would hide exchanged names."""
-    if settings.reduction == "none" or present.sum() < _LEAST_FEATURES:
+    if settings.reduction == "none" or present.sum() < LEAST_FEATURES:
         return np.nan
     own = np.asarray(_values(adata, reference, settings, present).mean(axis=0)).ravel()
     return float(np.corrcoef(own, reference.var["mean"].to_numpy()[present])[0, 1])

@@ -20,6 +20,9 @@ from mosaic.spots import MEASURED, slice_names, stack
 
 logger = logging.getLogger(__name__)
 
+# With fewer features, exchanged names agree by chance too often.
+LEAST_FEATURES = 20
+
 
 def select_features(adata: ad.AnnData, selection: str, n_top: int | None) -> np.ndarray:
     """Select the features for the reduction.
@@ -188,13 +191,14 @@ class ReductionSettings:
 class _Components(NamedTuple):
     """Features (spots x components), loadings (features x components), and a maker of both within slices.
 
-    ``var`` is what else maps a new slice: see ``reduce_modality``.
+    ``var`` and ``agreements`` are what else maps a new slice: see ``reduce_modality``.
     """
 
     features: np.ndarray
     loadings: np.ndarray | None = None
     within: Callable[[], tuple[np.ndarray, np.ndarray]] | None = None
     var: Mapping[str, np.ndarray] = MappingProxyType({})
+    agreements: Mapping[str, float] = MappingProxyType({})
 
 
 def reduce_modality(slices: Iterable[ad.AnnData], modality: str, *, seed: int = 0, **settings: Any) -> ad.AnnData:
@@ -223,7 +227,8 @@ def reduce_modality(slices: Iterable[ad.AnnData], modality: str, *, seed: int = 
     What maps a new slice (``mapping.map_modality``): ``var["mean"]`` and ``var["scale"]``, by which PCA centres and
     scales, or of LSI ``var["mean"]`` of log-scaled frequencies, ``var["idf"]`` of an epigenome, and
     ``var["loading_dropped"]`` of the component that is dropped; ``uns["clusters"]`` of Harmony
-    (``batch_correction.Harmonized``). Absent if the slices measured different features.
+    (``batch_correction.Harmonized``); ``uns["agreements"]`` (``slice_agreements``). Absent if the slices measured
+    different features.
 
     Raises
     ------
@@ -251,11 +256,14 @@ def reduce_modality(slices: Iterable[ad.AnnData], modality: str, *, seed: int = 
     corrected = correct(found.features, names, coordinates, method, seed=seed, within=found.within, what=modality)
     varm = {"loadings": found.loadings, "loadings_within": corrected.loadings, MEASURED: adata.varm.get(MEASURED)}
     uns: dict[str, Any] = {"batch_correction": corrected.record}
+    if found.agreements:
+        uns["agreements"] = dict(found.agreements)
     if corrected.clusters:
         uns["clusters"] = corrected.clusters
     return ad.AnnData(
         obs=adata.obs,
-        var=adata.var[[]].assign(**found.var),
+        # Identifiers, by which the features of a later slice are matched.
+        var=adata.var[[*adata.var.columns.intersection(["gene_id"])]].assign(**found.var),
         obsm={"spatial": coordinates, "X_reduced": found.features, "X_corrected": corrected.features},
         varm={key: values for key, values in varm.items() if values is not None},
         uns=uns,
@@ -292,6 +300,7 @@ def _components(adata: ad.AnnData, modality: str, settings: ReductionSettings, s
     n_comps = min(settings.n_comps, _available(adata, settings))
     if MEASURED in adata.varm:
         return _panel_components(adata, modality, settings, n_comps, seed)
+    slices = adata.obs["slice"].to_numpy(dtype=str)
     if settings.reduction == "lsi":
         matrix, var = adata.layers["counts"], dict[str, np.ndarray]()
         if settings.kind == "epigenome":
@@ -299,11 +308,12 @@ def _components(adata: ad.AnnData, modality: str, settings: ReductionSettings, s
             matrix = weighted(sparse.csr_matrix(adata.X), var["idf"])
         matrix = log_normalize(matrix)
         var["mean"] = _means(matrix)
+        agreements = slice_agreements(matrix, slices)
         coordinates, loadings = lsi(matrix, n_comps, drop_first=settings.drop_first, seed=seed)
         if settings.drop_first is None:
-            return _Components(coordinates, loadings, var=var)
+            return _Components(coordinates, loadings, var=var, agreements=agreements)
         var["loading_dropped"] = loadings[:, 0]
-        return _Components(coordinates, loadings[:, 1:], var=var)
+        return _Components(coordinates, loadings[:, 1:], var=var, agreements=agreements)
     if not (adata.X.max(axis=0) - adata.X.min(axis=0)).max() > 0:
         raise InputError(
             "no feature varies over the spots",
@@ -311,6 +321,7 @@ def _components(adata: ad.AnnData, modality: str, settings: ReductionSettings, s
             hint="check the counts of its files: are they already normalised or clipped?",
         )
     var = {"mean": _means(adata.X), "scale": np.ones(adata.n_vars)}
+    agreements = slice_agreements(adata.X, slices)
     if settings.scale:
         import scanpy as sc
 
@@ -320,11 +331,36 @@ def _components(adata: ad.AnnData, modality: str, settings: ReductionSettings, s
     coordinates, loadings = pca(adata.X, n_comps, seed=seed)
 
     def within() -> tuple[np.ndarray, np.ndarray]:
-        axes = within_slices(adata.X, adata.obs["slice"].to_numpy(dtype=str), n_comps)
+        axes = within_slices(adata.X, slices, n_comps)
         mean = np.asarray(adata.X.mean(axis=0)).ravel()
         return adata.X @ axes - mean @ axes, axes.astype(np.float32)
 
-    return _Components(coordinates, loadings.astype(np.float32), within, var)
+    return _Components(coordinates, loadings.astype(np.float32), within, var, agreements)
+
+
+def slice_agreements(matrix: np.ndarray | sparse.csr_matrix, slices: np.ndarray) -> dict[str, float]:
+    """Correlation of the features' means in each slice with those in the others: what a slice of this tissue has.
+
+    Parameters
+    ----------
+    matrix
+        Normalised values (spots x features).
+    slices
+        Each spot's slice.
+
+    Returns
+    -------
+    By slice, 1 for a single one; empty with fewer than 20 features, which agree by chance too often.
+    """
+    if matrix.shape[1] < LEAST_FEATURES:
+        return {}
+    names, counts = np.unique(slices, return_counts=True)
+    if len(names) == 1:
+        return {str(names[0]): 1.0}
+    sums = np.array([_means(matrix[slices == name]) * count for name, count in zip(names, counts, strict=True)])
+    rest = (sums.sum(axis=0) - sums) / (counts.sum() - counts)[:, None]
+    pairs = zip(names, sums, rest, strict=True)
+    return {str(name): float(np.corrcoef(own, others)[0, 1]) for name, own, others in pairs}
 
 
 def _means(matrix: np.ndarray | sparse.csr_matrix) -> np.ndarray:

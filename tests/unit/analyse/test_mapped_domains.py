@@ -73,3 +73,5 @@ def test_names_and_colours_are_the_references():
     table = mapped_domains.domain_names(pd.Series([1, -1, 0, 0]), told)
     assert table["name"].to_dict() == {-1: "unassigned", 0: "follicle", 1: "1"}
     assert table.loc[0, "colour"] == "#112233"
+    made_in_python = mapped_domains.domain_names(pd.Series([1, -1]), {})
+    assert made_in_python["name"].to_dict() == {-1: "unassigned", 1: "1"}

@@ -62,18 +62,33 @@ def test_a_slice_of_other_features_is_named(value, status):
 
 
 @pytest.mark.parametrize(
-    ("near", "agreement", "statuses"),
-    [(0.99, 0.96, ["pass", "pass"]), (0.99, -0.02, ["pass", "fail"]), (0.4, 0.9, ["fail", "pass"])],
+    ("near", "agreement", "relative", "before", "statuses"),
+    [
+        (0.99, 0.96, 1.0, 0.0, ["pass", "pass"]),
+        (0.99, 0.5, 0.9, 0.0, ["pass", "warn"]),
+        (0.99, 0.5, np.nan, 0.0, ["pass", "warn"]),
+        (0.99, 0.5, 0.51, 0.0, ["fail", "warn"]),
+        (0.99, -0.02, -0.02, 0.0, ["fail", "fail"]),
+        (0.99, -0.5, -0.5, 0.4, ["pass", "fail"]),  # other domains of the same tissue
+        (0.4, 0.9, 1.0, 0.5, ["fail", "pass"]),
+    ],
 )
-def test_a_mapped_slice_is_to_lie_near_the_reference_and_its_features_to_agree(near, agreement, statuses):
+def test_a_mapped_slice_is_to_lie_near_the_reference_and_its_features_to_agree(
+    near, agreement, relative, before, statuses
+):
     domains = pd.DataFrame({"slice": "new", "domain": [0, 1] * 20})
     mapping = {"slice": "new", "found": 1.0, "agreement": agreement, "near": near, "ilisi": 0.5, "foscttm": np.nan}
-    mapping = pd.DataFrame([{**mapping, "unassigned": 1 - near}])
+    mapping = pd.DataFrame(
+        [{**mapping, "by_id": 0.25, "relative": relative, "ilisi_before": before, "unassigned": 1 - near}]
+    )
     metrics = pd.DataFrame({"metric": ["iLISI"], "scope": ["all"], "value": [np.nan]})
     results = checks.run_checks(metrics, domains, [], [], mapping=mapping).set_index("check")
     assert results.loc[["mapping", "features agree"], "status"].tolist() == statuses
+    advice = results.loc["mapping", "advice"]
+    assert "100% of the features of the reference (25% by identifiers or symbols)" in advice
+    assert (f"{relative:.2f} times as well" in advice) == (relative < 0.55 and before < 0.1)
     assert results.loc["slices mix", "value"] == 0.5
-    assert ("Which: features of new." in results.loc["features agree", "advice"]) == (agreement < 0.5)
+    assert ("Which: features of new." in results.loc["features agree", "advice"]) == (agreement < 0.55)
     assert results.loc["modalities align", "advice"] == "No new slice has two modalities."
     assert "checks of the reference" in results.loc["imputation", "advice"]
 

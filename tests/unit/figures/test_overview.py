@@ -68,6 +68,7 @@ def write(tmp_path):
         "graph": {"intra_knns": 10, "inter_knn_base": 10, "w_g": 0.8},
         "cluster": {"method": "mixture", "n_domains": 3, "resolution": None},
         "impute": {"method": "matching", "n_neighbors": 25},
+        "mapping": {"fine_tune": True, "fine_tune_epochs": 50},
     }
 
     shared = {
@@ -155,6 +156,7 @@ def test_slices_on_a_reference_lack_what_the_reference_has(write):
         text = re.sub(r"\s+", " ", Tags(write({("spamosaic", 0): checks_of(0.64)}, onto=told)).text)
         assert f"imputed counts: {imputed}" in text
         assert "atlas, of mosaic 7, seed 3" in text
+        assert "fine-tuning 50 epochs" in text
         assert "imputation warn" in text
         assert "and 2 domains" in text  # spots in none are no third
 

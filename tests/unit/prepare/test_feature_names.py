@@ -55,6 +55,20 @@ def test_one_gene_has_one_name(first, second, called):
     assert names_of(found, "s2", second.index) == (second.index.tolist() if called is None else called)
 
 
+def test_each_slice_takes_the_names_of_a_reference_by_itself():
+    known = feature_names.features_of_reference(pd.DataFrame(index=GENES[:2]), BY_BOTH.iloc[2:9][["gene_id"]])
+    assert known["gene_id"].tolist() == ["", "", *IDS[2:9]]
+    one, two = table([f"x{name}" for name in GENES], IDS), table(["xgene3", "xgene10", "gene11"])
+    found = match_features({"s1": one, "s2": two}, "rna", known)
+    assert names_of(found, "s1", one.index) == ["xgene0", "xgene1", *GENES[2:9], *one.index[9:]]
+    # Only s1 says that xgene3 is gene3.
+    assert names_of(found, "s2", two.index) == two.index.tolist()
+    # The reference is no slice.
+    assert set(",".join(found.listed["slices"]).split(",")) == {"s1", "s2"}
+    assert len(found.listed) == 14
+    assert found.listed.set_index("feature").loc["xgene10", "slices"] == "s1,s2"
+
+
 def test_what_is_shared_is_listed():
     found = match_features({"s1": BY_BOTH, "s2": BY_ID.iloc[:3], "s3": table(["gene1", "other"])}, "rna")
     listed = found.listed.set_index("feature")

@@ -22,12 +22,15 @@ LSI = {"reduction": "lsi", "kind": "epigenome"}
 NORMALIZATION = {"rna": "log", "epigenome": "tfidf"}
 
 
-def tissue(name, seed, factor=1.0, side=16, n_features=40):
-    """Counts of a slice with four domains, each a quarter of the tissue; ``factor`` multiplies each feature."""
+def tissue(name, seed, factor=1.0, side=16, n_features=40, kind=7):
+    """Counts of a slice with four domains, each a quarter of the tissue; ``factor`` multiplies each feature.
+
+    ``kind`` is the seed of the domains' profiles: the same tissue, or another.
+    """
     rng = np.random.default_rng(seed)
     places = np.column_stack(np.divmod(np.arange(side**2), side)).astype(float)
     domain = 2 * (places[:, 0] >= side / 2) + (places[:, 1] >= side / 2)
-    profile = np.random.default_rng(7).lognormal(1.5, 1, size=(4, n_features))
+    profile = np.random.default_rng(kind).lognormal(1.5, 1, size=(4, n_features))
     counts = sparse.csr_matrix(rng.poisson(profile[domain] * factor).astype(np.float32))
     barcodes = [f"BC{number}" for number in range(side**2)]
     obs = pd.DataFrame({"slice": name, "barcode": barcodes}, index=[f"{name}:{barcode}" for barcode in barcodes])
@@ -111,6 +114,23 @@ def test_a_slice_of_another_batch_comes_to_its_domains(method):
     centres = np.array([reference.obsm["X_corrected"][domain == d].mean(axis=0) for d in range(4)])
     apart = ((found.obsm["X_corrected"][:, None] - centres) ** 2).sum(axis=2)
     assert (apart.argmin(axis=1) == domain[:256]).mean() > 0.95
+
+
+@pytest.mark.parametrize(("n_slices", "strong"), [(1, False), (2, False), (3, True)])
+def test_another_tissue_agrees_less_than_the_slices_of_the_reference(n_slices, strong):
+    """Whatever the correction made of it; a slice of the same tissue from another batch agrees about as well."""
+    rng = np.random.default_rng(3)
+    factors = [rng.lognormal(0, 0.5 * strong, size=40) for _ in range(5)]
+    known = normalized(*(tissue(f"s{i}", i, factors[i]) for i in range(n_slices)))
+    settings = SETTINGS | {"batch_correction": "pair_shift"}
+    reference = reduce.reduce_modality(known, "rna", **settings)
+    new = [tissue("same", 8, factors[3]), tissue("other", 9, factors[4], kind=1)]
+    records = mapping.map_modality(normalized(*new), reference, "rna", **settings).uns["mapping"]
+    assert records["same"]["relative"] > 0.75
+    assert records["other"]["relative"] < 0.55
+    del reference.uns["agreements"]  # of an earlier version
+    records = mapping.map_modality(normalized(*new), reference, "rna", **settings).uns["mapping"]
+    assert np.isnan(records["other"]["relative"])
 
 
 def test_a_reference_of_one_slice_has_the_new_slice_shifted_onto_it():

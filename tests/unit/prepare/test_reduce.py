@@ -207,3 +207,20 @@ def test_union_of_slices_that_share_too_little_is_told(slices):
     panel = [slices[0][:, :10].copy(), slices[1][:, 8:].copy()]
     with pytest.raises(InputError, match="of the 20 features selected, 2 are in all slices"):
         reduce.reduce_modality(panel, "rna", **PLAIN, features="union")
+
+
+def test_slices_agree_with_the_others():
+    rng = np.random.default_rng(0)
+    mean = rng.lognormal(size=30)
+    matrix = np.vstack(
+        [mean + rng.normal(scale=0.01, size=(20, 30)), np.tile(mean[::-1], (20, 1)), np.tile(mean, (60, 1))]
+    )
+    slices = np.repeat(["a", "b", "c"], [20, 20, 60])
+    for values in (matrix, sparse.csr_matrix(matrix)):
+        found = reduce.slice_agreements(values, slices)
+        assert list(found) == ["a", "b", "c"]
+        rest = matrix[slices != "b"].mean(axis=0)
+        assert found["b"] == pytest.approx(np.corrcoef(mean[::-1], rest)[0, 1])
+        assert found["a"] > 0.9
+    assert reduce.slice_agreements(matrix[:, :19], slices) == {}
+    assert reduce.slice_agreements(matrix[:20], slices[:20]) == {"a": 1.0}
