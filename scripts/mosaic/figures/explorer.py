@@ -189,7 +189,7 @@ def check_asked(asked: Sequence[str] | str, available: Mapping[str, pd.Index]) -
 
 
 def imputed_counts(slices: Iterable[ad.AnnData]) -> Iterator[ad.AnnData]:
-    """Imputed counts in the place of measured ones, to be shown on the same scale.
+    """Imputed counts, or features, in the place of measured ones, to be shown on the same scale.
 
     Left out are spots that have none, and slices that measured all features (with ``features: union``).
     """
@@ -197,7 +197,8 @@ def imputed_counts(slices: Iterable[ad.AnnData]) -> Iterator[ad.AnnData]:
         if imputed.n_vars:
             counts = sparse.csr_matrix(imputed.layers["imputed"])
             adata = ad.AnnData(counts, obs=imputed.obs, var=imputed.var, layers={"counts": counts})
-            yield adata[np.asarray(counts.sum(axis=1)).ravel() > 0].copy()
+            # Ready features may be negative.
+            yield adata[np.asarray(abs(counts).sum(axis=1)).ravel() > 0].copy()
 
 
 def slice_readers(

@@ -205,6 +205,9 @@ def test_imputed_slices_and_measured_ones_become_parts_of_a_panel():
     nothing = ad.AnnData(obs=imputed.obs, layers={})  # with `features: union`, a slice that measured all features
     (shown,) = explorer.imputed_counts([nothing, imputed])
     assert list(shown.obs_names) == ["s2:a", "s2:c"]  # nothing can scale a spot without counts
+    ready = imputed.copy()  # of kind `features`, whose values may be below zero
+    ready.layers["imputed"] = -counts
+    assert [list(own.obs_names) for own in explorer.imputed_counts([ready])] == [["s2:a", "s2:c"]]
     measured = ad.AnnData(np.ones((2, 2)), obs=pd.DataFrame(index=spots[:2]), var=pd.DataFrame(index=["z", "w"]))
     # In blocks of spots, and of one slice without any.
     slices = [lambda: [measured[:1], measured[1:]]], [lambda: [], lambda: [shown]]
