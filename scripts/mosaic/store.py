@@ -28,8 +28,10 @@ def read(path: str | Path, *, layers: bool = True) -> ad.AnnData | md.MuData:
     Raises
     ------
     InputError
-        If the file is damaged.
+        If the file is missing or damaged.
     """
+    if not Path(path).exists():
+        raise InputError("is not there", where=str(path), hint="run again: the workflow will rebuild it")
     try:
         if Path(path).suffix == ".h5mu":
             return md.read_h5mu(path)

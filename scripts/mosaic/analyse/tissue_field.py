@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import sparse
+from scipy import sparse, special
 from scipy.spatial import KDTree
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
@@ -66,7 +66,7 @@ def field_domains(
     embedding
         Latent coordinates, shape (spots, dimensions), finite.
     views
-        What each modality measures: see ``propagated_view``.
+        What each modality measures: see ``random_field.views_of``.
     coordinates, slices
         Place (spots x 2) and slice (name or number) of each spot.
     n_domains
@@ -146,17 +146,27 @@ def _best_of_starts(
     settings: FieldSettings,
 ) -> tuple[Field | None, np.ndarray | None, list[str]]:
     """The field of the highest objective, the domains by the latent space alone, and why any of them can't be had."""
-    best: Field | None = None
+    fields: dict[str, Field] = {}
     by_latent: np.ndarray | None = None
     faults: list[str] = []
     for name, labels, start in _starts(embedding, views, slices, graph, n_domains, seed, settings, faults):
         if name == _LATENT:
             by_latent = labels
-        found = fit_field(views, graph, slices, start, settings=settings)
+        fields[name] = found = fit_field(views, graph, slices, start, settings=settings)
         logger.info("start from %s: objective %.3f, strength %.1f", name, found.objective, found.strength)
-        if best is None or found.objective > best.objective:
-            best = found
-    return best, by_latent, faults
+    # The objective lacks the constant of the prior, which grows with the strength. In much noise, a field of a high
+    # strength that puts nearly all spots into one domain therefore reaches more than the true domains.
+    n_effective = {name: _n_effective(found.posterior) for name, found in fields.items()}
+    for name, number in n_effective.items():
+        if number < max(n_effective.values()) / 2:
+            logger.warning("the field from %s has all but lost its domains and is left out", name)
+            del fields[name]
+    return max(fields.values(), key=lambda field: field.objective, default=None), by_latent, faults
+
+
+def _n_effective(posterior: np.ndarray) -> float:
+    """How many domains of equal size have the entropy of these (Hill's number of order 1)."""
+    return float(np.exp(special.entr(posterior.mean(axis=0, dtype=np.float64)).sum()))
 
 
 def _regions(coordinates: np.ndarray, slices: np.ndarray, settings: FieldSettings, seed: int) -> np.ndarray:
