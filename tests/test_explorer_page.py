@@ -126,7 +126,7 @@ def test_a_feature_is_found_and_drawn_where_measured_and_where_imputed(run, writ
     shown = open_page()
     shown.find("doubt")
     values = {}
-    for part in written[1].parts:
+    for part in written[1].parts(written[1].features):
         values[run.obs["slice"].iloc[part.rows[0]]] = part.rows, part.values[:, -1].toarray().ravel(), part.imputed
     viridis = mpl.colormaps["viridis"]
     for imputed, number in ((False, 2), (True, 12)):
@@ -250,7 +250,7 @@ def marker(run, panel, inside, shown):
     score = {}
     for number, name in enumerate(FEATURES):
         each = []
-        for part in panel.parts:
+        for part in panel.parts(panel.features):
             if not part.imputed and min(inside[part.rows].sum(), (~inside[part.rows]).sum()) >= 10:
                 values = part.values[:, number].toarray().ravel()
                 ours, theirs = values[inside[part.rows], None], values[None, ~inside[part.rows]]

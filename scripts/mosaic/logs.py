@@ -19,6 +19,14 @@ from mosaic.errors import InputError
 from mosaic.files import atomic_write
 
 
+def _told(error: Exception) -> Exception:
+    """What to say of an error: that the disk is full, from whichever library wrote, or the error itself."""
+    if "No space left on device" not in str(error):
+        return error
+    hint = "free space, then run again: finished files are kept, and no incomplete file is left"
+    return InputError(f"the disk is full ({error})", where=os.getcwd(), hint=hint)
+
+
 @contextmanager
 def job_log(log: str | Path, *, threads: int = 1, versions: str | Path | None = None) -> Iterator[None]:
     """Run a rule's work with stdout and stderr in its log, and record the software versions.
@@ -47,11 +55,16 @@ def job_log(log: str | Path, *, threads: int = 1, versions: str | Path | None = 
     # the run share a folder of their own: a home may be missing, too.
     if not os.access(sysconfig.get_path("purelib"), os.W_OK):
         os.environ.setdefault("NUMBA_CACHE_DIR", os.path.abspath(".snakemake/numba"))
-    Path(log).parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
     terminal = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        Path(log).parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    except OSError as error:  # a full disk has no place for an empty file either
+        told = _told(error)
+        print(f"\n{type(told).__name__}: {told}\n", file=terminal)
+        sys.exit(1)
     os.dup2(file, 1)
     os.dup2(file, 2)
     # A damaged file can crash the library that reads it, without an exception: faulthandler logs the location.
@@ -76,8 +89,6 @@ def job_log(log: str | Path, *, threads: int = 1, versions: str | Path | None = 
     except Exception as error:
         with suppress(OSError):  # the log is on the disk that is full
             traceback.print_exc()
-        if "No space left on device" in str(error):  # from whichever library wrote
-            hint = "free space, then run again: finished files are kept, and no incomplete file is left"
-            error = InputError(f"the disk is full ({error})", where=os.getcwd(), hint=hint)
+        error = _told(error)
         print(f"\n{type(error).__name__}: {error}\n    The whole traceback is in {log}\n", file=terminal)
         sys.exit(1)

@@ -94,6 +94,16 @@ def test_a_full_disk_is_told_where_the_log_is_on_it():
     assert "the disk is full" in done.stderr
 
 
+def test_a_log_that_cant_be_opened_is_told(tmp_path):
+    (tmp_path / "logs").touch()
+    code = f"import sys\nsys.path.insert(0, {str(SCRIPTS)!r})\nfrom mosaic.logs import job_log\n"
+    code += f"with job_log({str(tmp_path / 'logs' / 'job.log')!r}):\n    print('never')\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "FileExistsError" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_versions_are_recorded_once_the_work_is_done(run, tmp_path):
     record = tmp_path / "logs" / "job.versions.json"
     run("import pandas")
