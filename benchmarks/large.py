@@ -4,7 +4,7 @@
     .venv/bin/snakemake --cores 2 --directory FOLDER --configfile FOLDER/config.yaml
 
 WHAT is `hd`, a folder of Visium HD with 18,000 genes and 30 proteins; `mosaic`, four slices of 3,000 genes and 30
-proteins with SPOTS in all; or `jobs`, which makes nothing and shows seconds and GB of each job in the folder of results.
+proteins with SPOTS in all; or `jobs`, which makes nothing and shows seconds and GB of each job in a folder of results.
 
 Domains are regions of the tissue that hold other shares of the features. A spot draws its counts one by one from its
 domain's shares and those of the slice, so the files are as sparse as real ones: a median of 120 transcripts and of 60
