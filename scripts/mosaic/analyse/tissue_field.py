@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 _MIXTURE = MixtureSettings(merges=0)
 
 _LATENT = "the latent space"
+# Share of the spots in regions of large slices that keep their domain when all spots are fitted; below, a warning.
+_LEAST_KEPT = 0.5
 
 
 class FieldDomains(NamedTuple):
@@ -94,7 +96,13 @@ def field_domains(
     )
     if best is not None and len(spots) < len(embedding):
         start = np.eye(n_domains)[_carried(embedding, spots, best.posterior.argmax(axis=1))]
+        in_regions = best.posterior.argmax(axis=1)
         best = fit_field(views, averages(coordinates, slices, settings), slices, start, settings=settings)
+        kept = float((best.posterior[spots].argmax(axis=1) == in_regions).mean())
+        if kept < _LEAST_KEPT:
+            logger.warning(
+                "all spots together keep %.0f %% of the domains that regions found: don't trust them", 100 * kept
+            )
         by_latent = None if by_latent is None else _carried(embedding, spots, by_latent)
     if best is None or n_found(best.posterior) < n_domains:
         faults.append("a domain has no spots")

@@ -147,7 +147,7 @@ def test_strays_vanish_and_an_island_stays():
     assert not silent[0].part(np.arange(3)).rows.size
 
 
-def test_regions_of_large_slices_give_the_same_domains():
+def test_regions_of_large_slices_give_the_same_domains(monkeypatch, caplog):
     tissue = Tissue(latent_noise=0.3)
     few = FieldSettings(most_start_spots=800, regions=5)
     spots = tissue_field._regions(tissue.coordinates, tissue.slices, few, 0)
@@ -155,6 +155,16 @@ def test_regions_of_large_slices_give_the_same_domains():
     np.testing.assert_array_equal(spots, np.unique(spots))
     assert set(tissue.slices[spots]) == {0, 1}
     assert adjusted_rand_score(tissue.domains(settings=few), tissue.domains()) > 0.97
+    assert "don't trust them" not in caplog.text
+    fit = tissue_field.fit_field
+
+    def losing_what_regions_found(views, graph, slices, start, **options):
+        field = fit(views, graph, slices, start, **options)
+        return field._replace(posterior=np.roll(field.posterior, 1, axis=1)) if len(start) > len(spots) else field
+
+    monkeypatch.setattr(tissue_field, "fit_field", losing_what_regions_found)
+    tissue.domains(settings=few)
+    assert "of the domains that regions found: don't trust them" in caplog.text
 
 
 def test_the_number_of_domains_is_that_at_the_bend(tissue):
