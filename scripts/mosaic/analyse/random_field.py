@@ -126,13 +126,18 @@ class Field(NamedTuple):
     posterior
         Probability of each domain, shape (spots, domains), float32.
     objective
-        Mean-field objective per spot, in nats; of fits to the same views, the larger is the better.
+        Mean-field objective per spot, in nats. It lacks the constant of the prior, which grows with the strength, so
+        that it compares fits of like strength only.
+    likelihood
+        Log-likelihood per spot of the views by the mixture of the domains, in nats: what they explain without their
+        neighbours, whatever the strength. Of fits to the same views, the larger is the better.
     strength
         Weight of the neighbours.
     """
 
     posterior: np.ndarray
     objective: float
+    likelihood: float
     strength: float
 
 
@@ -277,9 +282,11 @@ def fit_field(
             break
         if np.abs(posterior - before).sum() / (2 * n_free) < settings.tolerance:
             break
-    reached = (posterior * (log + log_share.astype(np.float32))).sum(dtype=np.float64) + constant
+    log += log_share.astype(np.float32)
+    likelihood = special.logsumexp(log, axis=1).sum(dtype=np.float64) + constant
+    reached = (posterior * log).sum(dtype=np.float64) + constant
     reached += special.entr(posterior).sum(dtype=np.float64) + strength / 2 * np.vdot(posterior, around)
-    return Field(posterior, float(reached) / n_spots, strength)
+    return Field(posterior, float(reached) / n_spots, float(likelihood) / n_spots, strength)
 
 
 class FieldModel(NamedTuple):

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import sparse, special
+from scipy import sparse
 from scipy.spatial import KDTree
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
@@ -61,7 +61,7 @@ def field_domains(
     EM needs to begin near the result. The latent space says which cluster of one modality is which of another, so it
     gives the starts: the mixture of the latent space; that of the latent space aligned by the domains of this mixture;
     and that of the spots with two modalities or more, carried to the others. Each is smoothed by a field on the latent
-    space. The field of the highest objective is kept.
+    space. The field of the highest likelihood is kept.
 
     Parameters
     ----------
@@ -95,9 +95,11 @@ def field_domains(
         settings,
     )
     if best is not None and len(spots) < len(embedding):
-        start = np.eye(n_domains)[_carried(embedding, spots, best.posterior.argmax(axis=1))]
         in_regions = best.posterior.argmax(axis=1)
-        best = fit_field(views, averages(coordinates, slices, settings), slices, start, settings=settings)
+        graph = averages(coordinates, slices, settings)
+        carried = np.eye(n_domains)[_carried(embedding, spots, in_regions)]
+        start = _smoothed(_latent(embedding), carried, graph, slices, settings)
+        best = fit_field(views, graph, slices, start, settings=settings)
         kept = float((best.posterior[spots].argmax(axis=1) == in_regions).mean())
         if kept < _LEAST_KEPT:
             logger.warning(
@@ -153,28 +155,17 @@ def _best_of_starts(
     seed: int,
     settings: FieldSettings,
 ) -> tuple[Field | None, np.ndarray | None, list[str]]:
-    """The field of the highest objective, the domains by the latent space alone, and why any of them can't be had."""
-    fields: dict[str, Field] = {}
+    """The field of the highest likelihood, the domains by the latent space alone, and why any of them can't be had."""
+    fields: list[Field] = []
     by_latent: np.ndarray | None = None
     faults: list[str] = []
     for name, labels, start in _starts(embedding, views, slices, graph, n_domains, seed, settings, faults):
         if name == _LATENT:
             by_latent = labels
-        fields[name] = found = fit_field(views, graph, slices, start, settings=settings)
-        logger.info("start from %s: objective %.3f, strength %.1f", name, found.objective, found.strength)
-    # The objective lacks the constant of the prior, which grows with the strength. In much noise, a field of a high
-    # strength that puts nearly all spots into one domain therefore reaches more than the true domains.
-    n_effective = {name: _n_effective(found.posterior) for name, found in fields.items()}
-    for name, number in n_effective.items():
-        if number < max(n_effective.values()) / 2:
-            logger.warning("the field from %s has all but lost its domains and is left out", name)
-            del fields[name]
-    return max(fields.values(), key=lambda field: field.objective, default=None), by_latent, faults
-
-
-def _n_effective(posterior: np.ndarray) -> float:
-    """How many domains of equal size have the entropy of these (Hill's number of order 1)."""
-    return float(np.exp(special.entr(posterior.mean(axis=0, dtype=np.float64)).sum()))
+        found = fit_field(views, graph, slices, start, settings=settings)
+        fields.append(found)
+        logger.info("start from %s: likelihood %.3f, strength %.1f", name, found.likelihood, found.strength)
+    return max(fields, key=lambda field: field.likelihood, default=None), by_latent, faults
 
 
 def _regions(coordinates: np.ndarray, slices: np.ndarray, settings: FieldSettings, seed: int) -> np.ndarray:
@@ -206,12 +197,10 @@ def _starts(
 
     Collects in ``faults`` why one can't be had.
     """
-    everywhere = np.arange(len(embedding))
-    latent = View(everywhere, whitened(embedding).astype(np.float32))
+    latent = _latent(embedding)
 
     def smoothed(labels: np.ndarray) -> np.ndarray:
-        start = np.eye(n_domains)[labels]
-        return fit_field([latent], graph, slices, start, offsets=False, settings=settings).posterior
+        return _smoothed(latent, np.eye(n_domains)[labels], graph, slices, settings)
 
     def mixture(name: str, coordinates: np.ndarray) -> np.ndarray | None:
         try:
@@ -225,7 +214,7 @@ def _starts(
     if labels is not None:
         start = smoothed(labels)
         yield _LATENT, labels, start
-        [aligned] = align_domains([(everywhere, embedding)], slices, start)
+        [aligned] = align_domains([(latent.rows, embedding)], slices, start)
         labels = mixture("the aligned latent space", aligned.astype(np.float64))
         if labels is not None:
             yield "the aligned latent space", labels, smoothed(labels)
@@ -236,6 +225,18 @@ def _starts(
         if labels is not None:
             labels = _carried(embedding, several, labels)
             yield "spots with several modalities", labels, smoothed(labels)
+
+
+def _latent(embedding: np.ndarray) -> View:
+    """The latent space as a view of all spots."""
+    return View(np.arange(len(embedding)), whitened(embedding).astype(np.float32))
+
+
+def _smoothed(
+    latent: View, start: np.ndarray, graph: sparse.csr_matrix, slices: np.ndarray, settings: FieldSettings
+) -> np.ndarray:
+    """Posterior of a field on the latent space, from domains that don't see the tissue."""
+    return fit_field([latent], graph, slices, start, offsets=False, settings=settings).posterior
 
 
 def _carried(embedding: np.ndarray, spots: np.ndarray, labels: np.ndarray) -> np.ndarray:
