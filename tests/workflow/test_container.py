@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -69,17 +70,29 @@ def test_the_image_has_all_that_rules_need_and_no_more_rights_than_a_user(image)
     assert "/opt/spamosaic/workflow/Snakefile" in image[-2][1]
 
 
-def test_the_image_installs_the_lock_for_cpu_or_gpu(image):
+def test_the_image_installs_the_lock_for_cpu_or_gpu(image, tmp_path):
     assert ("ARG", "DEVICE=cpu") in image
     torch, rest = (value for name, value in image if name == "RUN" and "pip install" in value)
-    assert "grep '^torch==' /tmp/requirements.lock" in torch
-    index = torch.partition("--index-url ")[2].partition(" --extra")[0]
-    for device, url in (("cpu", "https://download.pytorch.org/whl/cpu"), ("cuda", "https://pypi.org/simple")):
-        done = subprocess.run(
-            ["sh", "-c", f"echo {index}"], env={"DEVICE": device}, capture_output=True, text=True, check=True
-        )
-        assert done.stdout.strip() == url
-    assert rest.endswith("--requirement /tmp/requirements.lock")
+    assert "--requirement /tmp/requirements.lock" in rest
+    (version,) = re.findall(r"^torch==.+$", (REPOSITORY / "requirements.lock").read_text(), flags=re.MULTILINE)
+    pip = tmp_path / "pip"
+    pip.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    pip.chmod(0o755)
+    step = torch.replace("/opt/venv/bin/pip", str(pip)).replace("/tmp/requirements", str(REPOSITORY / "requirements"))
+
+    def installed(device):
+        command = ["sh", "-euc", step]
+        return subprocess.run(command, env=os.environ | {"DEVICE": device}, capture_output=True, text=True, check=False)
+
+    pypi = "https://pypi.org/simple"
+    # The local version +cpu is in PyTorch's own index alone: without that index, nothing is found, rather than CUDA.
+    for device, build, url in (("cpu", "+cpu", "https://download.pytorch.org/whl/cpu"), ("cuda", "", pypi)):
+        words = installed(device).stdout.split()
+        assert words[-5:] == [version + build, "--index-url", url, "--extra-index-url", pypi]
+    refused = installed("gpu")
+    assert refused.returncode != 0
+    assert "DEVICE is cpu or cuda, not gpu" in refused.stderr
+    assert not refused.stdout
 
 
 def test_jobs_run_in_the_image_that_the_config_names(tmp_path, monkeypatch):
