@@ -100,24 +100,26 @@ def checks(checks: pd.DataFrame) -> Figure:
     """
     width, rows = 7.2, []
     for check in checks.itertuples():
-        lines = textwrap.wrap(check.advice, 105)
-        rows.append((check, lines))
-    heights = [LINE * (2.6 + len(lines)) for _, lines in rows]
+        value = "not measured" if pd.isna(check.value) else f"{_number(check.value)} ({check.meaning})"
+        # A number stays beside its sign.
+        bounds = f"passes {check.good}, fails {check.bad}".replace(" ", "\N{NO-BREAK SPACE}")
+        measured = textwrap.wrap(f"{value}; {bounds}", 115)
+        rows.append((check, measured, textwrap.wrap(check.advice, 105)))
+    heights = [LINE * (1.6 + len(measured) + len(advice)) for _, measured, advice in rows]
     figure = Figure(figsize=(width, 2 * MARGIN + sum(heights)))
     page = figure.get_size_inches()[1]
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(page, 0))
     axes.set_axis_off()
     top = MARGIN
-    for (check, lines), height in zip(rows, heights, strict=True):
+    for (check, measured, advice), height in zip(rows, heights, strict=True):
         colour, sign = STATUS_STYLE[check.status]
         axes.plot([MARGIN + 0.18], [top + 0.26], "o", ms=20, color=colour, mec="none")
         axes.text(MARGIN + 0.18, top + 0.26, sign, color="white", weight="bold", size=11, ha="center", va="center")
         left = MARGIN + 0.5
         axes.text(left, top + 0.12, f"{check.check}: {check.status}", weight="bold", size=MEDIUM, va="center")
-        value = "not measured" if pd.isna(check.value) else f"{_number(check.value)} ({check.meaning})"
-        bound = f"passes {check.good}, fails {check.bad}"
-        axes.text(left, top + 0.12 + LINE, f"{value}; {bound}", size=SMALL, va="center", color="#4D4D4D")
-        for number, line in enumerate(lines):
-            axes.text(left, top + 0.12 + LINE * (2 + number), fit(line, width), size=SMALL, va="center")
+        for number, line in enumerate((*measured, *advice)):
+            shade = "#4D4D4D" if number < len(measured) else "black"
+            below = top + 0.12 + LINE * (1 + number)
+            axes.text(left, below, fit(line, width), size=SMALL, va="center", color=shade)
         top += height
     return figure

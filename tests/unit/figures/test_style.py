@@ -665,13 +665,16 @@ def test_a_check_is_drawn_with_its_light_its_number_and_what_to_do():
     assert [to_hex(line.get_color()) for line in axes.lines[:4]] == [
         to_hex(colour) for colour, _ in style.STATUS_STYLE.values()
     ]
-    written = " ".join(texts(figure))
+    written = " ".join(texts(figure)).replace("\N{NO-BREAK SPACE}", " ")
     for check in CHECKS:
         for status, advice in check.advice.items():
             assert f"{check.name}: {status} " in written
             assert advice in written
     assert written.count("not measured; passes") == len(CHECKS)
     assert written.count("1,234 (") == written.count("-0.500 (") == len(CHECKS)
+    figure.set_dpi(style.PNG_DPI)  # letters are wider in the PNG
+    figure.draw_without_rendering()
+    assert max(text.get_window_extent().x1 for text in axes.texts) < figure.bbox.x1
 
 
 def test_features_on_hidden_spots_are_told_apart_and_coverage_is_the_mean_of_the_folds():
