@@ -60,8 +60,10 @@ def field_domains(
 
     EM needs to begin near the result. The latent space says which cluster of one modality is which of another, so it
     gives the starts: the mixture of the latent space; that of the latent space aligned by the domains of this mixture;
-    and that of the spots with two modalities or more, carried to the others. Each is smoothed by a field on the latent
-    space. The field of the highest likelihood is kept.
+    that of the latent space averaged over the neighbours on the tissue and theirs, in which a domain of several cell
+    types is one (as in CellCharter, Varrone et al., Nature Genetics 2024); and that of the spots with two modalities or
+    more, carried to the others. Each is smoothed by a field on the latent space. The field of the highest likelihood is
+    kept.
 
     Parameters
     ----------
@@ -218,6 +220,9 @@ def _starts(
         labels = mixture("the aligned latent space", aligned.astype(np.float64))
         if labels is not None:
             yield "the aligned latent space", labels, smoothed(labels)
+    labels = mixture("the latent space around each spot", graph @ (graph @ embedding))
+    if labels is not None:
+        yield "the latent space around each spot", labels, smoothed(labels)
     n_modalities = np.bincount(np.concatenate([view.rows for view in views]), minlength=len(embedding))
     several = np.flatnonzero(n_modalities > 1)
     if 0 < len(several) < len(embedding):
