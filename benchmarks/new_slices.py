@@ -129,15 +129,16 @@ def tuning(reference: Reference, mapped: Mapped, own: Mapping, truth: pd.Series,
 def scores(
     made: DataSet, joint: Pipeline, seconds: float, name: str, seed: int, *, tune: bool
 ) -> Mapping[str, float] | None:
-    """A row of the table; None if the other slices are no reference."""
-    rest = {key: own for key, own in made.slices.items() if key[0] != name}
+    """A row of the table; None if the other slices are no reference for this one."""
+    rest = {key: adata for key, adata in made.slices.items() if key[0] != name}
+    own = {key: adata for key, adata in made.slices.items() if key[0] == name}
     try:
         run = Pipeline.from_slices(rest, made.config)
         reference = run.reference(seed)
-    except InputError:
+        mapped, taken = timed(lambda: reference.map(own))
+    except InputError as error:
+        print(f"{name} is not left out: {error}", flush=True)
         return None
-    own = {key: adata for key, adata in made.slices.items() if key[0] == name}
-    mapped, taken = timed(lambda: reference.map(own))
     table = mapped.domains.table
     truth = joint.truth().loc[table.index]
     known = truth.notna().to_numpy()
