@@ -87,7 +87,7 @@ def field_domains(
     """
     slices = np.unique(np.asarray(slices).astype(str), return_inverse=True)[1]
     spots = _regions(coordinates, slices, settings, seed)
-    best, by_latent, faults = _best_of_starts(
+    fields, by_latent, faults = _fields_of_starts(
         embedding[spots],
         [view.part(spots) for view in views],
         averages(coordinates[spots], slices[spots], settings),
@@ -96,6 +96,7 @@ def field_domains(
         seed,
         settings,
     )
+    best = max(fields, key=lambda field: field.likelihood, default=None)
     if best is not None and len(spots) < len(embedding):
         in_regions = best.posterior.argmax(axis=1)
         graph = averages(coordinates, slices, settings)
@@ -129,6 +130,8 @@ def fields_by_number(
 ) -> tuple[np.ndarray, dict[int, Field | None]]:
     """The field of each number of domains, for a choice among them; parameters as of ``field_domains``.
 
+    Of each number it is the field of the highest objective, as the choice is by objectives.
+
     Returns
     -------
     The spots that they are of, ascending (in large slices, regions); and the field of each number, None if it can't be
@@ -144,11 +147,12 @@ def fields_by_number(
         if number == 1:
             fields[1] = fit_field(part, graph, slices[spots], np.ones((len(spots), 1)), settings=settings)
         else:
-            fields[number] = _best_of_starts(embedding[spots], part, graph, slices[spots], number, seed, settings)[0]
+            own = _fields_of_starts(embedding[spots], part, graph, slices[spots], number, seed, settings)[0]
+            fields[number] = max(own, key=lambda field: field.objective, default=None)
     return spots, fields
 
 
-def _best_of_starts(
+def _fields_of_starts(
     embedding: np.ndarray,
     views: Sequence[View],
     graph: sparse.csr_matrix,
@@ -156,8 +160,8 @@ def _best_of_starts(
     n_domains: int,
     seed: int,
     settings: FieldSettings,
-) -> tuple[Field | None, np.ndarray | None, list[str]]:
-    """The field of the highest likelihood, the domains by the latent space alone, and why any of them can't be had."""
+) -> tuple[list[Field], np.ndarray | None, list[str]]:
+    """The field from each start, the domains by the latent space alone, and why any of them can't be had."""
     fields: list[Field] = []
     by_latent: np.ndarray | None = None
     faults: list[str] = []
@@ -166,8 +170,9 @@ def _best_of_starts(
             by_latent = labels
         found = fit_field(views, graph, slices, start, settings=settings)
         fields.append(found)
-        logger.info("start from %s: likelihood %.3f, strength %.1f", name, found.likelihood, found.strength)
-    return max(fields, key=lambda field: field.likelihood, default=None), by_latent, faults
+        told = name, found.likelihood, found.objective, found.strength
+        logger.info("start from %s: likelihood %.3f, objective %.3f, strength %.1f", *told)
+    return fields, by_latent, faults
 
 
 def _regions(coordinates: np.ndarray, slices: np.ndarray, settings: FieldSettings, seed: int) -> np.ndarray:
