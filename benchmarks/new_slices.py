@@ -1,11 +1,11 @@
 """What does mapping a slice onto a reference lose against a joint run? For docs/reference.md.
 
-    .venv/bin/python benchmarks/new_slices.py DATA OUT.tsv [SEEDS [SET ...]]
+    .venv/bin/python benchmarks/new_slices.py DATA OUT.tsv [--tune] [SEEDS [SET ...]]
 
 DATA as for ``datasets.py``, plus simulated mosaics: of five slices, the benchmark's `real_size` and `other_donors`, and
 simulation 1 with its bridge slice cut in two. Each slice is left out in turn: a reference is trained on the others, and
-the slice is mapped; one with two modalities also with fine-tuning. Beside it stand the joint run of all slices, and
-nearest neighbours in features that Harmony corrected over all slices. One thread.
+the slice is mapped; with --tune, one with two modalities also with fine-tuning. Beside it stand the joint run of all
+slices, and nearest neighbours in features that Harmony corrected over all slices. One thread.
 """
 
 import sys
@@ -28,7 +28,7 @@ from mosaic.errors import InputError
 from mosaic.mixing import ilisi_between
 from mosaic.pipeline import Pipeline
 from mosaic.prepare.batch_correction import harmony
-from mosaic.reference import Mapped
+from mosaic.reference import Mapped, Reference
 from mosaic.simulate.counts import simulate_mosaic
 from mosaic.simulate.design import read_design
 
@@ -115,16 +115,30 @@ def pearson(imputed, measured) -> float:
         return float(np.nanmedian([np.corrcoef(*pair)[0, 1] for pair in pairs]))
 
 
-def scores(made: DataSet, joint: Pipeline, seconds: float, name: str, seed: int) -> Mapping[str, float] | None:
-    """A row of the table; None if the other slices are no reference."""
-    rest = {key: own for key, own in made.slices.items() if key[0] != name}
+def tuning(reference: Reference, mapped: Mapped, own: Mapping, truth: pd.Series, seconds: float) -> dict[str, float]:
+    """What fine-tuning changes in the latent space, and its time as a share of the joint run's."""
+    tuned, taken = timed(lambda: reference.map(own, fine_tune=True))
+    held_out = tuned.embedding.obs_names[~tuned.embedding.obs["tuned"].to_numpy()]
+    held_out = held_out[[all(spot in part.obs_names for part in tuned.embedding.mod.values()) for spot in held_out]]
+    row = {"time ratio, tuned": taken / seconds}
+    for way, found in (("mapped", mapped), ("tuned", tuned)):
+        row |= {f"{key}, {way}": value for key, value in of_latent(found, held_out, truth).items()}
+    return row
+
+
+def scores(
+    made: DataSet, joint: Pipeline, seconds: float, name: str, seed: int, *, tune: bool
+) -> Mapping[str, float] | None:
+    """A row of the table; None if the other slices are no reference for this one."""
+    rest = {key: adata for key, adata in made.slices.items() if key[0] != name}
+    own = {key: adata for key, adata in made.slices.items() if key[0] == name}
     try:
         run = Pipeline.from_slices(rest, made.config)
         reference = run.reference(seed)
-    except InputError:
+        mapped, taken = timed(lambda: reference.map(own))
+    except InputError as error:
+        print(f"{name} is not left out: {error}", flush=True)
         return None
-    own = {key: adata for key, adata in made.slices.items() if key[0] == name}
-    mapped, taken = timed(lambda: reference.map(own))
     table = mapped.domains.table
     truth = joint.truth().loc[table.index]
     known = truth.notna().to_numpy()
@@ -147,12 +161,8 @@ def scores(made: DataSet, joint: Pipeline, seconds: float, name: str, seed: int)
         "time ratio": taken / seconds,
     }
     if len(own) > 1:
-        tuned, longer = timed(lambda: reference.map(own, fine_tune=True))
-        held_out = tuned.embedding.obs_names[~tuned.embedding.obs["tuned"].to_numpy()]
-        held_out = held_out[[all(spot in part.obs_names for part in tuned.embedding.mod.values()) for spot in held_out]]
-        for way, found in (("mapped", mapped), ("tuned", tuned)):
-            row |= {f"{key}, {way}": value for key, value in of_latent(found, held_out, truth).items()}
-        row["time ratio, tuned"] = longer / seconds
+        if tune:
+            row |= tuning(reference, mapped, own, truth, seconds)
         source, hidden = list(own)[:2]
         found = reference.map({source: own[source]}).imputed(name, hidden[1])
         without = Pipeline.from_slices({key: x for key, x in made.slices.items() if key != hidden}, made.config)
@@ -163,7 +173,8 @@ def scores(made: DataSet, joint: Pipeline, seconds: float, name: str, seed: int)
 
 def main() -> None:
     """All sets, seeds and slices, one line each."""
-    data, out, *rest = sys.argv[1:]
+    tune = "--tune" in sys.argv
+    data, out, *rest = (word for word in sys.argv[1:] if word != "--tune")
     seeds = [int(seed) for seed in (rest[0] if rest else "1").split(",")]
     sets = {"five slices": five_slices, **with_truth(Path(data)), "two halves": lambda: two_halves(Path(data))}
     sets |= {name: lambda name=name: of_the_benchmark(name) for name in ("real_size", "other_donors")}
@@ -174,7 +185,7 @@ def main() -> None:
             joint = Pipeline.from_slices(made.slices, made.config)
             _, seconds = timed(lambda joint=joint, seed=seed: joint.domains(seed))
             for name in joint.sheet.slices:
-                row = scores(made, joint, seconds, name, seed)
+                row = scores(made, joint, seconds, name, seed, tune=tune)
                 if row is not None:
                     rows.append({"data": which, "seed": seed, "slice": name, **row})
                     print(rows[-1], flush=True)

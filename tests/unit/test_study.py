@@ -55,9 +55,10 @@ def test_edges_are_those_of_the_name(graphs):
 
 @pytest.mark.parametrize(("drawn", "compact"), [("random", False), ("piece", True)])
 def test_anchors_are_as_many_as_asked_for(graphs, drawn, compact):
-    to_unpair, n_anchors = study.drawn_anchors(graphs, share=0.1, drawn=drawn, seed=0)
+    to_unpair, apart, n_anchors = study.drawn_anchors(graphs, share=0.1, drawn=drawn, seed=0)
     assert n_anchors == 12  # of 60 spots of two bridge slices
-    made = {name: study.unpaired(adata, name, to_unpair.get(name, [])) for name, adata in graphs.items()}
+    assert apart == []
+    made = {name: study.unpaired(adata, name, to_unpair.get(name, []), apart) for name, adata in graphs.items()}
     tables = spots.paired({name: adata.obs for name, adata in made.items()})
     rows = {name: table["rna"].to_numpy()[(table >= 0).all(axis=1)] for name, table in tables.items()}
     assert {name: len(own) for name, own in rows.items()} == {"s1": 6, "s2": 6}
@@ -70,10 +71,16 @@ def test_anchors_are_as_many_as_asked_for(graphs, drawn, compact):
 
 
 def test_one_bridge_alone_keeps_its_pairs(graphs):
-    to_unpair, n_anchors = study.drawn_anchors(graphs, bridge="last", seed=0)
+    to_unpair, apart, n_anchors = study.drawn_anchors(graphs, bridge="last", seed=0)
     assert n_anchors == 60
     assert {name.split(":")[0] for name in to_unpair["adt"]} == {"s1"}
-    assert study.drawn_anchors(graphs, seed=0) == ({"adt": []}, 120)
+    assert study.drawn_anchors(graphs, seed=0) == ({"adt": []}, [], 120)
+    # The modalities of the other bridge are two slices, with which the library trains.
+    made = {name: study.unpaired(adata, name, to_unpair.get(name, []), apart) for name, adata in graphs.items()}
+    assert set(made["rna"].obs["slice"]) == set(graphs["rna"].obs["slice"])
+    assert set(made["adt"].obs["slice"]) == {"s1~adt" if name == "s1" else name for name in graphs["adt"].obs["slice"]}
+    tables = spots.paired({name: adata.obs for name, adata in made.items()})
+    assert {name: len(table) for name, table in tables.items()} == {"s2": 60}
 
 
 VARIANTS = {

@@ -60,8 +60,10 @@ def field_domains(
 
     EM needs to begin near the result. The latent space says which cluster of one modality is which of another, so it
     gives the starts: the mixture of the latent space; that of the latent space aligned by the domains of this mixture;
-    and that of the spots with two modalities or more, carried to the others. Each is smoothed by a field on the latent
-    space. The field of the highest likelihood is kept.
+    that of the latent space averaged over the neighbours on the tissue and theirs, in which a domain of several cell
+    types is one (as in CellCharter, Varrone et al., Nature Genetics 2024); and that of the spots with two modalities or
+    more, carried to the others. Each is smoothed by a field on the latent space. The field of the highest likelihood is
+    kept.
 
     Parameters
     ----------
@@ -85,7 +87,7 @@ def field_domains(
     """
     slices = np.unique(np.asarray(slices).astype(str), return_inverse=True)[1]
     spots = _regions(coordinates, slices, settings, seed)
-    best, by_latent, faults = _best_of_starts(
+    fields, by_latent, faults = _fields_of_starts(
         embedding[spots],
         [view.part(spots) for view in views],
         averages(coordinates[spots], slices[spots], settings),
@@ -94,6 +96,7 @@ def field_domains(
         seed,
         settings,
     )
+    best = max(fields, key=lambda field: field.likelihood, default=None)
     if best is not None and len(spots) < len(embedding):
         in_regions = best.posterior.argmax(axis=1)
         graph = averages(coordinates, slices, settings)
@@ -127,6 +130,8 @@ def fields_by_number(
 ) -> tuple[np.ndarray, dict[int, Field | None]]:
     """The field of each number of domains, for a choice among them; parameters as of ``field_domains``.
 
+    Of each number it is the field of the highest objective, as the choice is by objectives.
+
     Returns
     -------
     The spots that they are of, ascending (in large slices, regions); and the field of each number, None if it can't be
@@ -142,11 +147,12 @@ def fields_by_number(
         if number == 1:
             fields[1] = fit_field(part, graph, slices[spots], np.ones((len(spots), 1)), settings=settings)
         else:
-            fields[number] = _best_of_starts(embedding[spots], part, graph, slices[spots], number, seed, settings)[0]
+            own = _fields_of_starts(embedding[spots], part, graph, slices[spots], number, seed, settings)[0]
+            fields[number] = max(own, key=lambda field: field.objective, default=None)
     return spots, fields
 
 
-def _best_of_starts(
+def _fields_of_starts(
     embedding: np.ndarray,
     views: Sequence[View],
     graph: sparse.csr_matrix,
@@ -154,8 +160,8 @@ def _best_of_starts(
     n_domains: int,
     seed: int,
     settings: FieldSettings,
-) -> tuple[Field | None, np.ndarray | None, list[str]]:
-    """The field of the highest likelihood, the domains by the latent space alone, and why any of them can't be had."""
+) -> tuple[list[Field], np.ndarray | None, list[str]]:
+    """The field from each start, the domains by the latent space alone, and why any of them can't be had."""
     fields: list[Field] = []
     by_latent: np.ndarray | None = None
     faults: list[str] = []
@@ -164,8 +170,9 @@ def _best_of_starts(
             by_latent = labels
         found = fit_field(views, graph, slices, start, settings=settings)
         fields.append(found)
-        logger.info("start from %s: likelihood %.3f, strength %.1f", name, found.likelihood, found.strength)
-    return max(fields, key=lambda field: field.likelihood, default=None), by_latent, faults
+        told = name, found.likelihood, found.objective, found.strength
+        logger.info("start from %s: likelihood %.3f, objective %.3f, strength %.1f", *told)
+    return fields, by_latent, faults
 
 
 def _regions(coordinates: np.ndarray, slices: np.ndarray, settings: FieldSettings, seed: int) -> np.ndarray:
@@ -218,6 +225,9 @@ def _starts(
         labels = mixture("the aligned latent space", aligned.astype(np.float64))
         if labels is not None:
             yield "the aligned latent space", labels, smoothed(labels)
+    labels = mixture("the latent space around each spot", graph @ (graph @ embedding))
+    if labels is not None:
+        yield "the latent space around each spot", labels, smoothed(labels)
     n_modalities = np.bincount(np.concatenate([view.rows for view in views]), minlength=len(embedding))
     several = np.flatnonzero(n_modalities > 1)
     if 0 < len(several) < len(embedding):

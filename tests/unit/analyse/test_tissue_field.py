@@ -182,6 +182,20 @@ def test_domains_carried_from_regions_see_the_tissue_before_all_spots_are_fitted
     assert noisy.ari(smoothed) > noisy.ari(carried) + 0.2
 
 
+def test_a_domain_of_two_cell_types_is_one(tissue):
+    """Half of the cells of the middle band are nearly those of the first, which the latent space alone puts there."""
+    rng = np.random.default_rng(0)
+    cell_types = np.where((tissue.truth == 1) & (rng.random(len(tissue.truth)) < 0.5), 3, tissue.truth)
+    means = np.eye(4) * 3
+    means[3] = means[0] + [0, 2, 0, 0]
+    latent = means[cell_types] + 1.3 * rng.normal(size=(len(cell_types), 4))
+    features = np.hstack([latent, tissue.graph @ latent]).astype(np.float32)
+    view = View(np.arange(len(features)), features - features.mean(axis=0))
+    found = tissue_field.field_domains(latent, [view], tissue.coordinates, tissue.slices, 3, 0)
+    assert tissue.ari(found.by_latent) < 0.6
+    assert tissue.ari(found.posterior.argmax(axis=1)) > 0.9
+
+
 def test_the_number_of_domains_is_that_at_the_bend(tissue):
     """Found by what modalities measure, where the latent space alone doesn't show it."""
     given = {"views": tissue.views, "coordinates": tissue.coordinates, "slices": tissue.slices}

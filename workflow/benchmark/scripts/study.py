@@ -73,7 +73,7 @@ def _rows_of_slices(graph: ad.AnnData) -> dict[str, np.ndarray]:
 
 def drawn_anchors(
     graphs: Mapping[str, ad.AnnData], *, share: float = 1.0, drawn: str = "random", bridge: str | None = None, seed: int
-) -> tuple[dict[str, list[str]], int]:
+) -> tuple[dict[str, list[str]], list[str], int]:
     """Spots to unpair, so that only some of the pairs of each bridge slice align the modalities.
 
     Parameters
@@ -91,12 +91,14 @@ def drawn_anchors(
 
     Returns
     -------
-    Per modality but the first of each bridge slice the names of the spots to unpair; and the number of anchors left.
+    Per modality but the first of each bridge slice the names of the spots to unpair; the slices that keep no pair; and
+    the number of anchors left.
     """
     rng = np.random.default_rng(seed)
     tables = paired({name: graph.obs for name, graph in graphs.items()})
     kept_alone = {"first": list(tables)[:1], "last": list(tables)[-1:], None: list(tables)}[bridge]
     to_unpair: dict[str, list[str]] = {}
+    apart = []
     n_anchors = 0
     for slice_name, table in tables.items():
         modalities = list(table)
@@ -109,13 +111,15 @@ def drawn_anchors(
         else:
             order = rng.permutation(len(both))
         n_anchors += n_kept
+        if n_kept == 0:
+            apart.append(slice_name)
         for modality in modalities[1:]:
             own = table[modality].to_numpy()[both[order[n_kept:]]]
             to_unpair.setdefault(modality, []).extend(graphs[modality].obs_names[own])
-    return to_unpair, n_anchors
+    return to_unpair, apart, n_anchors
 
 
-def unpaired(adata: ad.AnnData, modality: str, spots: list[str]) -> ad.AnnData:
+def unpaired(adata: ad.AnnData, modality: str, spots: list[str], apart: list[str]) -> ad.AnnData:
     """The same spots, of which some have names of their own, so that no other modality measured them.
 
     Parameters
@@ -125,11 +129,16 @@ def unpaired(adata: ad.AnnData, modality: str, spots: list[str]) -> ad.AnnData:
     modality
         Its name.
     spots
-        Names of the spots to unpair.
+        Names of the spots to unpair; none for the modality whose spots keep their names.
+    apart
+        Slices that keep no pair. Such a modality of theirs becomes a slice of its own, as modalities of one slice
+        that share no barcode are a fault.
     """
     changed = adata.copy()
     own = changed.obs_names.isin(spots)
     changed.obs_names = np.where(own, changed.obs_names + f"{MARK}{modality}", changed.obs_names)
     barcodes = changed.obs["barcode"].astype(str)
     changed.obs["barcode"] = np.where(own, barcodes + f"{MARK}{modality}", barcodes)
+    slices = changed.obs["slice"].astype(str)
+    changed.obs["slice"] = np.where(slices.isin(apart) & bool(spots), slices + f"{MARK}{modality}", slices)
     return changed

@@ -47,9 +47,9 @@ with job_log(snakemake.log[0]):
             name: study.with_edges(adata, variant.get("edges", "both"), seed=seed, **edges)
             for name, adata in graphs.items()
         }
-        to_unpair, n_anchors = study.drawn_anchors(own, seed=seed, **variant.get("anchors", {}))
+        to_unpair, apart, n_anchors = study.drawn_anchors(own, seed=seed, **variant.get("anchors", {}))
         own, own_counts = (
-            {name: study.unpaired(adata, name, to_unpair.get(name, [])) for name, adata in adatas.items()}
+            {name: study.unpaired(adata, name, to_unpair.get(name, []), apart) for name, adata in adatas.items()}
             for adatas in (own, counts)
         )
         found = {"anchors": n_anchors}
@@ -58,11 +58,14 @@ with job_log(snakemake.log[0]):
             encoders, _ = training.fit(own, seed=seed, encoder=config["encoder"], **{**train, "device": "cpu"})
             found["CPU time (s)"] = time.process_time() - begun
         except InputError as error:
+            if "drawn" not in variant.get("anchors", {}):
+                raise
             # Too few anchors to train on: a result, too.
             print(f"seed {seed}: {error}", flush=True)
             rows += [(seed, metric, value) for metric, value in found.items()]
             continue
         mdata = model.embed(own, encoders)
+        mdata.obs["slice"] = mdata.obs["slice"].astype(str).str.split(study.MARK).str[0]
         truth = known.astype(object).reindex(mdata.obs_names.str.split(study.MARK).str[0]).set_axis(mdata.obs_names)
         labels = domains.cluster_domains(
             mdata.obsm[LATENT], "mixture", n_domains=config["cluster"]["n_domains"], seed=seed
@@ -76,14 +79,14 @@ with job_log(snakemake.log[0]):
             for name in own
         }
         alignment = {"seen": [], "unseen": []}
-        apart = {name.split(study.MARK)[0] for names in to_unpair.values() for name in names}
+        separated = {name.split(study.MARK)[0] for names in to_unpair.values() for name in names}
         for pairs in spots.paired({name: adata.obs for name, adata in graphs.items()}).values():
             first, *others = pairs
             for other in others:
                 both = ((pairs[first] >= 0) & (pairs[other] >= 0)).to_numpy()
                 names = graphs[first].obs_names[pairs[first].to_numpy()[both]]
                 one, two = latent[first].loc[names], latent[other].loc[names]
-                unseen = names.isin(apart)
+                unseen = names.isin(separated)
                 for part, chosen in (("seen", ~unseen), ("unseen", unseen)):
                     if chosen.any():
                         alignment[part].append(metrics.foscttm(one, two, np.flatnonzero(chosen)))
