@@ -7,7 +7,7 @@ SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 BASELINES := published mofa scvi scmomat midas cellcharter
 SEPARATE := $(BASELINES) spatialdata
 
-.PHONY: demo test test-slow lint envs package docs explorer baselines benchmark study speed clean
+.PHONY: demo test test-slow image lint envs package docs explorer baselines benchmark study speed clean
 
 # Snakemake 9.27 warns of an internal coroutine when it reports on jobs whose memory depends on their input.
 demo: $(VENV)/.run-ready
@@ -20,12 +20,16 @@ demo: $(VENV)/.run-ready
 
 # With COVERAGE=1 also how much of each module of the library they run, and failure below 80 %.
 test: $(VENV)/.test-ready
-	$(BIN)/python -m pytest -n $(CORES) --dist loadfile -m "not slow" $(if $(COVERAGE),--cov --cov-report=term --cov-report=json)
+	$(BIN)/python -m pytest -n $(CORES) --dist loadfile -m "not slow and not image" $(if $(COVERAGE),--cov --cov-report=term --cov-report=json)
 	$(if $(COVERAGE),$(BIN)/python tests/helpers/covered.py .coverage.json)
 
 # Slow tests: whole runs, killed runs, a cluster, the published data. They wait as much as they compute.
 test-slow: $(VENV)/.test-ready
 	$(BIN)/python -m pytest -n $$(( $(CORES) + 1 )) --dist loadfile -m slow -W default
+
+# Build the image of Dockerfile without a daemon and run it as another user: minutes, as root, with Debian's Buildah.
+image: $(VENV)/.test-ready
+	$(BIN)/python -m pytest -m image -W default tests/image
 
 lint: $(VENV)/.test-ready
 	$(BIN)/snakefmt --check Snakefile workflow

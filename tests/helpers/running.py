@@ -81,6 +81,19 @@ def weights(model: Path) -> dict[str, bytes]:
     return {name: array.tobytes() for name, array in load_file(model).items()}
 
 
+def write_mosaic(folder: Path, design: dict, config: str) -> None:
+    """Write a mosaic of this design into ``folder`` as a user's files, with its sample sheet and this config."""
+    rows = ["slice\tmodality\tpath"]
+    for name in ("user", "config"):
+        (folder / name).mkdir(exist_ok=True)
+    for (name, modality), adata in simulate_mosaic(design, seed=0).items():
+        path = f"user/{name}.{modality}.h5ad"
+        store.write(adata, folder / path)
+        rows.append(f"{name}\t{modality}\t{path}")
+    (folder / "config/slices.tsv").write_text("\n".join(rows) + "\n")
+    (folder / "config/config.yaml").write_text(config)
+
+
 class Checkout:
     """A copy of the repository to run, change and break."""
 
@@ -95,14 +108,7 @@ class Checkout:
 
     def simulate(self, design: dict, config: str) -> None:
         """Replace the demo by a mosaic of this design, as a user's files, and by this config."""
-        rows = ["slice\tmodality\tpath"]
-        (self.folder / "user").mkdir()
-        for (name, modality), adata in simulate_mosaic(design, seed=0).items():
-            path = f"user/{name}.{modality}.h5ad"
-            store.write(adata, self.folder / path)
-            rows.append(f"{name}\t{modality}\t{path}")
-        (self.folder / "config/slices.tsv").write_text("\n".join(rows) + "\n")
-        (self.folder / "config/config.yaml").write_text(config)
+        write_mosaic(self.folder, design, config)
 
     def snakemake(self, *arguments: str, cores: int | None = 2) -> subprocess.CompletedProcess:
         """Run Snakemake here, with the demo's configuration unless told otherwise; cores None leaves them to it."""
