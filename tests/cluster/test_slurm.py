@@ -5,8 +5,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
+import instruments
 import mudata as md
 import numpy as np
+import pandas as pd
 import pytest
 from chain import THREE_SLICES
 from one_node import Slurm, installed_or_skip
@@ -25,14 +27,30 @@ train: {T: 0.1, n_epochs: 20, threads: 1}
 cluster: {n_domains: 3}
 checks: {imputation: false}
 seeds: [0, 1]
+export: {reference: true}
 """
 RUN = "results/spamosaic/seed-0"
 # One run to its end, and a second training beside its own.
 MODELS = [f"{RUN}/model.safetensors", "results/spamosaic/seed-1/model.safetensors"]
 TARGETS = [f"{RUN}/domains.tsv", f"{RUN}/imputed/s2.adt.h5ad", MODELS[1]]
+# Of SLURM alone: these need most other rules.
+REFERENCE, EXPLORER = "results/reference/seed-0", "results/explorer"
 # As a user calls it; beyond the profile only what hangs on this cluster: no accounting, and jobs of seconds.
 SUBMIT = ["--profile", "profiles/slurm", "--slurm-status-command", "squeue"]
-SUBMIT += ["--slurm-init-seconds-before-status-checks", "10"]
+# Each look that finds no job at its end is followed by a pause longer by 10 s: after 4, 14 and 24 s.
+SUBMIT += ["--slurm-init-seconds-before-status-checks", "4"]
+
+
+def prepare(run: Checkout) -> None:
+    """Two slices, of which s2 is a folder as Space Ranger leaves it."""
+    run.simulate(DESIGN, CONFIG)
+    counts = store.read(run.folder / "user/s2.rna.h5ad")
+    (run.folder / "user/s2.rna.h5ad").unlink()
+    genes = counts.var_names.tolist()
+    counts.var = pd.DataFrame({"id": genes, "name": genes, "type": "Gene Expression"}, index=genes)
+    instruments.visium(run.folder / "user/s2", counts)
+    sheet = run.folder / "config/slices.tsv"
+    sheet.write_text(sheet.read_text().replace("user/s2.rna.h5ad", "user/s2"))
 
 
 class Submitted(NamedTuple):
@@ -61,7 +79,7 @@ def slurm(tmp_path_factory) -> Slurm:
 @pytest.fixture(scope="module")
 def local(tmp_path_factory) -> Checkout:
     run = Checkout(tmp_path_factory.mktemp("local"))
-    run.simulate(DESIGN, CONFIG)
+    prepare(run)
     done = run.snakemake(*TARGETS)
     assert done.returncode == 0, done.stdout + done.stderr
     return run
@@ -71,12 +89,12 @@ def local(tmp_path_factory) -> Checkout:
 def submitted(slurm, tmp_path_factory) -> Submitted:
     """Run the workflow with a profile in which training asks for too little memory at first."""
     run = Checkout(tmp_path_factory.mktemp("submitted"))
-    run.simulate(DESIGN, CONFIG)
+    prepare(run)
     profile = run.folder / "profiles/slurm/config.yaml"
     text = profile.read_text()
     assert text.count("  train:\n") == 1
     profile.write_text(text.replace("  train:\n", "  train:\n    mem_mb: 250 if attempt == 1 else 2500\n"))
-    done = run.snakemake(*TARGETS, *SUBMIT, cores=None)
+    done = run.snakemake(*TARGETS, REFERENCE, EXPLORER, *SUBMIT, cores=None)
     assert done.returncode == 0, done.stdout + done.stderr
     return Submitted(run, done.stdout + done.stderr, slurm.jobs(run.folder), slurm.gpus_handed_out())
 
@@ -85,15 +103,21 @@ def test_every_job_goes_through_slurm(submitted):
     jobs = {
         "match_features": 1,
         "qc": 3,
+        "read_tissue": 1,
         "pair": 1,
         "normalize": 3,
         "reduce": 2,
         "build_graph": 2,
-        "embed": 1,
-        "cluster": 1,
-        "impute": 1,
+        "evaluate": 1,
+        "consensus": 1,
+        "run_checks": 1,
+        "export_reference": 1,
+        "export": 1,
+        "explore": 1,
     }
-    assert Counter(job["Rule"] for job in submitted.jobs if job["JobState"] == "COMPLETED") == jobs | {"train": 2}
+    twice = ("train", "embed", "cluster", "impute", "name_domains", "project_latent", "confidence", "rank_markers")
+    jobs |= dict.fromkeys(twice, 2)
+    assert Counter(job["Rule"] for job in submitted.jobs if job["JobState"] == "COMPLETED") == jobs
 
 
 def test_training_gets_a_gpu_and_nothing_else_does(submitted):
@@ -142,6 +166,8 @@ def test_results_are_those_of_a_local_run_to_the_bit(submitted, local):
     assert len(first.layers) > 0
     for key in first.layers:
         np.testing.assert_array_equal(dense(first.layers[key]), dense(second.layers[key]), err_msg=key)
+    assert weights(submitted.run.folder / REFERENCE / "model.safetensors") == weights(local.folder / MODELS[0])
+    assert (submitted.run.folder / EXPLORER / "data/run.js").stat().st_size > 1000
 
 
 def dense(matrix) -> np.ndarray:
