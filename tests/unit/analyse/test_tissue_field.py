@@ -268,7 +268,7 @@ def test_the_likelihood_is_that_of_a_mixture(tissue):
         residuals[tissue.slices == number] -= residuals[tissue.slices == number].mean(axis=0)
     covariance = residuals.T @ residuals / len(residuals)
     covariance *= 1 - random_field.DEFAULTS.shrinkage * (1 - np.eye(len(covariance)))
-    # The fields' densities lack the constant of the Gaussian.
+    # The field leaves out the constant of the Gaussian.
     expected = (
         stats.multivariate_normal(cov=covariance).logpdf(residuals).mean() + len(covariance) * np.log(2 * np.pi) / 2
     )
