@@ -1,12 +1,14 @@
 """Proof of the environments in envs/: `make envs` makes each anew and runs in it the tests of what its scripts reach.
 
-    python envs/prove.py [NAME ...]
+    python envs/prove.py [--imports] [NAME ...]
 
 Each gets a virtual environment with exactly the pins of its file, and pytest with hypothesis. All that its scripts
 import is imported, and the tests of every module of the library that they reach must pass: here, or in another of these
-environments that has nothing which this one lacks. Needs Python alone.
+environments that has nothing which this one lacks. With --imports only those tests run that `make test` skips: it runs
+all others with the same versions, in one environment. Needs Python alone.
 """
 
+import argparse
 import os
 import re
 import subprocess
@@ -158,11 +160,13 @@ def prove(env: Path, scripts: list[Path], tests: list[Path], folder: Path) -> No
     """Make ``env`` in ``folder`` and run these tests in it; raises CalledProcessError at what fails."""
     # All at once, as conda does.
     make(env, folder, torch_first=False)
-    testers = pins((REPOSITORY / "requirements-test.lock").read_text())
-    install(folder, *(f"{name}=={testers[name]}" for name in ("pytest", "hypothesis")))
     _python(folder, "-c", f"import {', '.join(sorted(needed(scripts)[0]))}")
-    lock = pins((REPOSITORY / "requirements.lock").read_text())
-    install(folder, *(f"{name}=={lock[name]}" for name in FOR_TESTS.get(env.stem, ())))
+    if not tests:
+        return
+    locked = pins((REPOSITORY / "requirements.lock").read_text())
+    locked |= pins((REPOSITORY / "requirements-test.lock").read_text())
+    for_tests = ("pytest", "hypothesis", *FOR_TESTS.get(env.stem, ()))
+    install(folder, *(f"{name}=={locked[name]}" for name in for_tests))
     _python(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow", "-W", "default", *map(str, tests))
 
 
@@ -172,14 +176,16 @@ def _python(folder: Path, *arguments: str) -> None:
     subprocess.run([folder / "bin" / "python", *arguments], cwd=REPOSITORY, env=own, check=True)
 
 
-def main(names: list[str]) -> int:
-    """Prove the environments of these names, or all."""
+def main(names: list[str], *, imports: bool = False) -> int:
+    """Prove the environments of these names, or all; with ``imports`` as with --imports."""
     known = scripts_by_env() | SEPARATE
     by_env = {env: scripts for env, scripts in known.items() if not names or env.stem in names}
     if unknown := set(names) - {env.stem for env in by_env}:
         sys.exit(f"envs/ has no {', '.join(sorted(unknown))}")
 
     tests = files_to_run(by_env)
+    if imports:
+        tests = {env: own if env in SEPARATE else [] for env, own in tests.items()}
 
     def proved(env: Path) -> bool:
         began = time.monotonic()
@@ -200,4 +206,8 @@ def main(names: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    options = argparse.ArgumentParser()
+    options.add_argument("--imports", action="store_true")
+    options.add_argument("names", nargs="*")
+    given = options.parse_args()
+    sys.exit(main(given.names, imports=given.imports))

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 
-import anndata as ad
 import browser
 import mudata as md
 import numpy as np
@@ -307,35 +306,6 @@ def test_the_explorer_shows_the_run(demo, result, report):
         assert shown.faults == []
     assert 'href="explorer/index.html"' in (demo.folder / "results/landing.html").read_text()
     assert 'href=\\"explorer/index.html\\"' in report.read_text() or 'href="explorer/index.html"' in report.read_text()
-
-
-def test_the_same_bits_with_one_core(demo, make_checkout):
-    again = make_checkout()
-    run = "results/spamosaic/seed-1234"
-    # All that computes, with one fold; of the drawings one, as what the others show is in the tables.
-    imputed = [f"{run}/imputed/{name}.h5ad" for name in ("s2.adt", "s3.rna")]
-    folds = ["results/check/folds/s1.rna.1.h5ad"]
-    done = again.snakemake(*imputed, *folds, f"{run}/metrics.tsv", f"{run}/figures/domains.png", cores=1)
-    assert done.returncode == 0, done.stdout + done.stderr
-    results = again.folder / "results"
-    # Tables and drawings byte for byte; times differ.
-    compared = [path for kind in ("*.tsv", "*.svg") for path in results.rglob(kind) if "benchmarks" not in path.parts]
-    assert len(compared) > 10
-    for path in compared:
-        same = path.read_bytes() == (demo.folder / path.relative_to(again.folder)).read_bytes()
-        assert same, path.relative_to(again.folder)
-    first, second = (md.read_h5mu(own.folder / run / "embedding.h5mu") for own in (demo, again))
-    np.testing.assert_array_equal(first.obsm["X_latent"], second.obsm["X_latent"])
-    for name in imputed:
-        first, second = (ad.read_h5ad(own.folder / name) for own in (demo, again))
-        for layer in first.layers:
-            assert abs(first.layers[layer] - second.layers[layer]).max() == 0
-    for name in folds:
-        first, second = (ad.read_h5ad(own.folder / name) for own in (demo, again))
-        pd.testing.assert_frame_equal(first.obs, second.obs, check_exact=True)
-        assert len(first.varm) > 0
-        for key in first.varm:
-            np.testing.assert_array_equal(first.varm[key], second.varm[key])
 
 
 def test_faults_are_shown_at_once_before_any_job(checkout):
