@@ -89,6 +89,7 @@ WRITING = {
     ("release.yml", "propose"): {"contents": "write", "pull-requests": "write"},
     ("release.yml", "pypi"): {"id-token": "write"},
     ("release.yml", "image"): {"contents": "read", "packages": "write"},
+    ("release.yml", "site"): {"contents": "read", "pages": "write", "id-token": "write"},
 }
 
 
