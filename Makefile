@@ -84,10 +84,12 @@ study: $(VENV)/.run-ready
 	@echo
 	@echo "The tables: results/benchmark/study/scores.tsv, summary.md; the figures: changes.svg, anchors.svg"
 
-# Compare with the published package, in under an hour; with QUICK=1 small sizes, in under five minutes.
+# Compare with the published package, in under an hour, and each kernel with what the machine can do; with QUICK=1 small
+# sizes, in under five minutes.
 speed: $(VENV)/.run-ready $(VENV)-published/.ready
 	$(BIN)/python benchmarks/speed.py benchmarks/speed.tsv benchmarks/speed.svg \
 	  --published $(VENV)-published/bin/python $(if $(QUICK),--quick)
+	$(BIN)/python benchmarks/roofline.py benchmarks/roofline.tsv
 
 clean:
 	rm -rf $(VENV) $(VENV)-package $(VENV)-docs $(SEPARATE:%=$(VENV)-%) $(VENV)-node resources/explorer/node_modules \

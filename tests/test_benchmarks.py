@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import reliability
+import roofline
 import speed
 from chain import THREE_SLICES
 
@@ -110,6 +111,21 @@ def test_speed_keeps_a_history_of_ratios(tmp_path):
     assert (history["ratio"] == 10).all()
     assert set(history["stage"]) == {"spatial graph", speed.WHOLE}
     assert {"commit", "spots", *limits} < set(history)
+
+
+def test_a_kernel_takes_longer_than_its_least_work():
+    found = roofline.kernels(400)
+    # The forward products of the encoder once, and twice more for the gradients, but for the input's.
+    forward = 2 * 800 * (150 * 128 + 128 * 32 + 32 * 50)
+    assert 2.1 * forward < found["encoder's step"].products < 3 * forward
+    # Rates of no machine: a work of each kind takes a second, and a sum as long as two operations of a product.
+    rates = {"gemm_gflops": 1e-9, "exp_g": 1e-9, "copy_gb": 1e-9}
+    assert roofline.Kernel(print, products=1, exponentials=1, traffic=1, sums=1).least_seconds(rates) == pytest.approx(
+        5
+    )
+    for name, kernel in found.items():
+        kernel.call()
+        assert kernel.least_seconds(rates) > 0, name
 
 
 def test_speed_shows_who_ran_out_of_memory(tmp_path):
