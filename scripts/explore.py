@@ -32,7 +32,8 @@ with job_log(snakemake.log[0]):
             on_scale = partial(normalize.normalize_spots, normalization=scale)
             key = "X" if kind == "features" else "layers/counts"
             measured = explorer.slice_readers(of(given.counts, modality), key, on_scale)
-            imputed = explorer.slice_readers(of(given.imputed, modality), "layers/imputed", on_scale)
+            beside = of(given.counts, modality) if kind != "features" else ()
+            imputed = explorer.slice_readers(of(given.imputed, modality), "layers/imputed", on_scale, beside)
             scores = explorer.held_out_scores(of(given.imputed, modality))
             yield explorer.panel(modality, scale, features, spots.obs_names, measured, imputed, scores)
 

@@ -51,3 +51,10 @@ def test_rows_of_a_table_have_names_as_text_and_numbers_or_nothing(tmp_path):
     table = pd.DataFrame({"feature": names, "level": "01", "p_adj": [0.5, np.nan, 1, 2, 3], "note": ""})
     files.write_table(table, tmp_path / "rows.tsv", index=False, na_rep="NA")
     pd.testing.assert_frame_equal(tables.read_rows(tmp_path / "rows.tsv"), table)
+
+
+def test_names_of_slices_and_of_domains_stay_text_beside_other_columns(tmp_path):
+    spots = pd.Index(["151673:a", "02:a"], name="spot")
+    table = pd.DataFrame({"slice": ["151673", "02"], "domain": [1, 0], "name": ["1e3", "2.50"]}, index=spots)
+    files.write_table(table, tmp_path / "domains.tsv", index_label="spot")
+    pd.testing.assert_frame_equal(tables.read_table(tmp_path / "domains.tsv"), table)

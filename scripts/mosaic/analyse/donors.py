@@ -57,7 +57,8 @@ def matched_donors(
     As ``nearest_donors``.
     """
     n_neighbors = min(n_neighbors, len(donors) - (own is not None))
-    n_candidates = min(candidates * n_neighbors, len(donors))
+    # A query that is a donor takes the place of a candidate.
+    n_candidates = min(max(candidates * n_neighbors, n_neighbors + (own is not None)), len(donors))
     distance, candidate = nearest(queries, donors, n_candidates)
     hubness = (nearest(donors, queries, n_neighbors)[0] ** 2).mean(axis=1)
     score = 2 * distance**2 - hubness[candidate]

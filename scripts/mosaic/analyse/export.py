@@ -95,7 +95,8 @@ def assemble_mudata(
         adata = ad.AnnData(
             obs=stacked.obs,
             var=stacked.var,
-            obsm={**stacked.obsm, **reduced[name].obsm},
+            # Slices may stand in another order in the sheet's rows of a modality than in its features.
+            obsm={**stacked.obsm, **reduced[name][stacked.obs_names].obsm},
             varm=dict(stacked.varm),
         )
         for run in runs:

@@ -19,6 +19,7 @@ from mosaic.mixing import ilisi_between
 from mosaic.neighbors import nearest
 from mosaic.spatial import tissue_neighbors
 from mosaic.spots import beside_reference, slice_names
+from mosaic.tables import COLOURS
 
 # Number of the domain of spots that lie too far from the reference, its name, and its colour.
 UNASSIGNED, UNASSIGNED_NAME, _GREY = -1, "unassigned", "#c0c0c0"
@@ -159,10 +160,11 @@ def domain_names(domains: pd.Series, told: Mapping[str, Mapping[str, str]]) -> p
     Per ``domain``: ``name``, its ``counterpart`` in the reference, ``shared``, which is 1, and ``colour``.
     """
     numbers = np.unique(domains)
-    # A reference that was made in Python has no names and colours.
+    # A reference that was made in Python has no names and colours: they are those that figures give to numbers.
     known, colouring = told.get("names", {}), told.get("colours", {})
+    plain = dict(enumerate(COLOURS))
     names = [UNASSIGNED_NAME if number == UNASSIGNED else known.get(str(number), str(number)) for number in numbers]
-    colours = [colouring.get(str(number), _GREY) for number in numbers]
+    colours = [colouring.get(str(number), plain.get(number, _GREY)) for number in numbers]
     table = pd.DataFrame({"name": names, "counterpart": numbers, "shared": 1.0, "colour": colours}, index=numbers)
     table.index.name = "domain"
     return table

@@ -32,8 +32,9 @@ class Markers(NamedTuple):
         come from the same counts: use them as a ranking, not as a test.
     profile
         Per ``domain`` and ``feature``, for the best markers of all domains: ``mean`` normalised value and ``share`` of
-        spots with a count, each the mean over the slices; ``marker_of`` is the domain that the feature marks: the one
-        with its highest mean AUROC, and its score must be above 1.96 in every slice.
+        spots with a count, each the mean over the slices, missing where all slices of the domain lack the feature;
+        ``marker_of`` is the domain that the feature marks: the one with its highest mean AUROC, and its score must be
+        above 1.96 in every slice.
 
     Both are empty, with their columns, if no slice has two domains of ten spots or more.
     """
@@ -118,6 +119,6 @@ def _profile(each: pd.DataFrame, means: dict, shares: dict, most: int) -> pd.Dat
     for domain in sorted({domain for _, domain in means}, key=int):
         over = [[table[key] for key in table if key[1] == domain] for table in (means, shares)]
         for feature, marked in marker_of.items():
-            values = [np.mean([series[feature] for series in table if feature in series]) for table in over]
-            rows.append((domain, feature, *values, marked))
+            found = [[series[feature] for series in table if feature in series] for table in over]
+            rows.append((domain, feature, *(np.mean(own) if own else np.nan for own in found), marked))
     return pd.DataFrame(rows, columns=_PROFILE_COLUMNS)

@@ -182,7 +182,8 @@ def run_checks(
     ``bad``, ``meaning`` and ``advice``.
     """
     ilisi = metrics.loc[(metrics["metric"] == "iLISI") & (metrics["scope"] == "all"), "value"]
-    unseen = [value for table in foscttm for value in table["foscttm"]]
+    # A fold has none of a modality that its hidden spots lack.
+    unseen = [value for table in foscttm for value in table["foscttm"].dropna()]
     better = [table["better_than_mean"].mean() for table in features if len(table)]
     left_out = [row for table in folds for row in table[table["way"] == "left out"].itertuples()]
     calls = pd.DataFrame(columns=CALLS) if calls is None else calls

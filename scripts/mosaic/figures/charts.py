@@ -16,7 +16,6 @@ from matplotlib.patheffects import withStroke
 
 from mosaic.errors import InputError
 from mosaic.figures.style import (
-    COLOURS,
     GAP,
     INK,
     LINE,
@@ -39,6 +38,7 @@ from mosaic.figures.style import (
     used,
     width_of,
 )
+from mosaic.tables import COLOURS
 
 OUTLINE = [withStroke(linewidth=3, foreground=INK)]
 QC_METRICS = {
@@ -265,8 +265,11 @@ def marker_dots(profile: pd.DataFrame, colours: Mapping[str, str], *, ranked: bo
     domains = [domain for domain in colours if domain in means.columns]
     means = means[domains].to_numpy()
     shares = profile.pivot(index="feature", columns="domain", values="share").loc[features, domains].to_numpy()
-    spread = np.ptp(means, axis=1, keepdims=True)
-    scaled = (means - means.min(axis=1, keepdims=True)) / np.where(spread > 0, spread, 1)
+    # A domain whose slices all lack a feature has no dot of it.
+    low = np.nanmin(means, axis=1, keepdims=True)
+    spread = np.nanmax(means, axis=1, keepdims=True) - low
+    scaled = (means - low) / np.where(spread > 0, spread, 1)
+    there = np.isfinite(scaled)
     cell = 0.19
     names = [fit(name) for name in features]
     left = MARGIN + max(width_of(name, SMALL) for name in names) * 1.05 + 0.1
@@ -280,10 +283,10 @@ def marker_dots(profile: pd.DataFrame, colours: Mapping[str, str], *, ranked: bo
     rows, columns = np.mgrid[: len(features), : len(domains)]
     large = (cell * 72 * 0.9) ** 2
     points = axes.scatter(
-        columns.ravel(),
-        rows.ravel(),
-        s=large * shares.ravel(),
-        c=scaled.ravel(),
+        columns[there],
+        rows[there],
+        s=large * shares[there],
+        c=scaled[there],
         cmap="viridis_r",
         vmin=0,
         vmax=1,

@@ -21,7 +21,7 @@ import pandas as pd
 from PIL import Image
 from scipy import sparse
 
-from mosaic.blocks import read_blocks
+from mosaic.blocks import block_slices, read_blocks, stacked_blocks
 from mosaic.errors import InputError, few
 from mosaic.figures.style import natural, palette
 from mosaic.files import atomic_write
@@ -202,7 +202,10 @@ def imputed_counts(slices: Iterable[ad.AnnData]) -> Iterator[ad.AnnData]:
 
 
 def slice_readers(
-    paths: Sequence[str | Path], key: str, on_scale: Callable[[ad.AnnData], ad.AnnData]
+    paths: Sequence[str | Path],
+    key: str,
+    on_scale: Callable[[ad.AnnData], ad.AnnData],
+    measured: Sequence[str | Path] = (),
 ) -> list[Callable[[], Iterable[ad.AnnData]]]:
     """Of each file of a slice a function that reads it block by block, as ``panel`` takes it.
 
@@ -214,13 +217,60 @@ def slice_readers(
         Of the matrix to show: ``X``, ``layers/counts`` or ``layers/imputed``.
     on_scale
         Puts counts on the scale that is shown.
+    measured
+        For imputed counts, the files of measured ones, of the same names where a slice has both: its imputed features
+        (with ``features: union``) are put on the scale together with those that it measured.
     """
+    own = {Path(path).name: path for path in measured}
 
     def read(path: str | Path) -> Iterator[ad.AnnData]:
+        beside = own.get(Path(path).name) if key == "layers/imputed" else None
+        if beside is not None:
+            return _scaled_beside(path, beside, [other for other in measured if other != beside], on_scale)
         found = read_blocks(path, key)
         return map(on_scale, imputed_counts(found) if key == "layers/imputed" else found)
 
     return [partial(read, path) for path in paths]
+
+
+def _scaled_beside(
+    path: str | Path,
+    beside: str | Path,
+    others: Iterable[str | Path],
+    on_scale: Callable[[ad.AnnData], ad.AnnData],
+) -> Iterator[ad.AnnData]:
+    """Imputed features of a slice on the scale of all its features; by themselves, they would share all its depth.
+
+    Imputed counts have the depth of the slices that measured the features, so the slice's own take that depth, too.
+    Left out are spots that quality control left without measured counts.
+    """
+    outline, names = read_outline(beside), read_outline(path).var_names
+    if names.empty:
+        return
+    ratios = []
+    for other in others:
+        there = read_outline(other).var_names
+        shared = outline.var_names.intersection(there)
+        if there.isin(names).any():
+            ratios.append(_depth(other, shared) / _depth(beside, shared))
+    for imputed in read_blocks(path, "layers/imputed"):
+        rows = outline.obs_names.get_indexer(imputed.obs_names)
+        imputed, rows = imputed[rows >= 0], rows[rows >= 0]
+        for some in block_slices(len(rows), len(names) + outline.n_vars):
+            places = np.column_stack([np.zeros_like(rows[some]), rows[some]])
+            columns = [np.arange(outline.n_vars)]
+            counts = stacked_blocks([(beside, "layers/counts")], places, columns, outline.n_vars)
+            parts = [sparse.csr_matrix(own) * np.mean(ratios) for own in counts]
+            whole = sparse.hstack([imputed[some].layers["imputed"], sparse.vstack(parts)], format="csr")
+            var = pd.DataFrame(index=names.append(outline.var_names))
+            adata = ad.AnnData(whole, obs=imputed.obs.iloc[some], var=var, layers={"counts": whole})
+            yield on_scale(adata)[:, : len(names)].copy()
+
+
+def _depth(path: str | Path, features: pd.Index) -> float:
+    """Mean counts of these features in a spot of a slice."""
+    blocks = [own[:, features].layers["counts"].sum(axis=1) for own in read_blocks(path, "layers/counts")]
+    return float(np.concatenate(blocks).mean())
 
 
 def held_out_scores(paths: Sequence[str | Path]) -> pd.DataFrame | None:

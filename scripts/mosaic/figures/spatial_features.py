@@ -8,7 +8,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mosaic.figures.style import (
-    COLOURS,
     GAP,
     LINE,
     MARGIN,
@@ -23,6 +22,7 @@ from mosaic.figures.style import (
     text_at,
     width_of,
 )
+from mosaic.tables import COLOURS
 
 _MOST = 40  # rows
 _ROW = 0.17

@@ -66,6 +66,7 @@ def test_a_match_leaves_out_hubs_and_oneself():
     assert matched_donors(queries, donors, 20).getnnz(axis=1).tolist() == [9, 9, 9, 9]
     # Without further candidates, nothing is ranked anew.
     assert chosen(matched_donors(queries, donors, 2, candidates=1)) == chosen(nearest_donors(queries, donors, 2))
+    assert matched_donors(queries, queries, 2, own=np.arange(4), candidates=1).diagonal().sum() == 0
 
 
 def test_latent_coordinates_are_averaged_within_a_slice():

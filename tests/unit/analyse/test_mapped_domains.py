@@ -7,6 +7,7 @@ import pytest
 
 from mosaic.analyse import mapped_domains
 from mosaic.analyse.random_field import View, assign_domains, field_model
+from mosaic.tables import COLOURS
 
 SIDE = 14
 
@@ -73,5 +74,7 @@ def test_names_and_colours_are_the_references():
     table = mapped_domains.domain_names(pd.Series([1, -1, 0, 0]), told)
     assert table["name"].to_dict() == {-1: "unassigned", 0: "follicle", 1: "1"}
     assert table.loc[0, "colour"] == "#112233"
-    made_in_python = mapped_domains.domain_names(pd.Series([1, -1]), {})
-    assert made_in_python["name"].to_dict() == {-1: "unassigned", 1: "1"}
+    made_in_python = mapped_domains.domain_names(pd.Series([0, 1, 31, -1]), {})
+    assert made_in_python["name"].to_dict() == {-1: "unassigned", 0: "0", 1: "1", 31: "31"}
+    # As in the figures of the run; grey is left to what has no domain.
+    assert made_in_python["colour"].to_dict() == {-1: "#c0c0c0", 0: COLOURS[0], 1: COLOURS[1], 31: "#c0c0c0"}

@@ -79,3 +79,14 @@ def test_slices_of_one_domain_each_have_empty_tables_with_the_same_columns(two_s
 def test_profile_has_room_for_every_domain(two_slices):
     found = markers.rank_markers(*two_slices, most=1)
     assert found.profile.groupby("marker_of")["feature"].nunique().max() == 1
+
+
+def test_a_feature_that_all_slices_of_a_domain_lack_has_no_mean_there(two_slices):
+    slices, domains = two_slices
+    # Domain 1 is in the first slice alone, which lacks g2; no feature but those planted marks anything.
+    lacking = slices[0][:, slices[0].var_names != "g2"].copy()
+    domains = domains.where(~domains.index.isin(slices[1].obs_names) | (domains != "1"), "0")
+    profile = markers.rank_markers([lacking, slices[1]], domains).profile.set_index(["feature", "domain"])
+    assert profile.loc["g2", "marker_of"].unique().tolist() == ["2"]
+    assert profile.loc[("g2", "1"), ["mean", "share"]].isna().all()
+    assert profile.drop(index=("g2", "1")).notna().all(axis=None)

@@ -100,3 +100,11 @@ def test_a_run_can_end_on_a_red_light():
         checks.enforce_checks(results, ["slices mix", "imputation", "modalities align"])
     assert "slices mix: failed: 0.05, iLISI" in str(error.value)
     assert str(error.value).count("Hint:") == 2
+
+
+def test_a_fold_without_pairs_does_not_hide_those_of_others():
+    # The hidden stripe of one fold has no spot of the third modality.
+    metrics, domains, _, _ = tables(0.5, [], [])
+    unseen = pd.DataFrame({"fold": ["s1.rna.1", "s1.rna.1"], "scope": ["s1:adt~rna", "s1:atac~rna"]})
+    found = checks.run_checks(metrics, domains, [], [unseen.assign(foscttm=[0.49, np.nan])]).set_index("check")
+    assert found.loc["modalities align", ["status", "value"]].tolist() == ["fail", 0.49]

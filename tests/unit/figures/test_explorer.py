@@ -197,6 +197,37 @@ def test_a_feature_asked_for_that_no_modality_has_is_a_fault():
         explorer.check_asked(["cd3", "CD3E", "x"], available)
 
 
+def test_features_that_a_panel_lacks_share_the_scale_of_those_that_it_measured(tmp_path):
+    rng = np.random.default_rng(0)
+
+    def written(folder, name, values, features, layer):
+        obs = pd.DataFrame({"slice": name}, index=[f"{name}:{number}" for number in range(len(values))])
+        layers = {layer: sparse.csr_matrix(values.astype(float))}
+        path = tmp_path / folder / f"{name}.rna.h5ad"
+        path.parent.mkdir(exist_ok=True)
+        ad.AnnData(obs=obs, var=pd.DataFrame(index=features), layers=layers).write_h5ad(path)
+        return path
+
+    # The panel of s2 lacks g9, and has a tenth of the depth of s1, from which g9 is imputed. Quality control left its
+    # last spot without RNA.
+    names = [f"g{number}" for number in range(10)]
+    whole, panel = np.full((20, 10), 100), rng.permutation(np.full((20, 9), 10))
+    counts = [written("qc", "s1", whole, names, "counts"), written("qc", "s2", panel[:-1], names[:9], "counts")]
+    made = np.linspace(50, 150, 20)[:, None]
+    imputed = [written("imputed", "s2", made, ["g9"], "imputed"), written("imputed", "s1", made[:, :0], [], "imputed")]
+
+    def per_10000(adata):
+        adata.X = sparse.csr_matrix(adata.layers["counts"].multiply(1e4 / adata.layers["counts"].sum(axis=1)))
+        return adata
+
+    panel_lacks, measured_all = explorer.slice_readers(imputed, "layers/imputed", per_10000, counts)
+    assert list(measured_all()) == []
+    (shown,) = panel_lacks()
+    assert shown.obs_names.tolist() == [f"s2:{number}" for number in range(19)]
+    assert shown.var_names.tolist() == ["g9"]
+    np.testing.assert_allclose(shown.X.toarray(), 1e4 * made[:-1] / (made[:-1] + 900))
+
+
 def test_imputed_slices_and_measured_ones_become_parts_of_a_panel():
     counts = sparse.csr_matrix([[0.0, 2.0, 1.0], [0.0, 0.0, 0.0], [3.0, 0.0, 1.0]])
     spots = pd.Index(["s1:a", "s1:b", "s2:a", "s2:b", "s2:c"])

@@ -880,3 +880,19 @@ def test_a_name_of_any_length_fits(name):
     assert "…" in short
     assert style.width_of(short.replace(r"\$", "$"), style.SMALL) <= style.NAME
     assert not is_math_text(short)
+
+
+def test_a_marker_that_a_domain_can_not_have_has_dots_of_the_others():
+    profile = pd.DataFrame(
+        {
+            "domain": ["0", "1", "2"],
+            "feature": "CD3E",
+            "mean": [1.0, 3.0, np.nan],
+            "share": [0.5, 1.0, np.nan],
+            "marker_of": "1",
+        }
+    )
+    figure = charts.marker_dots(profile, style.palette(["0", "1", "2"]))
+    dots = points(figure)[0]
+    assert dots.get_offsets().tolist() == [[0, 0], [1, 0]]
+    assert dots.get_array().tolist() == [0, 1]
