@@ -24,6 +24,7 @@ from mosaic import store
 from mosaic.analyse.impute import impute_modality
 from mosaic.analyse.mapped_domains import MappedDomains, map_domains
 from mosaic.analyse.reference_files import counts_to_impute, linked_embedding, write_reference
+from mosaic.config.settings import with_new_slices
 from mosaic.errors import InputError
 from mosaic.integrate.encoders import Encoder
 from mosaic.integrate.fine_tuning import fine_tune as run_fine_tuning
@@ -212,6 +213,7 @@ class Reference:
                 read = with_names(read, found)
             passed[name, modality] = filter_slice(read, **self.config["qc"][modality])[0]
         features, graphs = {}, {}
+        graph = with_new_slices(self.config["graph"], {name for name, _ in slices})
         for modality in dict.fromkeys(own for _, own in passed):
             settings = self.config["modalities"][modality]
             normalized = [
@@ -227,7 +229,7 @@ class Reference:
                 renamed=pd.concat(renamed[modality]) if modality in renamed else None,
                 **reduction_settings(settings),
             )
-            graphs[modality] = link_to_reference(features[modality], self.features[modality], **self.config["graph"])
+            graphs[modality] = link_to_reference(features[modality], self.features[modality], **graph)
         tuning = tuning_settings(fine_tune_epochs, self.config["train"])
         tuned = run_fine_tuning(graphs, self.encoders, **tuning) if fine_tune else {}
         embedding = embed_new(graphs, self.encoders, tuned)

@@ -1,6 +1,7 @@
 """A reference from a run to new slices: what is written is read, and new slices get its domains."""
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -57,6 +58,26 @@ def test_new_slices_get_the_domains(slices, mapped):
     assert told.loc["s4", "foscttm"] < 0.3
     assert np.isnan(told.loc["s5", "foscttm"])
     assert mapped.domains.umap.notna().all().all()
+
+
+def test_confidence_is_that_of_the_modalities_in_any_order(reference, slices):
+    spots = reference.spots.copy()
+    spots.uns["agreement"] = {"rna+adt": {str(domain): 0.4 for domain in range(3)}}
+    known = dataclasses.replace(reference, spots=spots)
+    found = known.map({("s4", modality): slices["s4", modality] for modality in ("adt", "rna")}).domains.confidence
+    assert (found["modalities"] == "adt+rna").all()
+    assert (found.loc[found["domain"] != UNASSIGNED, "agreement"] == 0.4).all()
+
+
+def test_a_new_slice_has_the_median_of_neighbours_given_by_slice(reference, slices):
+    new = {key: own for key, own in slices.items() if key[0] == "s5"}
+    own = {"s1": 8, "s2": 4, "s3": 12}
+    latent = []
+    for knns in (own, own | {"s5": 8}):
+        config = copy.deepcopy(reference.config)
+        config["graph"]["intra_knns"] = knns
+        latent.append(np.asarray(dataclasses.replace(reference, config=config).map(new).embedding.obsm["X_latent"]))
+    np.testing.assert_array_equal(*latent)
 
 
 def test_fine_tuning_aligns_pairs_that_it_has_not_seen(reference, slices, mapped):

@@ -278,8 +278,10 @@ def _with_confidence(
     table: pd.DataFrame, modalities: pd.Series, agreement: Mapping[str, Mapping[str, float]]
 ) -> pd.DataFrame:
     """The table with the reference's agreement, and with the confidence of each spot; 0 for one without a domain."""
+    # The sheet of the new slices may list modalities in another order.
+    told = {frozenset(own.split("+")): values for own, values in agreement.items()}
     known = [
-        agreement.get(own, {}).get(str(domain), np.nan)
+        told.get(frozenset(own.split("+")), {}).get(str(domain), np.nan)
         for own, domain in zip(modalities.loc[table.index].astype(str), table["domain"], strict=True)
     ]
     found = table.assign(agreement=known)

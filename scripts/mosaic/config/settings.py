@@ -1,7 +1,7 @@
 """Check the configuration and the sample sheet as a whole, and fill in the defaults."""
 
 import copy
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +175,7 @@ def load(
         faults += name_faults
         sheet = _with_counting(sheet, complete["modalities"])
         if onto:
-            _fill_neighbors(complete["graph"], sheet)
+            complete["graph"] = with_new_slices(complete["graph"], sheet.slices)
         # As of modalities: what the sheet does not use is no fault.
         unused = set(modalities) - set(sheet.modalities)
         pairs = complete["spatial"]["pairs"]
@@ -259,13 +259,24 @@ def _with_counting(sheet: SampleSheet, modalities: Mapping) -> SampleSheet:
     return SampleSheet(rows, sheet.columns)
 
 
-def _fill_neighbors(graph: dict, sheet: SampleSheet) -> None:
-    """Give slices that are mapped the median of the numbers of neighbours, and of the radii, of the reference's."""
+def with_new_slices(graph: Mapping[str, Any], slices: Iterable[str]) -> dict[str, Any]:
+    """Section ``graph`` of a reference for slices that are mapped onto it.
+
+    Parameters
+    ----------
+    graph
+        The section.
+    slices
+        Names of the new slices: where the reference's have a number of neighbours, or a radius, each, these have the
+        median.
+    """
+    filled = dict(graph)
     for key in ("intra_knns", "radius"):
         given = graph[key]
         if isinstance(given, Mapping):
             middle = sorted(given.values())[len(given) // 2]
-            graph[key] = {**dict.fromkeys(sheet.slices, middle), **given}
+            filled[key] = {**dict.fromkeys(slices, middle), **given}
+    return filled
 
 
 def unused_modalities(config: Mapping, sheet: SampleSheet) -> list[str]:
