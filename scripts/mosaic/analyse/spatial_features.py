@@ -104,7 +104,12 @@ def rank_spatial(
     Per ``feature`` of all slices, largest first: ``morans_i``, the mean over the slices; ``lowest``, of a slice;
     ``p_value`` (one-sided; z-scores under normality, added over the slices by Stouffer's method) and ``p_adj``
     (Benjamini and Hochberg); and Moran's I in each slice, by its name. A feature that is constant in a slice
-    counts as 0 there.
+    counts as 0 there. A slice of so few spots that all are neighbours is left out.
+
+    Raises
+    ------
+    InputError
+        If no slice has more spots.
     """
     slices = list(slices)
     shared = slices[0].var_names
@@ -118,10 +123,20 @@ def rank_spatial(
     for adata in slices:
         name = str(adata.obs["slice"].iloc[0])
         graph = spatial_graph(adata.obsm["spatial"], n_neighbors[name], radius)
+        if graph.nnz == adata.n_obs * (adata.n_obs - 1):
+            # Moran's I is then the same for every arrangement of the spots.
+            logger.warning("Moran's I leaves out %s: its %d spots are all neighbours", name, adata.n_obs)
+            continue
         mean, spread = null_of_morans_i(graph)
         found = morans_i(adata[:, chosen].X, graph)
         values[name] = np.nan_to_num(found)
         scores.append((np.where(np.isnan(found), mean, found) - mean) / spread)
+    if not scores:
+        raise InputError(
+            "all spots of each slice are neighbours, so no feature can follow the tissue",
+            where="Moran's I",
+            hint="lower graph.intra_knns, or relax qc",
+        )
     each = pd.DataFrame(values, index=chosen)
     table = pd.DataFrame({"morans_i": each.mean(axis=1), "lowest": each.min(axis=1)})
     table["p_value"] = stats.norm.sf(np.sum(scores, axis=0) / np.sqrt(len(scores)))

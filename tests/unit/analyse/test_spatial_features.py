@@ -66,6 +66,17 @@ def test_patterns_of_all_slices_come_first_and_noise_is_not_called():
     assert len(few) == 3
 
 
+def test_a_slice_of_spots_that_are_all_neighbours_tells_nothing(caplog):
+    values = np.random.default_rng(0).normal(size=(len(PLACES), 5))
+    whole = sliced(values, list("abcde"))
+    few = sliced(values[::-1], list("abcde"), "s2")[:8].copy()
+    table = spatial_features.rank_spatial([whole, few], {"s1": 10, "s2": 10})
+    pd.testing.assert_frame_equal(table, spatial_features.rank_spatial([whole], {"s1": 10}))
+    assert "leaves out s2: its 8 spots are all neighbours" in caplog.text
+    with pytest.raises(InputError, match=r"all spots of each slice are neighbours.*\n.*lower graph.intra_knns"):
+        spatial_features.rank_spatial([few], {"s2": 10})
+
+
 def test_pairs_are_those_asked_for_and_those_of_one_name():
     features = {"rna": ["CD4", "MS4A1", "Cd8a"], "adt": ["CD20", "cd4", "CD8A"], "atac": ["chr1:10-20"]}
     asked = [["adt:CD20", "rna:MS4A1"], ["rna:CD4", "atac:chr1:10-20"]]
