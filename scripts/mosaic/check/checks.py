@@ -15,6 +15,8 @@ _LEAST_SHARE = 0.01
 # A mapped slice shows another tissue if its features agree less with the reference than so many times the least of the
 # reference's own slices, and if it lies apart before the batch correction, which can hide that from every distance.
 _LEAST_RELATIVE, _LEAST_BEFORE = agreement.GOOD, 0.1
+# FOSCTTM beyond which the pairs of a slice decide alone: the mean would hide one slice whose barcodes name other spots.
+_APART = 0.4
 # Maximum number of inseparable pairs of domains to name.
 _MOST_PAIRS = 5
 
@@ -80,7 +82,7 @@ CHECKS = (
         "modalities align",
         "FOSCTTM (held-out pairs), which training has not seen: 0 is perfect, 0.5 chance",
         0.3,
-        0.4,
+        _APART,
         {
             "pass": "The modalities of a spot lie near each other, also for pairs that training has not seen.",
             "warn": "Modalities align only loosely: trust domains and imputed counts of slices that lack a modality "
@@ -184,6 +186,7 @@ def run_checks(
     ilisi = metrics.loc[(metrics["metric"] == "iLISI") & (metrics["scope"] == "all"), "value"]
     # A fold has none of a modality that its hidden spots lack.
     unseen = [value for table in foscttm for value in table["foscttm"].dropna()]
+    apart = pairs_apart(foscttm)
     better = [table["better_than_mean"].mean() for table in features if len(table)]
     left_out = [row for table in folds for row in table[table["way"] == "left out"].itertuples()]
     calls = pd.DataFrame(columns=CALLS) if calls is None else calls
@@ -198,7 +201,7 @@ def run_checks(
     values = [
         float(agreements["agreement"].min()),
         mixed,
-        float(np.mean(unseen)) if unseen else np.nan,
+        max(apart.values()) if apart else float(np.mean(unseen)) if unseen else np.nan,
         # The worst modality decides.
         float(min(better)) if better else np.nan,
         float(taken["share"].max()),
@@ -217,6 +220,12 @@ def run_checks(
         if check.name == "features agree" and status in ("warn", "fail"):
             few = agreements[agreements["agreement"] < check.good]
             advice += f" Which: {', '.join(f'{row.modality} of {row.slice}' for row in few.itertuples())}."
+        if check.name == "features agree" and status != "not checked":
+            judged = agreements.groupby("modality")["agreement"].transform("count") > 0
+            if len(others := agreements[judged & agreements["agreement"].isna()]):
+                advice += f" Not judged: {', '.join(f'{row.modality} of {row.slice}' for row in others.itertuples())}."
+        if check.name == "modalities align" and apart:
+            advice += f" Which: {', '.join(apart)}."
         if check.name == "slices mix" and (alone := domains_alone(domains)):
             named = ", ".join(f"{domain} in {name}" for domain, name in alone.items())
             advice += f" Domains that live in one slice only: {named}."
@@ -230,6 +239,21 @@ def run_checks(
         bounds = f"{signs[0]} {check.good:g}", f"{signs[1]} {check.bad:g}"
         rows.append((check.name, status, value, *bounds, check.meaning, advice))
     return pd.DataFrame(rows, columns=["check", "status", "value", "good", "bad", "meaning", "advice"])
+
+
+def pairs_apart(foscttm: Sequence[pd.DataFrame]) -> dict[str, float]:
+    """FOSCTTM of the slices and pairs of modalities that lie apart, mean over the folds that hide either of the two.
+
+    Parameters
+    ----------
+    foscttm
+        See ``run_checks``.
+    """
+    means: dict[str, list[float]] = {}
+    for row in (row for table in foscttm for row in table.dropna(subset="foscttm").itertuples()):
+        name, pair = row.scope.split(":")
+        means.setdefault(f"{' and '.join(sorted(pair.split('~')))} of {name}", []).append(row.foscttm)
+    return {pair: float(np.mean(values)) for pair, values in means.items() if np.mean(values) > _APART}
 
 
 def _of_mapping(row: Any) -> str:

@@ -12,7 +12,7 @@ def tables(ilisi, unseen, better):
     metrics = pd.DataFrame({"metric": ["iLISI", "ARI"], "scope": ["all", "all"], "value": [ilisi, 0.5]})
     domains = pd.DataFrame({"slice": ["s1"] * 50 + ["s2"] * 50, "domain": [0] * 25 + [1] * 50 + [2] * 25})
     features = [pd.DataFrame({"better_than_mean": np.arange(10) < 10 * share}) for share in better]
-    return metrics, domains, features, [pd.DataFrame({"foscttm": unseen})] if unseen else []
+    return metrics, domains, features, [pd.DataFrame({"scope": "s1:rna~adt", "foscttm": unseen})] if unseen else []
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,17 @@ def test_a_slice_of_other_features_is_named(value, status):
     (row,) = checks.run_checks(*tables(0.5, [], []), agreements=agreements).head(1).itertuples()
     assert (row.check, row.status, row.value) == ("features agree", status, value)
     assert ("Which: rna of s2." in row.advice) == (status != "pass")
+
+
+def test_a_slice_that_can_not_be_judged_among_others_is_named():
+    # s3 shares too few genes; no panel of so few proteins is judged.
+    rows = [("rna", "s1", 0.9, 10), ("rna", "s2", 0.9, 10), ("rna", "s3", np.nan, 10), ("adt", "s1", np.nan, 15)]
+    table = pd.DataFrame(rows, columns=agreement.COLUMNS)
+    found = checks.run_checks(*tables(0.6, [], []), agreements=table).set_index("check").loc["features agree"]
+    assert found["status"] == "pass"
+    assert found["advice"].endswith("in all slices. Not judged: rna of s3.")
+    found = checks.run_checks(*tables(0.6, [], []), agreements=table[table["agreement"].notna()])
+    assert "Not judged" not in found["advice"].iloc[0]
 
 
 @pytest.mark.parametrize(
@@ -108,3 +119,16 @@ def test_a_fold_without_pairs_does_not_hide_those_of_others():
     unseen = pd.DataFrame({"fold": ["s1.rna.1", "s1.rna.1"], "scope": ["s1:adt~rna", "s1:atac~rna"]})
     found = checks.run_checks(metrics, domains, [], [unseen.assign(foscttm=[0.49, np.nan])]).set_index("check")
     assert found.loc["modalities align", ["status", "value"]].tolist() == ["fail", 0.49]
+
+
+def test_a_slice_whose_pairs_lie_apart_is_not_hidden_by_those_of_others():
+    metrics, domains, _, _ = tables(0.5, [], [])
+    of_rna = pd.DataFrame({"scope": [f"s{n}:adt~rna" for n in (1, 2, 3)], "foscttm": [0.05, 0.06, 0.5]})
+    of_adt = pd.DataFrame({"scope": [f"s{n}:rna~adt" for n in (1, 2, 3)], "foscttm": [0.05, 0.06, 0.48]})
+    found = checks.run_checks(metrics, domains, [], [of_rna, of_adt]).set_index("check").loc["modalities align"]
+    assert (found["status"], found["value"]) == ("fail", pytest.approx(0.49))
+    assert "Which: adt and rna of s3." in found["advice"]
+    # One fold of several may be poor.
+    of_adt.loc[2, "foscttm"] = 0.2
+    found = checks.run_checks(metrics, domains, [], [of_rna, of_adt]).set_index("check").loc["modalities align"]
+    assert (found["status"], found["value"]) == ("pass", pytest.approx(0.92 / 6))
