@@ -202,7 +202,9 @@ def link_to_reference(
     known, own = ([str(name) for name in pd.unique(part.obs["slice"])] for part in parts)
     obs["slice"] = pd.Categorical(obs["slice"], [*known, *own])
     stacked = ad.AnnData(obs=obs, obsm={"spatial": np.vstack([part.obsm["spatial"] for part in parts])})
-    features, among = (np.vstack([part.obsm[key] for part in parts]) for key in ("X_corrected", searched))
+    features = np.vstack([part.obsm["X_corrected"] for part in parts])
+    # As in training, features are searched together with their propagations (``smooth_input``).
+    among = None if searched == "X_corrected" else np.vstack([part.obsm[searched] for part in parts])
     pairs = [(first, second) for first in known for second in own]
     graph = build_graph(stacked, features, pairs, searched=among, unlinked=True, **settings)
     graph.obs["new"] = np.repeat([False, True], [part.n_obs for part in parts])

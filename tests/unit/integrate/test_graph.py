@@ -232,3 +232,16 @@ def test_pairs_beside_others_weigh_more_than_chance_pairs(rng):
     far = np.linalg.norm(places[links.row] - places[links.col - 400], axis=1) > 0.3
     assert far.sum() > 20
     assert links.data[far].mean() < 0.2 * links.data[~far].mean()
+
+
+@pytest.mark.parametrize("options", [{}, {"smooth_input": True}, {"mnn_on_smoothed": True}])
+def test_a_new_slice_is_linked_as_in_training(rng, options):
+    places = np.column_stack(np.divmod(np.arange(64), 8)).astype(float)
+    both = stacked(np.vstack([places, places]), np.repeat(["a", "b"], 64))
+    features = rng.normal(size=(128, 5)).astype(np.float32)
+    trained = graph.build_graph(both, features, [("a", "b")], intra_knns=4, inter_knn_base=3, **options)
+    both.obsm["X_corrected"] = features
+    known, new = both[:64].copy(), both[64:].copy()
+    mapped = graph.link_to_reference(new, known, intra_knns=4, inter_knn_base=3, **options)
+    np.testing.assert_array_equal(mapped.X, trained.X)
+    assert (mapped.obsp["connectivities"] != trained.obsp["connectivities"]).nnz == 0
