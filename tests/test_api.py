@@ -128,6 +128,14 @@ def test_features_are_the_published_ones(name, function, modality, options):
         assert len(chosen[0]) == 100
 
 
+@pytest.mark.parametrize("method", ["auto", "pair_shift"])
+def test_a_correction_by_the_tissue_needs_places(input_dict, method):
+    del input_dict["rna"][1].obsm["spatial"]
+    with pytest.raises(InputError, match=rf"rna slice 1: batch_corr {method} needs obsm\['spatial'\]\n.*put coord"):
+        RNA_preprocess(input_dict["rna"], favor="scanpy", n_comps=12, batch_corr=method)
+    RNA_preprocess(input_dict["rna"], favor="scanpy", n_comps=12, batch_corr="harmony")
+
+
 def test_options_reach_the_graph(reduced):
     def edges(modality="rna", kind="spatial_connectivities", **changed):
         return model_of(reduced, **changed).graphs[modality].obsp[kind]

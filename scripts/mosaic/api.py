@@ -618,6 +618,9 @@ def _preprocess(
         if adata is None:
             continue
         where = f"{kind} slice {number}"
+        if method in ("auto", "pair_shift") and len(present) > 1 and "spatial" not in adata.obsm:
+            hint = 'put coordinates (spots x 2) into obsm["spatial"], or set batch_corr to True'
+            raise InputError(f"batch_corr {method} needs obsm['spatial']", where=where, hint=hint)
         if settings["normalization"] == "none" and settings["feature_selection"] != "seurat_v3":
             matrix = feature_matrix(adata, where)
             layers = {}
