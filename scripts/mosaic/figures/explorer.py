@@ -11,7 +11,7 @@ import json
 import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -222,21 +222,30 @@ def slice_readers(
         (with ``features: union``) are put on the scale together with those that it measured.
     """
     own = {Path(path).name: path for path in measured}
+    means = cache(_mean_counts)  # each file is read once for it
 
     def read(path: str | Path) -> Iterator[ad.AnnData]:
         beside = own.get(Path(path).name) if key == "layers/imputed" else None
         if beside is not None:
-            return _scaled_beside(path, beside, [other for other in measured if other != beside], on_scale)
+            return _scaled_beside(path, beside, [other for other in measured if other != beside], means, on_scale)
         found = read_blocks(path, key)
         return map(on_scale, imputed_counts(found) if key == "layers/imputed" else found)
 
     return [partial(read, path) for path in paths]
 
 
+def _mean_counts(path: str | Path) -> pd.Series:
+    """Mean counts of each feature in a spot of a slice."""
+    outline = read_outline(path)
+    sums = [np.ravel(own.layers["counts"].sum(axis=0)) for own in read_blocks(path, "layers/counts")]
+    return pd.Series(np.sum(sums, axis=0) / outline.n_obs, outline.var_names)
+
+
 def _scaled_beside(
     path: str | Path,
     beside: str | Path,
     others: Iterable[str | Path],
+    means: Callable[[str | Path], pd.Series],
     on_scale: Callable[[ad.AnnData], ad.AnnData],
 ) -> Iterator[ad.AnnData]:
     """Imputed features of a slice on the scale of all its features; by themselves, they would share all its depth.
@@ -247,12 +256,11 @@ def _scaled_beside(
     outline, names = read_outline(beside), read_outline(path).var_names
     if names.empty:
         return
-    ratios = []
-    for other in others:
-        there = read_outline(other).var_names
-        shared = outline.var_names.intersection(there)
-        if there.isin(names).any():
-            ratios.append(_depth(other, shared) / _depth(beside, shared))
+    ratios, ours = [], means(beside)
+    for theirs in map(means, others):
+        if theirs.index.isin(names).any():
+            shared = ours.index.intersection(theirs.index)
+            ratios.append(theirs[shared].sum() / ours[shared].sum())
     for imputed in read_blocks(path, "layers/imputed"):
         rows = outline.obs_names.get_indexer(imputed.obs_names)
         imputed, rows = imputed[rows >= 0], rows[rows >= 0]
@@ -265,12 +273,6 @@ def _scaled_beside(
             var = pd.DataFrame(index=names.append(outline.var_names))
             adata = ad.AnnData(whole, obs=imputed.obs.iloc[some], var=var, layers={"counts": whole})
             yield on_scale(adata)[:, : len(names)].copy()
-
-
-def _depth(path: str | Path, features: pd.Index) -> float:
-    """Mean counts of these features in a spot of a slice."""
-    blocks = [own[:, features].layers["counts"].sum(axis=1) for own in read_blocks(path, "layers/counts")]
-    return float(np.concatenate(blocks).mean())
 
 
 def held_out_scores(paths: Sequence[str | Path]) -> pd.DataFrame | None:
