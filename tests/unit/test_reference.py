@@ -11,6 +11,9 @@ from sklearn.metrics import adjusted_rand_score
 from mosaic.analyse.mapped_domains import UNASSIGNED
 from mosaic.analyse.metrics import foscttm
 from mosaic.analyse.reference_files import donors_of
+from mosaic.config import settings
+from mosaic.config.design import SampleRow, SampleSheet
+from mosaic.config.schema import read_yaml
 from mosaic.errors import InputError
 from mosaic.reference import Reference
 from mosaic.simulate.counts import simulate_mosaic
@@ -78,6 +81,18 @@ def test_a_new_slice_has_the_median_of_neighbours_given_by_slice(reference, slic
         config["graph"]["intra_knns"] = knns
         latent.append(np.asarray(dataclasses.replace(reference, config=config).map(new).embedding.obsm["X_latent"]))
     np.testing.assert_array_equal(*latent)
+
+
+def test_quality_control_of_the_reference_is_the_default_key_by_key(reference, tmp_path):
+    config = copy.deepcopy(reference.config)
+    config["qc"]["rna"] |= {"min_counts": 20, "max_mito_percent": 30}
+    dataclasses.replace(reference, config=config).save(tmp_path / "atlas")
+    schemas = [read_yaml(settings.SCHEMAS / f"{name}.schema.yaml") for name in ("config", "slices")]
+    sheet = SampleSheet([SampleRow("s4", "rna", "s4.h5ad"), SampleRow("s4", "adt", "s4.adt.h5ad")])
+    asked = {"reference": str(tmp_path / "atlas"), "qc": {"rna": {"min_counts": 5}}}
+    found = settings.load(asked, *schemas, sheet=sheet)[0]["qc"]
+    assert (found["rna"]["min_counts"], found["rna"]["max_mito_percent"]) == (5, 30)
+    assert found["adt"] == config["qc"]["adt"]
 
 
 def test_fine_tuning_aligns_pairs_that_it_has_not_seen(reference, slices, mapped):

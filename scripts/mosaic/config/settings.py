@@ -228,7 +228,11 @@ def with_reference(config: Mapping) -> tuple[dict, list[InputError]]:
     if isinstance(checks, Mapping):
         own["checks"] = {**checks, "imputation": False}
     qc = config.get("qc", {})
-    own["qc"] = {**trained["qc"], **qc} if isinstance(qc, Mapping) else qc
+    if isinstance(qc, Mapping):
+        known = trained["qc"]
+        given = {name: {**known.get(name, {}), **new} if isinstance(new, Mapping) else new for name, new in qc.items()}
+        qc = {**known, **given}
+    own["qc"] = qc
     return {**config, **own}, faults
 
 
