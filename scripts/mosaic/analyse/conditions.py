@@ -85,8 +85,10 @@ def contrasts(
         The level to compare with; default: that of the first slice.
     """
     donors = donors or {}
+    # A slice may bear the name of a donor that it is not of.
+    own = {name: f"slice {name}" if name in donors.values() else name for name in levels} | dict(donors)
     table = pd.DataFrame(
-        {"replicate": [donors.get(name, name) for name in levels], "level": list(levels.values())}, index=list(levels)
+        {"replicate": [own[name] for name in levels], "level": list(levels.values())}, index=list(levels)
     )
     names = list(dict.fromkeys(levels.values()))
     reference = names[0] if reference is None else reference

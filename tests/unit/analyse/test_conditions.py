@@ -45,6 +45,14 @@ def test_slices_of_one_donor_are_one_replicate():
     assert contrast.note.startswith("4 donors with both young and old: no p-value of a permutation can be below 0.12")
 
 
+def test_a_slice_without_a_donor_is_none_of_that_name():
+    levels = {"1": "old", "2": "old", "3": "young", "4": "young"}
+    (found,) = conditions.contrasts(levels, {"3": "1", "4": "2"})
+    assert not found.paired
+    assert found.slices["replicate"].tolist() == ["slice 1", "slice 2", "1", "2"]
+    assert found.n_replicates == (2, 2)
+
+
 def test_one_replicate_is_told_and_not_tested():
     levels = {"s0": "old", "s1": "old", "s4": "young"}
     (contrast,) = conditions.contrasts(levels)
