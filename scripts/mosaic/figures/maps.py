@@ -226,8 +226,8 @@ def domains_on_tissue(
     domains
         Slice to domain of each spot.
     truth
-        Slice to true domain of each spot, missing where unknown; slices may be absent. Its colours are those of
-        ``palette``.
+        Slice to true domain of each spot, missing where unknown; slices may be absent. A true domain has the colour of
+        the domain that it is matched with.
     by_latent
         Slice to domain of each spot by the latent space alone. A row below the domains has the colour of this domain
         where it differs, and grey elsewhere.
@@ -259,6 +259,8 @@ def domains_on_tissue(
         matched, true_colours = matched_palette(pooled, pooled_truth)
     else:
         matched, true_colours = palette(pooled), {}
+    if colours:
+        true_colours = _as_given(colours, matched, true_colours)
     colours = colours or matched
 
     lanes = [("domain", called, colours)]
@@ -293,6 +295,23 @@ def domains_on_tissue(
         else:
             text_at(figure, cell_left + grid.cell / 2, top + height / 2, "no truth", ha="center", color="grey")
     return figure
+
+
+def _as_given(
+    colours: Mapping[str, str], matched: Mapping[str, str], true_colours: Mapping[str, str]
+) -> dict[str, str]:
+    """Colours of true domains as given to the domains that ``matched_palette`` matches with them, others apart.
+
+    Colours that come from elsewhere, as those of a reference, would otherwise stand for other true domains.
+    """
+    given = {colour: colours[domain] for domain, colour in matched.items()}
+    taken = {*colours.values(), *true_colours.values()}
+    more = palette(map(str, range(len(taken) + len(true_colours)))).values()
+    spare = iter([colour for colour in more if colour not in taken])
+    return {
+        name: given[colour] if colour in given else next(spare) if colour in colours.values() else colour
+        for name, colour in true_colours.items()
+    }
 
 
 @mpl.rc_context(STYLE)

@@ -699,11 +699,15 @@ def test_domains_of_further_runs_have_the_colours_of_their_counterparts():
 
 
 def test_domains_on_tissue_take_the_colours_given():
-    run = Run(2, 2)
-    figure = maps.domains_on_tissue(run.coords, run.domains, run.truth, colours={"1": "#123456", "2": "#654321"})
-    drawn = {to_hex(colour) for panel in points(figure) for colour in panel.get_facecolors()}
-    true = {colour.lower() for colour in style.palette(run.truth[run.slices[0]]).values()}
-    assert drawn == {"#123456", "#654321", *true}
+    # Those of a reference: the truth of the slices has the colours of its domains, and none of another's.
+    coords = {"s": np.column_stack(np.divmod(np.arange(12), 4)).astype(float)}
+    domains, truth = np.repeat(["0", "1", "3"], 4), np.repeat(["b", "c", "a", "d"], (4, 4, 3, 1))
+    given = dict(zip("0123", style.COLOURS, strict=False))
+    figure = maps.domains_on_tissue(coords, {"s": domains}, {"s": truth}, colours=given)
+    drawn, true = ([to_hex(colour).upper() for colour in panel.get_facecolors()] for panel in points(figure))
+    assert drawn == [given[domain] for domain in domains]
+    assert true[:11] == drawn[:11]
+    assert true[11] not in given.values()
 
 
 def test_without_markers_the_figure_says_why():
