@@ -54,7 +54,7 @@ def threshold(values: np.ndarray, rule: Threshold, *, side: int, log: bool) -> f
     Parameters
     ----------
     values
-        The metric of the spots under tissue.
+        The metric of the spots under tissue; NaN where a spot has none.
     rule
         A number, ``{"mads": n}`` or None.
     side
@@ -64,9 +64,12 @@ def threshold(values: np.ndarray, rule: Threshold, *, side: int, log: bool) -> f
     """
     if rule is None or not isinstance(rule, Mapping):
         return rule
+    values = values[~np.isnan(values)]
     scale = np.log1p(values) if log else values
     bound = np.median(scale) + side * rule["mads"] * median_abs_deviation(scale, scale="normal")
-    return float(np.expm1(bound) if log else bound)
+    # Back from logarithms, rounding must not put the bound beyond a value within it: most spots may have that of the
+    # median.
+    return min(float(np.expm1(bound)), float(values[scale >= bound].min())) if log else float(bound)
 
 
 def filter_slice(

@@ -75,6 +75,21 @@ def test_bounds_by_deviations():
     assert qc.threshold(values, None, side=-1, log=True) is None
 
 
+def test_a_spot_without_counts_leaves_the_bounds_of_the_others(checked):
+    counts = checked.layers["counts"].toarray()
+    counts[0] = 0
+    checked.layers["counts"] = sparse.csr_matrix(counts)
+    _, metrics, summary = qc.filter_slice(checked, min_counts=1, max_mito_percent={"mads": 3}, mito_prefix="mt-")
+    assert metrics["reasons"].tolist()[:4] == ["few counts", "mitochondrial", "off tissue", ""]
+    assert np.isfinite(summary["thresholds"]["mito_percent"])
+
+
+def test_a_bound_at_the_median_keeps_the_spots_that_have_it():
+    for number in range(1, 300):
+        values = np.array([number] * 9 + [number + 5], dtype=np.float32)
+        assert number - 1e-3 < qc.threshold(values, {"mads": 3}, side=-1, log=True) <= number
+
+
 def test_features_know_only_the_tissue(checked):
     features = checked.copy()
     del features.layers["counts"]

@@ -63,6 +63,49 @@ def test_counts_however_they_are_stored(raw_slice, written, stored, monkeypatch)
     np.testing.assert_array_equal(counts.toarray(), expected)
 
 
+def test_genes_and_proteins_of_one_file_are_told_apart(raw_slice, written, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    raw = raw_slice()
+    types = ["Gene Expression", "Antibody Capture"] * 6
+    raw.var["feature_types"] = types
+    raw.var["symbol"] = [f"S{number}" for number in range(12)]
+    counts = raw.X.toarray()
+    for stored in (sparse.csr_matrix, sparse.csc_matrix):
+        raw.X = stored(counts)
+        for source in (written(raw), raw):
+            adata = read.read_slice(source, "s1", "rna")
+            assert adata.var_names.tolist() == ["g0", "g2", "g4", "g6", "g8", "g10"]
+            np.testing.assert_array_equal(adata.layers["counts"].toarray(), counts[:, ::2])
+            assert read.read_slice(source, "s1", "protein").var_names.tolist() == raw.var_names[1::2].tolist()
+            called = read.read_features(source, "s1", "protein")
+            assert called["symbol"].to_dict() == {f"g{number}": f"S{number}" for number in range(1, 12, 2)}
+    assert "6 of 12 features are read; Antibody Capture are others" in caplog.text
+    assert raw.var.columns.tolist() == ["feature_types", "symbol"]
+    raw.layers["counts"] = raw.X.copy()
+    raw.X = -raw.X
+    assert read.read_slice(written(raw), "s1", "rna").n_vars == 6
+    # A sample of columns.
+    monkeypatch.setattr(read, "_SAMPLE_ABOVE", 100)
+    monkeypatch.setattr(h5ad, "_SAMPLED", 2)
+    adata, faults = read.inspect_slice(written(raw), "s1", "protein")
+    assert (adata.shape, faults) == ((30, 6), [])
+    with pytest.raises(InputError, match="no features of type Peaks, which kind epigenome needs"):
+        read.read_slice(raw, "s1", "epigenome")
+    # Types of the user's own say nothing.
+    raw.var["feature_types"] = ["receptor", "other"] * 6
+    assert read.read_slice(raw, "s1", "protein").n_vars == 12
+
+
+def test_identifiers_that_are_missing_are_no_text(raw_slice, written):
+    raw = raw_slice()
+    raw.var["gene_ids"] = ["ENSG00000000001", np.nan, "NA", *["ENSG00000000002"] * 9]
+    raw.var["symbol"] = ["nan", "A", *["b"] * 10]
+    adata = read.read_slice(written(raw), "s1", "rna")
+    assert adata.var["gene_id"].tolist()[:4] == ["ENSG00000000001", "", "", "ENSG00000000002"]
+    called = read.read_features(written(raw), "s1", "rna")
+    assert called.iloc[:3].to_numpy().tolist() == [["ENSG00000000001", ""], ["", "A"], ["", "b"]]
+
+
 def test_only_what_is_needed_is_read(raw_slice, written):
     raw = raw_slice()
     raw.layers["other"] = raw.X.copy()
