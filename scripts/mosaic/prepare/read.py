@@ -284,6 +284,12 @@ def _functions(asked: Asked, options: Mapping | None) -> Functions:
     if asked.name and not reader.named:
         problem = f"is {reader.label}, which has no parts, and the sheet asks for {shortened(asked.name)}"
         raise InputError(problem, where=asked.path, hint="leave out # and what follows")
+    if asked.positions and not reader.positions:
+        problem = f"is {reader.label}, which has its coordinates itself, and the sheet names {asked.positions} for them"
+        hint = (
+            'leave column positions empty in this row; other coordinates go into obsm["spatial"] of a file of your own'
+        )
+        raise InputError(problem, where=asked.path, hint=hint)
     return FUNCTIONS[name]
 
 

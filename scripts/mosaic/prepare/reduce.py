@@ -1,7 +1,7 @@
 """From the normalised slices of one modality to features: selection, PCA or LSI, and batch correction."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -16,12 +16,14 @@ from sklearn.preprocessing import normalize
 from mosaic.errors import InputError
 from mosaic.prepare.batch_correction import correct, within_slices
 from mosaic.prepare.panel_pca import feature_means, feature_scales, panel_pca, panel_shares, pca, place_means
-from mosaic.spots import MEASURED, slice_names, stack
+from mosaic.spots import MEASURED, shared_features, slice_names, stack
 
 logger = logging.getLogger(__name__)
 
 # With fewer features, exchanged names agree by chance too often.
 LEAST_FEATURES = 20
+# Of the shares of the counts that the shared features have in two slices, how many times as large one may be.
+_UNEQUAL = 2
 
 
 def select_features(adata: ad.AnnData, selection: str, n_top: int | None) -> np.ndarray:
@@ -237,7 +239,11 @@ def reduce_modality(slices: Iterable[ad.AnnData], modality: str, *, seed: int = 
     """
     asked = ReductionSettings(**settings)
     method = asked.batch_correction
+    slices = list(slices)
+    if asked.kind == "rna" and asked.reduction == "pca" and asked.features == "shared":
+        _tell_unequal_shares(slices, modality)
     adata = stack(slices, modality, asked.features)
+    del slices
     if asked.reduction == "none":
         found = _Components(np.asarray(adata.X, dtype=np.float32))
     else:
@@ -268,6 +274,33 @@ def reduce_modality(slices: Iterable[ad.AnnData], modality: str, *, seed: int = 
         varm={key: values for key, values in varm.items() if values is not None},
         uns=uns,
     )
+
+
+def _tell_unequal_shares(slices: Sequence[ad.AnnData], modality: str) -> None:
+    """Warn if shared features have other shares of the counts in each slice, which was scaled by all its features."""
+    shared = shared_features(slices)
+    if all(adata.n_vars == len(shared) for adata in slices):
+        return
+    shares = {}
+    for adata in slices:
+        totals = np.asarray(sparse.csr_matrix(adata.X).expm1().sum(axis=0)).ravel()
+        if not np.isclose(totals.sum() / adata.n_obs, 1e4, rtol=1e-2):  # not log-normalised
+            return
+        shares[adata.obs["slice"].iloc[0]] = totals[adata.var_names.isin(shared)].sum() / totals.sum()
+    low, high = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)
+    if shares[high] > _UNEQUAL * shares[low]:
+        logger.warning(
+            "%s: the features of all slices have %.1f %% of the counts of %s and %.1f %% of those of %s. As each slice "
+            "was scaled to the counts of all its features, they seem higher in %s than in %s: set features: union, or "
+            "give all files the same features",
+            modality,
+            100 * shares[low],
+            low,
+            100 * shares[high],
+            high,
+            high,
+            low,
+        )
 
 
 def _selected(adata: ad.AnnData, modality: str, settings: ReductionSettings) -> ad.AnnData:

@@ -151,6 +151,15 @@ def test_tissue_however_it_is_written(raw_slice, written, values):
     assert tissue.tolist() == [True, False] * 15
 
 
+def test_coordinates_may_be_a_table(raw_slice, written):
+    raw = raw_slice()
+    places = raw.obsm["spatial"]
+    raw.obsm["spatial"] = pd.DataFrame(places, index=raw.obs_names, columns=["x", "y"])
+    raw.uns["microns_per_unit"] = 0.5
+    np.testing.assert_array_equal(read.read_slice(written(raw), "s1", "rna").obsm["spatial"], places)
+    assert read.read_tissue(written(raw), "s1").microns_per_unit == 0.5
+
+
 def test_words_for_no_domain_are_missing(raw_slice, written, caplog):
     raw = raw_slice()
     raw.obs["domain"] = ["nan", "", " NA", "None", "null", "n/a", *["cortex"] * 24]
@@ -575,6 +584,15 @@ def folder_reader(monkeypatch, raw_slice):
     reader = Reader("a folder", lambda path: (Path(path) / "matrix").is_file(), kinds=("rna",))
     monkeypatch.setitem(READERS, "folder", reader)
     monkeypatch.setitem(read.FUNCTIONS, "folder", parts.whole(folder, lambda path: []))
+
+
+def test_positions_for_a_file_that_has_its_own_are_told(raw_slice, written, tmp_path):
+    table = tmp_path / "places.csv"
+    table.write_text("barcode,x,y\nBC000-1,1,2\n")
+    with pytest.raises(
+        InputError, match=r"is an h5ad file, which has its coordinates itself, and the sheet names .*pl"
+    ):
+        read.read_slice(written(raw_slice()), "s1", "rna", options={"positions": str(table)})
 
 
 def test_a_reader_that_reads_its_path_whole(raw_slice, tmp_path, folder_reader):

@@ -167,6 +167,27 @@ def test_the_pair_shift_takes_loadings_of_the_variation_within_slices(slices):
     assert np.abs(done.varm["loadings_within"] - done.varm["loadings"]).max() > 0.01
 
 
+def test_a_panel_beside_many_features_is_told(slices, caplog):
+    def panel(n_features):
+        adata = slices[1][:, :n_features].copy()
+        return [slices[0], normalize.normalize_slice(adata, "log")]
+
+    for given, changed, told in (
+        (panel(20), {}, False),
+        (panel(14), {}, False),
+        (panel(8), {"features": "union"}, False),
+        (panel(8), {"reduction": "lsi"}, False),
+        (panel(8), {}, True),
+    ):
+        caplog.clear()
+        reduce.reduce_modality(given, "rna", **PLAIN | changed)
+        assert ("% of the counts of s1 and 100.0 % of those of s2" in caplog.text) == told
+    caplog.clear()
+    counted = [normalize.normalize_slice(adata, "none") for adata in panel(8)]
+    reduce.reduce_modality(counted, "rna", **PLAIN)
+    assert "of those of s2" not in caplog.text
+
+
 def test_union_of_equal_features_changes_no_bit(slices):
     one, other = (reduce.reduce_modality(slices, "rna", **PLAIN, features=name) for name in ("shared", "union"))
     np.testing.assert_array_equal(one.obsm["X_reduced"], other.obsm["X_reduced"])

@@ -163,10 +163,10 @@ def _read_tissue(file: h5py.Group, where: str) -> tuple[dict, np.ndarray]:
     if isinstance(file.get("uns/microns_per_unit"), h5py.Dataset):
         uns["microns_per_unit"] = ad.io.read_elem(file["uns/microns_per_unit"])
     places = file.get("obsm/spatial")
-    if not isinstance(places, h5py.Dataset):
+    if places is None:
         return uns, np.empty((0, 2))
     hdf5.check_memory(hdf5.declared_bytes(places), where)
-    return uns, ad.io.read_elem(places)
+    return uns, np.asarray(ad.io.read_elem(places))
 
 
 def _modality(file: h5py.File, asked: Asked) -> h5py.Group:

@@ -53,7 +53,7 @@ def counts(path: str, names: int = 1) -> tuple[pd.DataFrame, list[str], sparse.c
             file, sep=separator(path), dtype=dict.fromkeys(first, str), chunksize=rows, encoding="utf-8-sig"
         )
         for chunk in chunks:
-            if len(chunk.columns) != len(columns):
+            if not isinstance(chunk.index, pd.RangeIndex):
                 hint = "each column needs a name in the first line, the first one too"
                 raise InputError("has rows longer than its first line", where=path, hint=hint)
             if chunk.empty:
