@@ -113,22 +113,48 @@ def lsi(matrix: sparse.csr_matrix, n_comps: int, *, drop_first: str | None, seed
     Returns
     -------
     Coordinates (spots x n_comps, float32) and loadings (features x n_comps, float32), behind those of the first
-    component if it is dropped.
+    component if it is dropped. See ``zscores`` for spots without counts.
     """
-    first = int(drop_first is not None)
     # Exact, with the signs of scikit-learn: z-scores over the components of a spot depend on the signs.
-    svd = TruncatedSVD(n_comps + first, algorithm="arpack", random_state=seed)
-    coordinates = svd.fit_transform(matrix)
-    if drop_first == "before_zscore":
-        coordinates = zscore(coordinates[:, 1:], axis=1, ddof=1)
-    else:
-        coordinates = zscore(coordinates, axis=1, ddof=1)[:, first:]
+    svd = TruncatedSVD(n_comps + int(drop_first is not None), algorithm="arpack", random_state=seed)
+    coordinates = zscores(svd.fit_transform(matrix), matrix, drop_first=drop_first)
     return coordinates.astype(np.float32), svd.components_.T.astype(np.float32)
+
+
+def zscores(coordinates: np.ndarray, matrix: sparse.csr_matrix, *, drop_first: str | None) -> np.ndarray:
+    """z-scores of each spot's coordinates in LSI; 0 of a spot without counts, of which they would be those of rounding.
+
+    Parameters
+    ----------
+    coordinates
+        Spots x components, the first included.
+    matrix, drop_first
+        See ``lsi``.
+    """
+    empty = np.asarray(matrix.sum(axis=1)).ravel() == 0
+    if drop_first == "before_zscore":
+        coordinates = coordinates[:, 1:]
+    found = np.zeros_like(coordinates)
+    found[~empty] = zscore(coordinates[~empty], axis=1, ddof=1)
+    return found[:, 1:] if drop_first == "after_zscore" else found
 
 
 def log_normalize(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
     """Scale each spot to a sum of 10,000 and take log1p (spots x features)."""
     return (normalize(matrix, norm="l1") * 1e4).log1p()
+
+
+def tell_empty(matrix: sparse.csr_matrix, what: str) -> None:
+    """Warn of spots without counts in the features of a matrix (spots x features), whose name is ``what``."""
+    empty = int((np.asarray(matrix.sum(axis=1)).ravel() == 0).sum())
+    if empty:
+        logger.warning(
+            "%s: %d of %d spots have no counts in the features that are used, and say nothing here: raise min_counts "
+            "or min_features under qc to drop them",
+            what,
+            empty,
+            matrix.shape[0],
+        )
 
 
 def inverse_document_frequency(counts: sparse.csr_matrix) -> np.ndarray:
@@ -340,6 +366,7 @@ def _components(adata: ad.AnnData, modality: str, settings: ReductionSettings, s
             var["idf"] = inverse_document_frequency(matrix)
             matrix = weighted(sparse.csr_matrix(adata.X), var["idf"])
         matrix = log_normalize(matrix)
+        tell_empty(matrix, modality)
         var["mean"] = _means(matrix)
         agreements = slice_agreements(matrix, slices)
         coordinates, loadings = lsi(matrix, n_comps, drop_first=settings.drop_first, seed=seed)
