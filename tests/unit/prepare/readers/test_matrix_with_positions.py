@@ -115,6 +115,15 @@ def test_several_libraries_do_not_become_one(tmp_path, counts):
     refused(folder, "has barcodes that differ in the number behind them alone", "it holds several libraries")
 
 
+def test_a_gene_that_is_called_nan(tmp_path, counts):
+    counts.var["name"] = ["nan", *[f"g{number}" for number in range(11)]]
+    instruments.dense(counts).T.rename_axis("gene").to_csv(tmp_path / "counts.csv")
+    places(counts, tmp_path / "positions.csv")
+    adata = read.read_slice(tmp_path, "s1", "rna")
+    same(adata, counts)
+    assert adata.var_names[0] == "nan"
+
+
 def test_a_table_that_holds_more_than_counts(tmp_path, counts):
     counts.var["name"] = [f"g{number}" for number in range(12)]
     table = instruments.dense(counts)
