@@ -49,6 +49,7 @@ def run_faults(
         yield from design_faults(sheet, where)
     else:
         yield from _mapping_faults(config, sheet, reference, where)
+    yield from _spelling_faults(sheet, where)
     yield from _idle_faults(config, defaults)
     yield from _column_faults(config, sheet)
     yield from _condition_faults(config, sheet)
@@ -73,6 +74,19 @@ def _mapping_faults(config: Mapping, sheet: SampleSheet, known: Collection[str],
     if config["mapping"]["fine_tune"] and not sheet.bridges:
         problem = "no slice of the sheet has two modalities, so that nothing tunes the encoders"
         yield InputError(problem, where=key_of("mapping", "fine_tune"), hint="set it to false")
+
+
+def _spelling_faults(sheet: SampleSheet, where: str) -> Iterator[InputError]:
+    """Slices in two spellings, whose modalities would not be paired."""
+    for first, second in combinations(sheet.slices, 2):
+        if first.lower() == second.lower() and not set(sheet.modalities_of(first)) & set(sheet.modalities_of(second)):
+            measured = [f"{name} has {', '.join(sheet.modalities_of(name))}" for name in (first, second)]
+            yield InputError(
+                f"slices {first} and {second} differ in upper and lower case alone, and share no modality: "
+                f"{'; '.join(measured)}",
+                where=where,
+                hint="if they are one slice, spell it alike; if they are two, give one another name",
+            )
 
 
 def _config_faults(config: Mapping, sheet: SampleSheet) -> Iterator[InputError]:

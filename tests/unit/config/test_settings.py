@@ -406,6 +406,14 @@ def test_sheet_with_comments_and_further_columns(load):
     assert "column donor: is named by keep_obs.0, too" in faults(load, text=text, keep_obs=["donor"])
 
 
+def test_a_slice_in_two_spellings_is_a_fault(load):
+    rows = [*MOSAIC, ("S2", "adt")]
+    assert "slices s2 and S2 differ in upper and lower case alone, and share no modality: s2 has rna" in faults(
+        load, rows
+    )
+    assert "S2" in load([*MOSAIC, ("S2", "rna")])[1].slices
+
+
 def test_a_path_that_was_not_measured_is_none(load):
     with pytest.raises(InputError, match=r"slice s2 did not measure adt\n    Hint: it measured rna"):
         load()[1].path("s2", "adt")
