@@ -71,8 +71,25 @@ def test_times_add_up_and_the_largest_job_sets_the_memory():
 def test_markdown_says_what_cannot_be_done(table, cannot):
     text = comparison.markdown(comparison.summarise(table), cannot, LABELS)
     assert "| Third | not done: it needs rna in every slice" in text
-    widths = {line.count("|") for line in text.split("\n\n")[1].splitlines()}
-    assert len(widths) == 1
+    for part in text.strip().split("\n\n"):
+        assert len({line.count("|") for line in part.splitlines()}) == 1
+
+
+def test_workflows_are_compared_each_with_its_own_clusterer(table, cannot):
+    summary = comparison.summarise(pd.concat([table, comparison.own_ways(table)], ignore_index=True))
+    first, *others = comparison.markdown(summary, cannot, LABELS).split("\n\n")
+    assert first.startswith("| ARI, each workflow with its own clusterer | this workflow | A method with a long name |")
+    assert others[0].startswith("| ARI, all latent spaces by the tissue field |")
+
+    def values(method, by):
+        own = table[(table["dataset"] == "one") & (table["metric"] == "ARI") & (table["by"] == by)]
+        return own[own["method"] == method].set_index("seed")["value"]
+
+    ours, other = values("spamosaic", "tissue, given number"), values("other", "mixture, given number")
+    low, high = stats.ttest_rel(other, ours).confidence_interval()
+    cells = next(line for line in first.splitlines() if line.startswith("| one |")).split(" | ")
+    assert cells[1] == f"{ours.mean():.3f} ± {ours.std():.3f}"
+    assert cells[2] == f"{other.mean():.3f} ± {other.std():.3f} ({(low + high) / 2:+.3f} ± {(high - low) / 2:.3f})"
 
 
 @pytest.mark.parametrize("draw", [comparison.overview, comparison.quality_and_time])

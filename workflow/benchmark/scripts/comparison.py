@@ -26,6 +26,8 @@ from mosaic.figures.style import (
 )
 
 FIRST = "spamosaic"  # what the others are compared with
+# Each method with the clusterer of its users: ours, and the mixture that the publication and CellCharter take.
+OWN_WAY, OUR_WAY, THEIR_WAY = "own way", "tissue, given number", "mixture, given number"
 COLUMNS = ["dataset", "method", "seed", "metric", "by", "scope", "value", "direction"]
 ACROSS = ["dataset", "metric", "by", "scope", "direction"]
 
@@ -92,6 +94,22 @@ def cost(measured: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["metric", "by", "scope", "value", "direction"])
 
 
+def own_ways(scores: pd.DataFrame) -> pd.DataFrame:
+    """Scores of domains as users of each method get them: ours by the tissue field, all others by the mixture.
+
+    Parameters
+    ----------
+    scores
+        Tidy, with the columns ``COLUMNS``.
+
+    Returns
+    -------
+    The rows of these clusterers, with ``by`` "own way".
+    """
+    own = scores["by"] == np.where(scores["method"] == FIRST, OUR_WAY, THEIR_WAY)
+    return scores[own].assign(by=OWN_WAY)
+
+
 def summarise(scores: pd.DataFrame) -> pd.DataFrame:
     """Means over the seeds, and how far each method is from ours.
 
@@ -143,8 +161,18 @@ def _wide(summary: pd.DataFrame, column: Column, value: str = "mean") -> pd.Data
 
 
 def markdown(summary: pd.DataFrame, cannot: pd.DataFrame, labels: Mapping[str, str]) -> str:
-    """The overview's columns as Markdown: mean ± standard deviation over the seeds, a table per data set."""
+    """ARI of all data sets by each way, and the overview's columns, a table per data set, as Markdown.
+
+    Cells are the mean ± standard deviation over the seeds.
+    """
     lines = []
+    titles = {
+        OWN_WAY: "ARI, each workflow with its own clusterer",
+        OUR_WAY: "ARI, all latent spaces by the tissue field",
+        THEIR_WAY: "ARI, all latent spaces by the mixture",
+    }
+    for by, title in titles.items():
+        lines += _one_way(summary, Column("ARI", by, title, 0, 1), labels)
     for dataset in dict.fromkeys(summary["dataset"]):
         shown = [column for column in OVERVIEW if _has(summary, column, dataset)]
         lines.append(f"| {dataset} | " + " | ".join(column.heading.replace("\n", ", ") for column in shown) + " |")
@@ -160,6 +188,25 @@ def markdown(summary: pd.DataFrame, cannot: pd.DataFrame, labels: Mapping[str, s
             lines.append(f"| {labels[row.method]} | not done: {row.cannot} |" + " |" * (len(shown) - 1))
         lines.append("")
     return "\n".join(lines)
+
+
+def _one_way(summary: pd.DataFrame, column: Column, labels: Mapping[str, str]) -> list[str]:
+    """A table of one column: data sets by methods, and what each method is above ours with its 95 % interval."""
+    tables = {value: _wide(summary, column, value) for value in ("mean", "sd", "difference", "difference_high")}
+    shown = {name: label for name, label in labels.items() if name in tables["mean"]}
+    if not shown:
+        return []
+    lines = [f"| {column.heading} | " + " | ".join(shown.values()) + " |", "|---" * (len(shown) + 1) + "|"]
+    for dataset in tables["mean"].index:
+        cells = []
+        for name in shown:
+            mean, sd, difference, most = (tables[value].loc[dataset].get(name) for value in tables)
+            text = "" if pd.isna(mean) else f"{mean:.3f}" if pd.isna(sd) else f"{mean:.3f} ± {sd:.3f}"
+            if text and name != FIRST and not pd.isna(most):
+                text += f" ({difference:+.3f} ± {most - difference:.3f})"
+            cells.append(text)
+        lines.append(f"| {dataset} | {' | '.join(cells)} |")
+    return [*lines, ""]
 
 
 def _methods(summary: pd.DataFrame, dataset: str, labels: Mapping[str, str]) -> list[str]:

@@ -21,7 +21,7 @@ with job_log(snakemake.log[0]):
         tables.append(table.assign(dataset=dataset, method=method, seed=seed)[comparison.COLUMNS])
     scores = pd.concat(tables, ignore_index=True)
     cannot = pd.DataFrame(snakemake.params.cannot, columns=["dataset", "method", "cannot"])
-    summary = comparison.summarise(scores)
+    summary = comparison.summarise(pd.concat([scores, comparison.own_ways(scores)], ignore_index=True))
     for table, path in ((scores, snakemake.output.scores), (summary, snakemake.output.summary)):
         files.write_table(pd.concat([table, cannot]), path, index=False, na_rep="NA", float_format="%.6g")
     Path(snakemake.output.markdown).write_text(comparison.markdown(summary, cannot, snakemake.params.labels))
