@@ -61,6 +61,9 @@ _SAMPLE_ABOVE = 5_000_000
 # Largest count up to which float32 represents all whole numbers.
 _MOST_COUNTS = 2**24
 
+# Of the spots of a slice, this proportion may lie at one place.
+_MOST_AT_ONE_PLACE = 0.05
+
 # Names of the column of var with gene symbols.
 _SYMBOLS = ("gene_name", "gene_names", "gene_symbol", "gene_symbols", "symbol", "symbols", "feature_name", "SYMBOL")
 
@@ -493,6 +496,16 @@ def _coordinates(source: ad.AnnData, where: str) -> np.ndarray:
             'all spots have the same coordinates in obsm["spatial"]',
             where=where,
             hint="the spatial graph needs the position of each spot",
+        )
+    positions, counts = np.unique(coordinates, axis=0, return_counts=True)
+    if counts.max() > max(_MOST_AT_ONE_PLACE * source.n_obs, 10):
+        logger.warning(
+            "%s: %d of %d spots lie at one place (x %g, y %g): if that stands for an unknown place, drop these spots, "
+            "whose neighbours on the tissue would be any",
+            where,
+            counts.max(),
+            source.n_obs,
+            *positions[counts.argmax()],
         )
     far = astray(coordinates)
     if far.any():

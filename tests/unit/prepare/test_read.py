@@ -35,6 +35,16 @@ def test_spots_far_from_all_others_are_named(raw_slice, written, caplog):
     assert "1 of 30 spots lie far from all others (BC004-1): maps leave them out" in caplog.text
 
 
+def test_spots_at_one_place_are_told(raw_slice, written, caplog):
+    raw = raw_slice(n_spots=200)
+    raw.obsm["spatial"][:10] = 0
+    read.read_slice(written(raw), "s1", "rna")
+    assert "lie at one place" not in caplog.text
+    raw.obsm["spatial"][:20] = 0
+    read.read_slice(written(raw), "s1", "rna")
+    assert "20 of 200 spots lie at one place (x 0, y 0)" in caplog.text
+
+
 def test_counts_layer_wins_over_x(raw_slice, written):
     raw = raw_slice()
     raw.layers["counts"] = raw.X.copy()

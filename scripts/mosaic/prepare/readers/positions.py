@@ -85,7 +85,10 @@ def read(path: str) -> pd.DataFrame:
     found = pd.DataFrame({"x": numbers[x].to_numpy(float), "y": numbers[y].to_numpy(float)}, index=names)
     for name in ("in_tissue", "array_row", "array_col"):
         if name in called:
-            found[name] = pd.to_numeric(table[called[name]], errors="coerce").to_numpy()
+            values = pd.to_numeric(table[called[name]], errors="coerce")
+            # R writes TRUE and FALSE.
+            words = name == "in_tissue" and values.isna().any()
+            found[name] = (table[called[name]] if words else values).to_numpy()
     if not found.index.is_unique:
         repeated = found.index[found.index.duplicated()].unique()
         hint = "one line per barcode; a table of several slices must be split"

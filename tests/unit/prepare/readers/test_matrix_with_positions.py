@@ -115,6 +115,13 @@ def test_several_libraries_do_not_become_one(tmp_path, counts):
     refused(folder, "has barcodes that differ in the number behind them alone", "it holds several libraries")
 
 
+def test_tissue_in_words_of_r(tmp_path, counts):
+    folder = instruments.tenx_mtx(tmp_path / "m", counts)
+    table = pd.read_csv(places(counts, folder / "positions.csv"))
+    table.assign(in_tissue=np.where(np.arange(30) % 3, "TRUE", "FALSE")).to_csv(folder / "positions.csv", index=False)
+    assert read.read_slice(folder, "s1", "rna").obs["in_tissue"].sum() == 20
+
+
 def test_a_gene_that_is_called_nan(tmp_path, counts):
     counts.var["name"] = ["nan", *[f"g{number}" for number in range(11)]]
     instruments.dense(counts).T.rename_axis("gene").to_csv(tmp_path / "counts.csv")
