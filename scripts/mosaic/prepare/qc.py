@@ -183,8 +183,8 @@ def _tell_lost(counts: sparse.csr_matrix, enough: np.ndarray, min_spots: int, wh
     lost = counts[:, ~enough].sum() / max(counts.sum(), 1)
     if lost > _MANY_COUNTS and enough.any():
         logger.warning(
-            "%s: min_spots %d asks a feature to be seen in %.0f %% of its %d spots, and drops %d features with %.0f %% of "
-            "its counts; with features: shared, all other slices lose them, too. Lower min_spots under qc",
+            "%s: min_spots %d asks a feature to be seen in %.0f %% of its %d spots, and drops %d features with %.0f %% "
+            "of its counts; with features: shared, all other slices lose them, too. Lower min_spots under qc",
             where,
             min_spots,
             100 * min_spots / counts.shape[0],
