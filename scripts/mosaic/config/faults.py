@@ -214,17 +214,22 @@ def _idle_modality_faults(config: Mapping, sheet: SampleSheet) -> Iterator[Input
         published = PUBLISHED_KINDS.get(modality["kind"], {}) if config["recipe"] == "published" else {}
         usual = KIND_DEFAULTS[modality["kind"]] | published
         changed = {key for key in usual if modality[key] != usual[key]}
-        selection, reduction = modality["feature_selection"], modality["reduction"]
+        selection, number, reduction = (modality[key] for key in ("feature_selection", "n_top_features", "reduction"))
         by_number = "leave it out, or set feature_selection to seurat, seurat_v3 or prevalence"
         counted = [row for row in sheet if row.modality == name and os.path.lexists(row.path)]
         fragments = [row for row in counted if _of_fragments(row)] or len(counted) < len(sheet.slices_of(name))
         for key, idle, problem, hint in (
             ("scale", reduction != "pca", "features are scaled for reduction pca alone", "leave it out"),
             ("n_comps", reduction == "none", "ready features are taken as they are", "leave it out"),
-            ("n_top_features", selection == "all", "feature_selection all keeps every feature", by_number),
+            (
+                "n_top_features",
+                selection == "all" and number is not None,
+                "feature_selection all keeps every feature",
+                by_number,
+            ),
             (
                 "feature_selection",
-                selection != "all" and modality["n_top_features"] is None,
+                selection != "all" and number is None,
                 f"{selection} keeps every feature without n_top_features",
                 "set n_top_features, or leave this out",
             ),

@@ -819,8 +819,9 @@ def test_settings_that_repeat_the_defaults_are_no_fault(load):
     repeated["cluster"] = {key: value for key, value in config["cluster"].items() if value is not None}
     assert load(config=repeated)[0] == config
     for recipe in ("default", "published"):
-        modalities = {"rna": {"kind": "rna", "feature_selection": "all"}, "adt": ADT}
-        assert load(recipe=recipe, modalities=modalities)[0]["modalities"]["rna"]["feature_selection"] == "all"
+        for more in ({}, {"n_top_features": None}):
+            modalities = {"rna": {"kind": "rna", "feature_selection": "all", **more}, "adt": ADT}
+            assert load(recipe=recipe, modalities=modalities)[0]["modalities"]["rna"]["feature_selection"] == "all"
 
 
 def test_a_setting_that_the_encoder_ignores_is_a_fault(load):
