@@ -52,7 +52,12 @@ def measure(name: str, default: Pipeline) -> list[dict]:
         kinds = {modality: own["kind"] for modality, own in default.config["modalities"].items()}
         if "n_top_features" in changes and "epigenome" in kinds.values():
             continue  # it would choose among peaks, too
-        run = default.changed({"modalities": dict.fromkeys(kinds, changes)})
+        # All proteins are kept.
+        own = {
+            name: {key: changes[key] for key in changes if key != "n_top_features" or kinds[name] == "rna"}
+            for name in kinds
+        }
+        run = default.changed({"modalities": own})
         reduced = run.reduced()
         features = tuple(adata.obsm["X_corrected"].tobytes() for adata in reduced.values())
         methods = "+".join(str(adata.uns["batch_correction"]["method"]) for adata in reduced.values())

@@ -10,15 +10,16 @@ with job_log(snakemake.log[0]):
     from mosaic.check import agreement
     from mosaic.prepare import pairing
 
-    slices, profiles = {}, {}
+    slices, profiles, fingerprints = {}, {}, {}
     for path in map(Path, snakemake.input.slices):
         key = tuple(path.name.split(".")[:2])
         slices[key] = store.read(path)
+        fingerprints[key] = pairing.fingerprint(slices[key])
         if "counts" in slices[key].layers:
             profiles[key] = agreement.profile(slices[key])
             # One slice's counts are in memory at a time.
             del slices[key].layers["counts"]
-    found = pairing.compare(slices)
+    found = pairing.compare(slices, fingerprints)
     agreements = agreement.agreements(profiles)
     found = found._replace(warnings=[*found.warnings, *agreement.warnings(agreements)])
     pairing.report(found)

@@ -58,7 +58,7 @@ from mosaic.prepare.feature_names import NAMED, match_features, with_names
 from mosaic.prepare.inputs import annotate
 from mosaic.prepare.mapping import mappable
 from mosaic.prepare.normalize import normalize_slice
-from mosaic.prepare.pairing import Comparison, compare, report
+from mosaic.prepare.pairing import Comparison, compare, fingerprint, report
 from mosaic.prepare.qc import filter_slice
 from mosaic.prepare.read import Source, read_features, read_slice
 from mosaic.prepare.reduce import reduce_modality
@@ -207,7 +207,8 @@ class Pipeline:
         """
 
         def paired() -> Comparison:
-            found = compare({key: passed.adata for key, passed in self.passed().items()})
+            slices = {key: passed.adata for key, passed in self.passed().items()}
+            found = compare(slices, {key: fingerprint(adata) for key, adata in slices.items()})
             report(found)
             return found
 

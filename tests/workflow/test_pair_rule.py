@@ -14,7 +14,7 @@ REDUCED = ("results/reduced/rna.h5ad", "results/reduced/adt.h5ad")
 
 
 def test_a_run_ends_at_files_that_dont_belong_together_and_goes_on_when_they_are_mended(checkout):
-    checkout.simulate(THREE_SLICES | {"slices": {"s1": ["rna", "adt"], "s2": ["rna"]}}, CONFIG)
+    checkout.simulate(THREE_SLICES | {"slices": {"s1": ["rna", "adt"], "s2": ["rna"], "s3": ["rna"]}}, CONFIG)
     path = checkout.folder / "user/s1.adt.h5ad"
     adata = ad.read_h5ad(path)
     right = adata.obsm["spatial"]
@@ -25,13 +25,17 @@ def test_a_run_ends_at_files_that_dont_belong_together_and_goes_on_when_they_are
     names = genes.var_names
     genes.var_names = [f"ENSG{number}" for number in range(genes.n_vars)]
     genes.write_h5ad(other)
+    third = checkout.folder / "user/s3.rna.h5ad"
+    own = third.read_bytes()
+    third.write_bytes((checkout.folder / "user/s1.rna.h5ad").read_bytes())
 
     done = checkout.snakemake(*REDUCED)
     text = done.stdout + done.stderr
     assert done.returncode == 1
-    assert "InputError: 2 faults in what the files share" in text
+    assert "InputError: 3 faults in what the files share" in text
     assert "adt has the places of rna, x and y exchanged" in text
     assert "modality rna: the slices share 0 of 120 features" in text
+    assert "rna of slice s3: holds the very same barcodes, features and values as rna of s1" in text
     assert "Traceback" not in text
     assert not (checkout.folder / "results/reduced").exists() or not [*(checkout.folder / "results/reduced").iterdir()]
 
@@ -39,6 +43,7 @@ def test_a_run_ends_at_files_that_dont_belong_together_and_goes_on_when_they_are
     adata.write_h5ad(path)
     genes.var_names = names
     genes.write_h5ad(other)
+    third.write_bytes(own)
     done = checkout.snakemake(*REDUCED)
     assert done.returncode == 0, done.stdout + done.stderr
     told = json.loads((checkout.folder / "results/pairing.json").read_text())

@@ -6,10 +6,11 @@ from itertools import combinations
 from pathlib import Path
 
 from mosaic.config.clusterers import CLUSTERERS, NEEDS, OPTIONS, going_by, taking
-from mosaic.config.defaults import ALLOWED, COUNTING
-from mosaic.config.design import SampleSheet, design_faults
+from mosaic.config.defaults import ALLOWED, COUNTING, KIND_DEFAULTS, PUBLISHED_KINDS
+from mosaic.config.design import SampleRow, SampleSheet, design_faults
 from mosaic.config.encoders import ENCODERS, impossible
 from mosaic.config.methods import BASELINES, unsupported_reason
+from mosaic.config.readers import READERS
 from mosaic.config.schema import key_of, shown
 from mosaic.errors import InputError
 
@@ -23,7 +24,7 @@ def run_faults(
     where: str,
     *,
     reference: Collection[str] | None,
-    encoder_defaults: Mapping,
+    defaults: Mapping,
     with_conda: bool,
 ) -> Iterator[InputError]:
     """All of them.
@@ -36,17 +37,20 @@ def run_faults(
         The sheet, and its name.
     reference
         Slices of the reference onto which the run maps those of the sheet; None: the run trains.
-    encoder_defaults
-        Of the section ``encoder``.
+    defaults
+        Of the schema, by section; ``qc``: those of one modality.
     with_conda
         Whether conda makes the environments of the rules; if not, the config names an interpreter for a baseline.
     """
     yield from _config_faults(config, sheet)
     if reference is None:
-        yield from _training_faults(config, encoder_defaults, sheet)
+        yield from _training_faults(config, defaults["encoder"], sheet)
+        yield from _idle_modality_faults(config, sheet)
         yield from design_faults(sheet, where)
     else:
         yield from _mapping_faults(config, sheet, reference, where)
+    yield from _spelling_faults(sheet, where)
+    yield from _idle_faults(config, defaults)
     yield from _column_faults(config, sheet)
     yield from _condition_faults(config, sheet)
     yield from _pair_faults(config, sheet)
@@ -70,6 +74,19 @@ def _mapping_faults(config: Mapping, sheet: SampleSheet, known: Collection[str],
     if config["mapping"]["fine_tune"] and not sheet.bridges:
         problem = "no slice of the sheet has two modalities, so that nothing tunes the encoders"
         yield InputError(problem, where=key_of("mapping", "fine_tune"), hint="set it to false")
+
+
+def _spelling_faults(sheet: SampleSheet, where: str) -> Iterator[InputError]:
+    """Slices in two spellings, whose modalities would not be paired."""
+    for first, second in combinations(sheet.slices, 2):
+        if first.lower() == second.lower() and not set(sheet.modalities_of(first)) & set(sheet.modalities_of(second)):
+            measured = [f"{name} has {', '.join(sheet.modalities_of(name))}" for name in (first, second)]
+            yield InputError(
+                f"slices {first} and {second} differ in upper and lower case alone, and share no modality: "
+                f"{'; '.join(measured)}",
+                where=where,
+                hint="if they are one slice, spell it alike; if they are two, give one another name",
+            )
 
 
 def _config_faults(config: Mapping, sheet: SampleSheet) -> Iterator[InputError]:
@@ -189,6 +206,103 @@ def _training_faults(config: Mapping, encoder_defaults: Mapping, sheet: SampleSh
             where=key_of("train", "losses"),
             hint="add a loss that the slices of the sheet have, or set reconstruct to all",
         )
+
+
+def _idle_modality_faults(config: Mapping, sheet: SampleSheet) -> Iterator[InputError]:
+    """Settings of a modality that nothing would look at, so that the run would not do what they ask for."""
+    for name, modality in config["modalities"].items():
+        published = PUBLISHED_KINDS.get(modality["kind"], {}) if config["recipe"] == "published" else {}
+        usual = KIND_DEFAULTS[modality["kind"]] | published
+        changed = {key for key in usual if modality[key] != usual[key]}
+        selection, number, reduction = (modality[key] for key in ("feature_selection", "n_top_features", "reduction"))
+        by_number = "leave it out, or set feature_selection to seurat, seurat_v3 or prevalence"
+        counted = [row for row in sheet if row.modality == name and os.path.lexists(row.path)]
+        fragments = [row for row in counted if _of_fragments(row)] or len(counted) < len(sheet.slices_of(name))
+        for key, idle, problem, hint in (
+            ("scale", reduction != "pca", "features are scaled for reduction pca alone", "leave it out"),
+            ("n_comps", reduction == "none", "ready features are taken as they are", "leave it out"),
+            (
+                "n_top_features",
+                selection == "all" and number is not None,
+                "feature_selection all keeps every feature",
+                by_number,
+            ),
+            (
+                "feature_selection",
+                selection != "all" and number is None,
+                f"{selection} keeps every feature without n_top_features",
+                "set n_top_features, or leave this out",
+            ),
+            (
+                "bin_size",
+                modality.get("peaks") is not None and modality.get("bin_size") is not None,
+                "fragments are counted in peaks",
+                "leave out bin_size, or peaks",
+            ),
+            *(
+                (
+                    key,
+                    modality.get(key) is not None and modality["kind"] == "epigenome" and not fragments,
+                    "none of its paths holds fragments, which alone are counted by it",
+                    "leave it out, or give the fragments in the sheet",
+                )
+                for key in COUNTING
+            ),
+        ):
+            if idle and (key in changed or key in COUNTING):
+                yield InputError(problem, where=key_of("modalities", name, key), hint=hint)
+
+
+def _of_fragments(row: SampleRow) -> bool:
+    return row.options.get("format") == "fragments" or READERS["fragments"].recognises(row.path)
+
+
+def _idle_faults(config: Mapping, defaults: Mapping) -> Iterator[InputError]:
+    """The same of other sections."""
+    for name, modality in config["modalities"].items():
+        for key in ("min_counts", "min_features", "min_spots", "max_mito_percent"):
+            if modality["kind"] == "features" and config["qc"][name][key] != defaults["qc"][key]:
+                problem = "ready features have no counts, and only in_tissue drops their spots"
+                hint = "leave it out, and drop the spots in the files"
+                yield InputError(problem, where=key_of("qc", name, key), hint=hint)
+    mapped = config["reference"] is not None
+    leave = "leave it out, or set"
+    for section, key, idle, problem, hint in (
+        (
+            "graph",
+            "smooth_L",
+            not config["graph"]["smooth_input"],
+            "nothing is smoothed",
+            f"{leave} smooth_input: true",
+        ),
+        (
+            "impute",
+            "smooth_neighbors",
+            config["impute"]["method"] != "matching",
+            f"{config['impute']['method']} does not smooth",
+            f"{leave} method: matching",
+        ),
+        (
+            "cluster",
+            "n_domains_range",
+            config["cluster"]["n_domains"] != "auto",
+            "the number is not chosen",
+            f"{leave} n_domains: auto",
+        ),
+        *(
+            ("mapping", key, not mapped, "nothing is mapped", f"{leave} reference")
+            for key in ("min_features", "fine_tune", "fine_tune_epochs")
+        ),
+        (
+            "mapping",
+            "fine_tune_epochs",
+            mapped and not config["mapping"]["fine_tune"],
+            "nothing is tuned",
+            f"{leave} fine_tune: true",
+        ),
+    ):
+        if idle and config[section][key] != defaults[section][key] and not (mapped and section != "mapping"):
+            yield InputError(problem, where=key_of(section, key), hint=hint)
 
 
 def _column_faults(config: Mapping, sheet: SampleSheet) -> Iterator[InputError]:

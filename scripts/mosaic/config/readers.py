@@ -35,6 +35,8 @@ class Reader(NamedTuple):
         Whether one path has several modalities, each a row of the sheet.
     slices
         Whether one path has several slices.
+    positions
+        Whether it takes a table of positions that the sheet names.
     """
 
     label: str
@@ -44,6 +46,7 @@ class Reader(NamedTuple):
     named: bool = False
     several: bool = False
     slices: bool = False
+    positions: bool = False
 
 
 def reader_of(path: str | os.PathLike) -> str | None:
@@ -196,6 +199,7 @@ READERS = {
         layouts.visium_hd,
         named=True,
         several=True,
+        positions=True,
     ),
     "visium": Reader(
         "a Space Ranger folder",
@@ -204,6 +208,7 @@ READERS = {
         layouts.visium,
         named=True,
         several=True,
+        positions=True,
     ),
     "xenium": Reader(
         "a Xenium folder",
@@ -211,11 +216,18 @@ READERS = {
         ("rna", "protein"),
         layouts.xenium,
         several=True,
+        positions=True,
     ),
-    "merscope": Reader("a MERSCOPE folder", lambda path: bool(layouts.merscope(path)), ("rna",), layouts.merscope),
-    "cosmx": Reader("a folder of CosMx flat files", lambda path: bool(layouts.cosmx(path)), ("rna",), layouts.cosmx),
+    "merscope": Reader(
+        "a MERSCOPE folder", lambda path: bool(layouts.merscope(path)), ("rna",), layouts.merscope, positions=True
+    ),
+    "cosmx": Reader(
+        "a folder of CosMx flat files", lambda path: bool(layouts.cosmx(path)), ("rna",), layouts.cosmx, positions=True
+    ),
     "stereoseq": Reader("a Stereo-seq file (gem or gef)", _is_stereoseq, ("rna",), named=True),
-    "fragments": Reader("fragments with positions", _is_fragments_of, ("epigenome",), layouts.fragments),
+    "fragments": Reader(
+        "fragments with positions", _is_fragments_of, ("epigenome",), layouts.fragments, positions=True
+    ),
     "spatialdata": Reader(
         "a SpatialData (zarr)",
         lambda path: bool(layouts.tables(path)),
@@ -226,6 +238,13 @@ READERS = {
     ),
     "zarr": Reader("an AnnData as zarr", lambda path: bool(layouts.zarr(path)), layout=layouts.zarr, several=True),
     "h5mu": Reader("an h5mu file", _is_h5mu, named=True, several=True),
-    "matrix": Reader("a matrix (mtx, 10x h5, text) with positions", _is_matrix, _COUNTED, layouts.matrix, several=True),
+    "matrix": Reader(
+        "a matrix (mtx, 10x h5, text) with positions",
+        _is_matrix,
+        _COUNTED,
+        layouts.matrix,
+        several=True,
+        positions=True,
+    ),
     "h5ad": Reader("an h5ad file", _is_hdf5),
 }

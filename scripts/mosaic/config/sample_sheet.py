@@ -126,7 +126,10 @@ def _header_faults(columns: list[str], schema: Mapping, where: str) -> Iterator[
         yield InputError(f"the columns are {shown}", where=where, hint=hint)
         return
     for name in columns:
-        if not _Validator(schema["propertyNames"]).is_valid(name):
+        if name not in schema["properties"] and name.lower() in schema["properties"]:
+            hint = f"write {name.lower()}, which is read; or give a column that describes the slices another name"
+            yield InputError(f"column {plain_name(name)} would only describe the slices", where=where, hint=hint)
+        elif not _Validator(schema["propertyNames"]).is_valid(name):
             yield InputError(
                 f"column {plain_name(name) or '(no name)'} is not valid",
                 where=where,

@@ -178,14 +178,14 @@ def load(
             complete["graph"] = with_new_slices(complete["graph"], sheet.slices)
         # As of modalities: what the sheet does not use is no fault.
         unused = set(modalities) - set(sheet.modalities)
-        pairs = complete["spatial"]["pairs"]
+        pairs, qc_schema = complete["spatial"]["pairs"], config_schema["properties"]["qc"]["additionalProperties"]
         complete["spatial"]["pairs"] = [pair for pair in pairs if not unused & {text.split(":")[0] for text in pair}]
         faults += run_faults(
             complete,
             sheet,
             str(sheet_path),
             reference=read_manifest(config["reference"])["slices"] if onto else None,
-            encoder_defaults=with_defaults({}, config_schema)["encoder"],
+            defaults=with_defaults({}, config_schema) | {"qc": with_defaults({}, qc_schema)},
             with_conda=with_conda,
         )
     if faults:

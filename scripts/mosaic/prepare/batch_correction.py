@@ -25,7 +25,7 @@ from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, svds
 from scipy.spatial import KDTree
 
-from mosaic.errors import InputError
+from mosaic.errors import InputError, few
 from mosaic.matrices import from_neighbors, sample_rows
 from mosaic.mixing import ilisi
 from mosaic.mnn import mutual_nearest_neighbors, tissue_support
@@ -39,8 +39,11 @@ logger = logging.getLogger(__name__)
 _EPSILON, _ROUNDS = 1e-4, 20
 # Spots per cluster, and the maximum number of clusters.
 _CLUSTER_SPOTS, _MOST_CLUSTERS = 30, 100
-# iLISI below which slices lie apart.
-APART = 0.05
+# iLISI, and share of other slices among a slice's neighbours (``shares_of_others``), below which slices lie apart; and
+# the share from which on a slice is mixed, whatever iLISI says. In data that show one tissue the share is 0.5 and more.
+APART, _MIXED = 0.05, 0.5
+# Neighbours by which that share is counted, and the maximum number of spots of a slice.
+_NEAR, _MOST_ASKED = 30, 500
 # iLISI is slow: above this number of spots, it uses a sample.
 _MOST_LISI = 10_000
 
@@ -75,9 +78,9 @@ class Correction(NamedTuple):
         Features x components (float32) if they differ from the input's; else None.
     record
         ``method`` (``harmony``, ``pair_shift`` or ``none``); ``ilisi_before``, ``ilisi_after``; ``apart``, whether
-        slices hardly mix; ``moved``, the root mean square distance that spots moved, relative to that from a spot to
-        the mean; ``rounds``; for ``auto`` also ``pairs_harmony`` and ``pairs_shift``, the evidence (see
-        ``supported_pairs``).
+        slices hardly mix, or one of them with the others; ``moved``, the root mean square distance that spots moved,
+        relative to that from a spot to the mean; ``rounds``; for ``auto`` also ``pairs_harmony`` and ``pairs_shift``,
+        the evidence (see ``supported_pairs``).
     clusters
         See ``Harmonized``, if Harmony corrected the features; else empty.
     """
@@ -445,7 +448,7 @@ def correct(
     record: dict[str, Any] = {"method": "harmony"}
     if method == "none":
         mixed = _ilisi(features, slices, seed)
-        apart = bool(mixed < APART)
+        apart, _ = _apart(features, slices, mixed, seed)
         record = {"method": "none", "ilisi_before": mixed, "ilisi_after": mixed, "moved": 0.0, "apart": apart}
         return Correction(np.asarray(features, dtype=np.float32), None, record, {})
     corrected, before = features, features
@@ -486,13 +489,47 @@ def correct(
         "ilisi_after": _ilisi(corrected, slices, seed),
         "moved": float(moved / spread) if spread else 0.0,
     }
-    record["apart"] = bool(record["ilisi_after"] < APART)
-    _tell(record, method, what)
+    record["apart"], alone = _apart(corrected, slices, record["ilisi_after"], seed)
+    _tell(record, alone, method, what)
     return Correction(corrected, loadings, record, clusters)
 
 
-def _tell(record: Mapping[str, Any], asked: str, what: str) -> None:
-    """Log the record of a correction, with a warning if slices lie apart after it."""
+def shares_of_others(features: np.ndarray, slices: np.ndarray, seed: int) -> dict[str, float]:
+    """How often the nearest neighbours of a slice's spots are of other slices, relative to mixed slices (1).
+
+    iLISI, a median over all spots, is 0 where a small slice lies within a large one, and does not see a small slice
+    that lies apart from several others.
+
+    Parameters
+    ----------
+    features
+        Spots x components.
+    slices
+        Each spot's slice.
+    seed
+        Of the spots that are looked at, 500 of each slice at most.
+    """
+    found = {}
+    for name in np.unique(slices):
+        rows = np.flatnonzero(slices == name)
+        rows = rows[sample_rows(len(rows), _MOST_ASKED, seed)]
+        _, near = nearest(features[rows], features, _NEAR)
+        found[str(name)] = float((slices[near] != name).mean() / (slices != name).mean())
+    return found
+
+
+def _apart(features: np.ndarray, slices: np.ndarray, mixed: float, seed: int) -> tuple[bool, list[str]]:
+    """Whether slices lie apart, of which ``mixed`` is the iLISI, and of three or more those apart from all others."""
+    if len(np.unique(slices)) < 2:
+        return False, []
+    shares = shares_of_others(features, slices, seed)
+    alone = [name for name, share in shares.items() if share < APART]
+    apart = bool(alone) or (bool(mixed < APART) and min(shares.values()) < _MIXED)
+    return apart, alone if len(shares) > 2 else []
+
+
+def _tell(record: Mapping[str, Any], alone: list[str], asked: str, what: str) -> None:
+    """Log the record of a correction, with a warning if slices lie apart after it, some from all others."""
     logger.info(
         "%s: batch correction by %s, %d round(s): iLISI %.3f before, %.3f after; spots moved by %.2f of their spread",
         what,
@@ -501,10 +538,11 @@ def _tell(record: Mapping[str, Any], asked: str, what: str) -> None:
     )
     if record["apart"]:
         logger.warning(
-            "%s: slices lie apart after batch correction (iLISI %.3f, where 1 is evenly mixed). If they show the same "
-            "tissue, domains will follow the slice: %s",
+            "%s: slices lie apart after batch correction (iLISI %.3f, where 1 is evenly mixed%s). If they show the "
+            "same tissue, domains will follow the slice: %s",
             what,
             record["ilisi_after"],
+            f"; apart from all others: {few(alone)}" if alone else "",
             "compare batch_correction auto, or set a larger theta of harmony"
             if asked == "harmony"
             else "compare depth and features of the slices, and remove a slice that differs from the others",

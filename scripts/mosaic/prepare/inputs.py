@@ -1,12 +1,13 @@
 """All files of a sample sheet: their content, all faults, and the obs columns that the config names."""
 
 import logging
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import anndata as ad
 import pandas as pd
 
-from mosaic.errors import InputError
+from mosaic.errors import InputError, few
 from mosaic.prepare.feature_names import match_features, with_names
 from mosaic.prepare.pairing import compare
 from mosaic.prepare.read import inspect_slice, read_columns, read_features
@@ -45,7 +46,25 @@ def annotate(rows: Iterable[Sequence], truth: str | None, keep_obs: Sequence[str
     known = {name for table in parts.values() for name in table.attrs["known"]}
     if lacking := [no_column(name, known) for name in names if name not in known]:
         raise lacking[0] if len(lacking) == 1 else InputError.of_all(lacking, "the files of the sheet")
-    return pd.DataFrame({name: spread_column(annotation(parts, spots, name), spots) for name in names}, index=spots)
+    columns = {name: spread_column(annotation(parts, spots, name), spots) for name in names}
+    if truth is not None:
+        _tell_spellings(columns[truth], truth)
+    return pd.DataFrame(columns, index=spots)
+
+
+def _tell_spellings(column: pd.Series, name: str) -> None:
+    """Warn of true domains that seem to be one in several spellings: with other capitals or blanks, or 1 and 1.0."""
+    found: dict[str, list[str]] = {}
+    for label in map(str, column.dropna().unique()):
+        found.setdefault(re.sub(r"^(-?\d+)\.0$", r"\1", " ".join(label.split()).casefold()), []).append(label)
+    several = [" and ".join(map(repr, spellings)) for spellings in found.values() if len(spellings) > 1]
+    if several:
+        logger.warning(
+            "obs[%r] has domains that differ in capitals, blanks or .0 alone: %s. They count as different: spell them "
+            "alike in all files",
+            name,
+            few(several, 10),
+        )
 
 
 def survey(

@@ -8,7 +8,6 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 from scipy import sparse
-from scipy.stats import zscore
 
 from mosaic.errors import InputError, few
 from mosaic.mixing import ilisi_between
@@ -18,7 +17,7 @@ from mosaic.prepare.batch_correction import (
     spot_moves,
     tiles_of,
 )
-from mosaic.prepare.reduce import LEAST_FEATURES, ReductionSettings, log_normalize, weighted
+from mosaic.prepare.reduce import LEAST_FEATURES, ReductionSettings, log_normalize, tell_empty, weighted, zscores
 from mosaic.spots import MEASURED
 
 logger = logging.getLogger(__name__)
@@ -92,7 +91,9 @@ def symphony(features: np.ndarray, clusters: Mapping[str, Any]) -> np.ndarray:
     """
     X = np.asarray(features, dtype=np.float64)
     sizes, sums = np.asarray(clusters["Nr"], dtype=np.float64), np.asarray(clusters["C"], dtype=np.float64)
-    unit, centres = (own / np.linalg.norm(own, axis=1, keepdims=True) for own in (X, sums))
+    lengths = [np.linalg.norm(own, axis=1, keepdims=True) for own in (X, sums)]
+    # A spot at 0, such as one without counts, is as near to all clusters.
+    unit, centres = (own / np.where(length, length, 1) for own, length in zip((X, sums), lengths, strict=True))
     R = -2 * (1 - unit @ centres.T) / clusters["sigma"]
     R = np.exp(R - R.max(axis=1, keepdims=True))
     R /= R.sum(axis=1, keepdims=True)
@@ -247,10 +248,9 @@ def _projected(
         return np.asarray(matrix @ axes[present]) - mean[present] @ axes[present]
     if settings.drop_first is not None:
         axes = np.column_stack([reference.var["loading_dropped"].to_numpy(dtype=np.float64), axes])
+    tell_empty(matrix, f"slice {adata.obs['slice'].iloc[0]}")
     coordinates = matrix @ axes[present] + mean[~present] @ axes[~present]
-    if settings.drop_first == "before_zscore":
-        return zscore(coordinates[:, 1:], axis=1, ddof=1)
-    return zscore(coordinates, axis=1, ddof=1)[:, int(settings.drop_first is not None) :]
+    return zscores(coordinates, matrix, drop_first=settings.drop_first)
 
 
 def _values(adata: ad.AnnData, reference: ad.AnnData, settings: ReductionSettings, present: np.ndarray) -> Any:

@@ -5,14 +5,16 @@ names differently, would still give a result, from the names that happen to agre
 names and coordinates alone.
 """
 
+import hashlib
 import logging
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
 import anndata as ad
 import numpy as np
 import pandas as pd
+from scipy import sparse
 from scipy.optimize import linear_sum_assignment
 
 from mosaic.errors import InputError
@@ -78,7 +80,27 @@ class _Part(NamedTuple):
     pitch: float
 
 
-def compare(slices: Mapping[tuple[str, str], ad.AnnData]) -> Comparison:
+def fingerprint(adata: ad.AnnData) -> str:
+    """A digest of barcodes, features and counts (X, where there are none): the same for the same data alone.
+
+    Parameters
+    ----------
+    adata
+        One modality of one slice, with ``obs["barcode"]``.
+    """
+    values = sparse.csr_matrix(adata.layers.get("counts", adata.X))
+    names = [
+        pd.util.hash_array(own.to_numpy(dtype=object)) for own in (adata.obs["barcode"].astype(str), adata.var_names)
+    ]
+    found = hashlib.blake2b()
+    for part in (*names, values.indptr, values.indices, values.data):
+        found.update(np.ascontiguousarray(part).data)
+    return found.hexdigest()
+
+
+def compare(
+    slices: Mapping[tuple[str, str], ad.AnnData], fingerprints: Mapping[tuple[str, str], str] | None = None
+) -> Comparison:
     """Compare barcodes and positions of the modalities of each slice, and features of the slices of each modality.
 
     Parameters
@@ -86,10 +108,26 @@ def compare(slices: Mapping[tuple[str, str], ad.AnnData]) -> Comparison:
     slices
         (slice, modality) to an AnnData with coordinates (spots x 2) in ``obsm["spatial"]``, and barcodes in
         ``obs["barcode"]`` or, without that column, in ``obs_names``. X and layers are ignored.
+    fingerprints
+        Those of the same AnnData, by which data that are there twice are told; None: they are not looked for.
     """
     spots, spot_faults, spot_warnings = _compare_spots(slices)
     features, feature_faults, feature_warnings = _compare_features(slices)
-    return Comparison(spots, features, spot_faults + feature_faults, spot_warnings + feature_warnings)
+    faults = [*_repeated(fingerprints or {}), *spot_faults, *feature_faults]
+    return Comparison(spots, features, faults, spot_warnings + feature_warnings)
+
+
+def _repeated(fingerprints: Mapping[tuple[str, str], str]) -> Iterator[InputError]:
+    """Data that are there twice, under the names of two slices or modalities."""
+    first: dict[str, tuple[str, str]] = {}
+    for (name, modality), found in fingerprints.items():
+        other, same = first.setdefault(found, (name, modality))
+        if (other, same) != (name, modality):
+            yield InputError(
+                f"holds the very same barcodes, features and values as {same} of {other}",
+                where=f"{modality} of slice {name}",
+                hint="its path leads to a copy of that file, or to the same part of it: check both rows of the sheet",
+            )
 
 
 def report(found: Comparison, what: str = "what the files share") -> None:

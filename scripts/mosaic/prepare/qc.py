@@ -6,11 +6,15 @@ from collections.abc import Mapping
 import anndata as ad
 import numpy as np
 import pandas as pd
+from scipy import sparse
 from scipy.stats import median_abs_deviation
 
 from mosaic.errors import InputError
 
 logger = logging.getLogger(__name__)
+
+# Of a small slice, min_spots drops many features: of more than this proportion of spots, and with more of the counts.
+_MANY_SPOTS, _MANY_COUNTS = 0.02, 0.01
 
 # A threshold is a number or {"mads": n}: n median absolute deviations from the slice's median. For counts, which
 # are skewed, deviations are computed on log1p, as in Germain et al., Genome Biology 2020 (pipeComp).
@@ -54,7 +58,7 @@ def threshold(values: np.ndarray, rule: Threshold, *, side: int, log: bool) -> f
     Parameters
     ----------
     values
-        The metric of the spots under tissue.
+        The metric of the spots under tissue; NaN where a spot has none.
     rule
         A number, ``{"mads": n}`` or None.
     side
@@ -64,9 +68,12 @@ def threshold(values: np.ndarray, rule: Threshold, *, side: int, log: bool) -> f
     """
     if rule is None or not isinstance(rule, Mapping):
         return rule
+    values = values[~np.isnan(values)]
     scale = np.log1p(values) if log else values
     bound = np.median(scale) + side * rule["mads"] * median_abs_deviation(scale, scale="normal")
-    return float(np.expm1(bound) if log else bound)
+    # Back from logarithms, rounding must not put the bound beyond a value within it: most spots may have that of the
+    # median.
+    return min(float(np.expm1(bound)), float(values[scale >= bound].min())) if log else float(bound)
 
 
 def filter_slice(
@@ -143,6 +150,8 @@ def filter_slice(
     if counted and min_spots:
         enough = np.asarray((passed.layers["counts"] > 0).sum(axis=0)).ravel() >= min_spots
         dropped = passed.var_names[~enough]
+        if min_spots > _MANY_SPOTS * passed.n_obs:
+            _tell_lost(passed.layers["counts"], enough, min_spots, where)
         passed = passed[:, enough]
         if passed.n_vars == 0:
             raise InputError(
@@ -167,3 +176,19 @@ def filter_slice(
     kept_shape = (passed.n_obs, adata.n_obs, passed.n_vars, adata.n_vars)
     logger.info("%s: %d of %d spots, %d of %d features kept", where, *kept_shape)
     return passed, metrics, summary
+
+
+def _tell_lost(counts: sparse.csr_matrix, enough: np.ndarray, min_spots: int, where: str) -> None:
+    """Warn of a slice so small that ``min_spots`` drops many of its counts (spots x features)."""
+    lost = counts[:, ~enough].sum() / max(counts.sum(), 1)
+    if lost > _MANY_COUNTS and enough.any():
+        logger.warning(
+            "%s: min_spots %d asks a feature to be seen in %.0f %% of its %d spots, and drops %d features with %.0f %% "
+            "of its counts; with features: shared, all other slices lose them, too. Lower min_spots under qc",
+            where,
+            min_spots,
+            100 * min_spots / counts.shape[0],
+            counts.shape[0],
+            (~enough).sum(),
+            100 * lost,
+        )

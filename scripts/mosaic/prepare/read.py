@@ -26,7 +26,7 @@ from mosaic.prepare.readers import (
     xenium,
     zarr_stores,
 )
-from mosaic.prepare.readers.features import GENE_IDS
+from mosaic.prepare.readers.features import GENE_IDS, MISSING_WORDS, as_names, of_mixed
 from mosaic.prepare.readers.parts import Asked, Functions, Parts, whole
 from mosaic.prepare.tissue import frame_of
 from mosaic.spatial import astray
@@ -61,11 +61,11 @@ _SAMPLE_ABOVE = 5_000_000
 # Largest count up to which float32 represents all whole numbers.
 _MOST_COUNTS = 2**24
 
+# Of the spots of a slice, this proportion may lie at one place.
+_MOST_AT_ONE_PLACE = 0.05
+
 # Names of the column of var with gene symbols.
 _SYMBOLS = ("gene_name", "gene_names", "gene_symbol", "gene_symbols", "symbol", "symbols", "feature_name", "SYMBOL")
-
-# Text that means "no true domain", in lower case.
-_MISSING_WORDS = ("", "nan", "na", "n/a", "<na>", "none", "null")
 
 
 def read_slice(
@@ -113,7 +113,7 @@ def read_slice(
     """
     where = _called(source, slice_name)
     if isinstance(source, ad.AnnData):
-        parts = Parts(source, source)
+        parts = of_mixed(Parts(source, source), Asked(where, kind))
     else:
         asked = _asked(source, slice_name, kind, modality, options)
         parts = _functions(asked, options).read(asked)
@@ -223,15 +223,15 @@ def read_features(
         If the file can't be read.
     """
     if isinstance(source, ad.AnnData):
-        var = source.var
+        outline = ad.AnnData(var=source.var)
+        var = of_mixed(Parts(outline, outline), Asked(_called(source, slice_name), kind)).source.var
     else:
         asked = _asked(source, slice_name, kind, modality, options)
         var = _functions(asked, options).read_var(asked)
     found = {}
     for name, columns in (("gene_id", GENE_IDS), ("symbol", _SYMBOLS)):
         column = next((column for column in columns if column in var), None)
-        values = pd.Series("", index=var.index) if column is None else var[column].astype(object)
-        found[name] = values.where(values.notna(), "").astype(str).to_numpy(dtype=object)
+        found[name] = np.full(len(var), "", dtype=object) if column is None else as_names(var[column])
     return pd.DataFrame(found, index=var.index.astype(str).rename(None))
 
 
@@ -287,6 +287,12 @@ def _functions(asked: Asked, options: Mapping | None) -> Functions:
     if asked.name and not reader.named:
         problem = f"is {reader.label}, which has no parts, and the sheet asks for {shortened(asked.name)}"
         raise InputError(problem, where=asked.path, hint="leave out # and what follows")
+    if asked.positions and not reader.positions:
+        problem = f"is {reader.label}, which has its coordinates itself, and the sheet names {asked.positions} for them"
+        hint = (
+            'leave column positions empty in this row; other coordinates go into obsm["spatial"] of a file of your own'
+        )
+        raise InputError(problem, where=asked.path, hint=hint)
     return FUNCTIONS[name]
 
 
@@ -370,7 +376,7 @@ def _gene_ids(var: pd.DataFrame) -> pd.DataFrame:
     kept = pd.DataFrame(index=var.index.rename(None))
     for name in GENE_IDS:
         if name in var:
-            kept["gene_id"] = var[name].astype(str).to_numpy(dtype=object)
+            kept["gene_id"] = as_names(var[name])
             break
     return kept
 
@@ -440,7 +446,7 @@ def named_columns(obs: pd.DataFrame, truth: str | None, keep_obs: Sequence[str],
 
 
 def _without_missing_words(text: pd.Series, name: str, where: str) -> pd.Series:
-    words = text[text.str.strip().str.lower().isin(_MISSING_WORDS).to_numpy(dtype=bool)]
+    words = text[text.str.strip().str.lower().isin(MISSING_WORDS).to_numpy(dtype=bool)]
     if len(words):
         shown = ", ".join(f"{word!r} in {count}" for word, count in words.value_counts(sort=False).items())
         logger.warning(
@@ -451,7 +457,7 @@ def _without_missing_words(text: pd.Series, name: str, where: str) -> pd.Series:
             len(text),
             shown,
         )
-    return text.where(~text.str.strip().str.lower().isin(_MISSING_WORDS).to_numpy(dtype=bool), np.nan)
+    return text.where(~text.str.strip().str.lower().isin(MISSING_WORDS).to_numpy(dtype=bool), np.nan)
 
 
 def _coordinates(source: ad.AnnData, where: str) -> np.ndarray:
@@ -490,6 +496,16 @@ def _coordinates(source: ad.AnnData, where: str) -> np.ndarray:
             'all spots have the same coordinates in obsm["spatial"]',
             where=where,
             hint="the spatial graph needs the position of each spot",
+        )
+    positions, counts = np.unique(coordinates, axis=0, return_counts=True)
+    if counts.max() > max(_MOST_AT_ONE_PLACE * source.n_obs, 10):
+        logger.warning(
+            "%s: %d of %d spots lie at one place (x %g, y %g): if that stands for an unknown place, drop these spots, "
+            "whose neighbours on the tissue would be any",
+            where,
+            counts.max(),
+            source.n_obs,
+            *positions[counts.argmax()],
         )
     far = astray(coordinates)
     if far.any():

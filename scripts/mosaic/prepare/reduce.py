@@ -1,7 +1,7 @@
 """From the normalised slices of one modality to features: selection, PCA or LSI, and batch correction."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -16,12 +16,14 @@ from sklearn.preprocessing import normalize
 from mosaic.errors import InputError
 from mosaic.prepare.batch_correction import correct, within_slices
 from mosaic.prepare.panel_pca import feature_means, feature_scales, panel_pca, panel_shares, pca, place_means
-from mosaic.spots import MEASURED, slice_names, stack
+from mosaic.spots import MEASURED, shared_features, slice_names, stack
 
 logger = logging.getLogger(__name__)
 
 # With fewer features, exchanged names agree by chance too often.
 LEAST_FEATURES = 20
+# Of the shares of the counts that the shared features have in two slices, how many times as large one may be.
+_UNEQUAL = 2
 
 
 def select_features(adata: ad.AnnData, selection: str, n_top: int | None) -> np.ndarray:
@@ -111,22 +113,48 @@ def lsi(matrix: sparse.csr_matrix, n_comps: int, *, drop_first: str | None, seed
     Returns
     -------
     Coordinates (spots x n_comps, float32) and loadings (features x n_comps, float32), behind those of the first
-    component if it is dropped.
+    component if it is dropped. See ``zscores`` for spots without counts.
     """
-    first = int(drop_first is not None)
     # Exact, with the signs of scikit-learn: z-scores over the components of a spot depend on the signs.
-    svd = TruncatedSVD(n_comps + first, algorithm="arpack", random_state=seed)
-    coordinates = svd.fit_transform(matrix)
-    if drop_first == "before_zscore":
-        coordinates = zscore(coordinates[:, 1:], axis=1, ddof=1)
-    else:
-        coordinates = zscore(coordinates, axis=1, ddof=1)[:, first:]
+    svd = TruncatedSVD(n_comps + int(drop_first is not None), algorithm="arpack", random_state=seed)
+    coordinates = zscores(svd.fit_transform(matrix), matrix, drop_first=drop_first)
     return coordinates.astype(np.float32), svd.components_.T.astype(np.float32)
+
+
+def zscores(coordinates: np.ndarray, matrix: sparse.csr_matrix, *, drop_first: str | None) -> np.ndarray:
+    """z-scores of each spot's coordinates in LSI; 0 of a spot without counts, of which they would be those of rounding.
+
+    Parameters
+    ----------
+    coordinates
+        Spots x components, the first included.
+    matrix, drop_first
+        See ``lsi``.
+    """
+    empty = np.asarray(matrix.sum(axis=1)).ravel() == 0
+    if drop_first == "before_zscore":
+        coordinates = coordinates[:, 1:]
+    found = np.zeros_like(coordinates)
+    found[~empty] = zscore(coordinates[~empty], axis=1, ddof=1)
+    return found[:, 1:] if drop_first == "after_zscore" else found
 
 
 def log_normalize(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
     """Scale each spot to a sum of 10,000 and take log1p (spots x features)."""
     return (normalize(matrix, norm="l1") * 1e4).log1p()
+
+
+def tell_empty(matrix: sparse.csr_matrix, what: str) -> None:
+    """Warn of spots without counts in the features of a matrix (spots x features), whose name is ``what``."""
+    empty = int((np.asarray(matrix.sum(axis=1)).ravel() == 0).sum())
+    if empty:
+        logger.warning(
+            "%s: %d of %d spots have no counts in the features that are used, and say nothing here: raise min_counts "
+            "or min_features under qc to drop them",
+            what,
+            empty,
+            matrix.shape[0],
+        )
 
 
 def inverse_document_frequency(counts: sparse.csr_matrix) -> np.ndarray:
@@ -237,7 +265,11 @@ def reduce_modality(slices: Iterable[ad.AnnData], modality: str, *, seed: int = 
     """
     asked = ReductionSettings(**settings)
     method = asked.batch_correction
+    slices = list(slices)
+    if asked.kind == "rna" and asked.reduction == "pca" and asked.features == "shared":
+        _tell_unequal_shares(slices, modality)
     adata = stack(slices, modality, asked.features)
+    del slices
     if asked.reduction == "none":
         found = _Components(np.asarray(adata.X, dtype=np.float32))
     else:
@@ -268,6 +300,33 @@ def reduce_modality(slices: Iterable[ad.AnnData], modality: str, *, seed: int = 
         varm={key: values for key, values in varm.items() if values is not None},
         uns=uns,
     )
+
+
+def _tell_unequal_shares(slices: Sequence[ad.AnnData], modality: str) -> None:
+    """Warn if shared features have other shares of the counts in each slice, which was scaled by all its features."""
+    shared = shared_features(slices)
+    if all(adata.n_vars == len(shared) for adata in slices):
+        return
+    shares = {}
+    for adata in slices:
+        totals = np.asarray(sparse.csr_matrix(adata.X).expm1().sum(axis=0)).ravel()
+        if not np.isclose(totals.sum() / adata.n_obs, 1e4, rtol=1e-2):  # not log-normalised
+            return
+        shares[adata.obs["slice"].iloc[0]] = totals[adata.var_names.isin(shared)].sum() / totals.sum()
+    low, high = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)
+    if shares[high] > _UNEQUAL * shares[low]:
+        logger.warning(
+            "%s: the features of all slices have %.1f %% of the counts of %s and %.1f %% of those of %s. As each slice "
+            "was scaled to the counts of all its features, they seem higher in %s than in %s: set features: union, or "
+            "give all files the same features",
+            modality,
+            100 * shares[low],
+            low,
+            100 * shares[high],
+            high,
+            high,
+            low,
+        )
 
 
 def _selected(adata: ad.AnnData, modality: str, settings: ReductionSettings) -> ad.AnnData:
@@ -307,6 +366,7 @@ def _components(adata: ad.AnnData, modality: str, settings: ReductionSettings, s
             var["idf"] = inverse_document_frequency(matrix)
             matrix = weighted(sparse.csr_matrix(adata.X), var["idf"])
         matrix = log_normalize(matrix)
+        tell_empty(matrix, modality)
         var["mean"] = _means(matrix)
         agreements = slice_agreements(matrix, slices)
         coordinates, loadings = lsi(matrix, n_comps, drop_first=settings.drop_first, seed=seed)

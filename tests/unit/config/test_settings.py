@@ -320,6 +320,18 @@ def test_config_fault(load, changed, where, problem, hint):
             "age '<5' is not",
             "without <",
         ),
+        (
+            "slice\tmodality\tpath\tstate\ns1\trna\ts1.rna.h5ad\tcontrol \n",
+            "slices.tsv, line 2",
+            "state 'control ' is not",
+            "without a blank",
+        ),
+        (
+            "slice\tmodality\tpath\tPositions\ns1\trna\ts1.rna.h5ad\tp.csv\n",
+            "slices.tsv, line 1",
+            "column Positions would only describe the slices",
+            "write positions",
+        ),
         ("slice\tmodality\tpath\tslice_\ns1\trna\ts1.rna.h5ad\n", "slices.tsv, line 2", "3 cells instead of 4", "tabs"),
         (
             "slice\tmodality\tpath\tdonor\ns1\trna\ts1.rna.h5ad\tA\ns1\tadt\ts1.adt.h5ad\tB\n",
@@ -392,6 +404,14 @@ def test_sheet_with_comments_and_further_columns(load):
     assert load()[1].columns == {}
     assert "column age: is named by truth, too" in faults(load, text=text, truth="age")
     assert "column donor: is named by keep_obs.0, too" in faults(load, text=text, keep_obs=["donor"])
+
+
+def test_a_slice_in_two_spellings_is_a_fault(load):
+    rows = [*MOSAIC, ("S2", "adt")]
+    assert "slices s2 and S2 differ in upper and lower case alone, and share no modality: s2 has rna" in faults(
+        load, rows
+    )
+    assert "S2" in load([*MOSAIC, ("S2", "rna")])[1].slices
 
 
 def test_a_path_that_was_not_measured_is_none(load):
@@ -747,15 +767,61 @@ def test_the_schema_of_the_sheet_names_the_readers():
 
 def test_what_fragments_are_counted_in_is_the_epigenome_s_alone(load, tmp_path):
     (tmp_path / "peaks.bed").touch()
-    rows = [("s1", "rna"), ("s1", "atac")]
-    modalities = {"rna": {"kind": "rna"}, "atac": {"kind": "epigenome", "peaks": "peaks.bed", "bin_size": 500}}
-    sheet = load(rows, modalities=modalities)[1]
-    assert sheet.row("s1", "atac").options == {"peaks": "peaks.bed", "bin_size": 500}
-    assert sheet.row("s1", "rna").options == {}
-    modalities["atac"]["peaks"] = "gone.bed"
-    assert "modalities.atac.peaks: 'gone.bed' is not there" in faults(load, rows, modalities=modalities)
-    modalities["rna"]["bin_size"] = 500
-    assert "modalities.rna.bin_size: fragments of chromatin alone" in faults(load, rows, modalities=modalities)
+    (tmp_path / "s1.tsv").write_text("chr1\t5\t9\tAAAC-1\t1\n")
+    (tmp_path / "s1.h5ad").touch()
+    text = "slice\tmodality\tpath\ns1\trna\ts1.h5ad\ns1\tatac\ts1.tsv\n"
+
+    def modalities(**counted):
+        return {"rna": {"kind": "rna"}, "atac": {"kind": "epigenome", **counted}}
+
+    for counted in ({"peaks": "peaks.bed"}, {"bin_size": 500}):
+        sheet = load(text=text, modalities=modalities(**counted))[1]
+        assert sheet.row("s1", "atac").options == counted
+        assert sheet.row("s1", "rna").options == {}
+    both = modalities(peaks="gone.bed", bin_size=500)
+    found = faults(load, text=text, modalities=both)
+    assert "modalities.atac.peaks: 'gone.bed' is not there" in found
+    assert "modalities.atac.bin_size: fragments are counted in peaks" in found
+    both["rna"]["bin_size"] = 500
+    assert "modalities.rna.bin_size: fragments of chromatin alone" in faults(load, text=text, modalities=both)
+    (tmp_path / "atac.h5ad").touch()
+    found = faults(load, text=text.replace("s1.tsv", "atac.h5ad"), modalities=modalities(bin_size=500))
+    assert "modalities.atac.bin_size: none of its paths holds fragments, which alone are counted by it" in found
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"modalities": {"rna": {"kind": "rna", "reduction": "lsi", "scale": True}}}, "modalities.rna.scale"),
+        ({"modalities": {"rna": {"kind": "features", "n_comps": 10}}}, "modalities.rna.n_comps: ready features"),
+        ({"modalities": {"rna": {"kind": "protein", "n_top_features": 9}}}, "n_top_features: feature_selection all"),
+        (
+            {"modalities": {"rna": {"kind": "protein", "feature_selection": "prevalence"}}},
+            "feature_selection: prevalence keeps every feature without n_top_features",
+        ),
+        (
+            {"modalities": {"rna": {"kind": "features"}}, "qc": {"rna": {"min_counts": 5}}},
+            "qc.rna.min_counts: ready features have no counts",
+        ),
+        ({"graph": {"smooth_L": 3}}, "graph.smooth_L: nothing is smoothed"),
+        ({"impute": {"method": "nearest", "smooth_neighbors": 9}}, "impute.smooth_neighbors: nearest does not smooth"),
+        ({"cluster": {"n_domains": 4, "n_domains_range": [3, 5]}}, "n_domains_range: the number is not chosen"),
+        ({"mapping": {"fine_tune": True}}, "mapping.fine_tune: nothing is mapped"),
+    ],
+)
+def test_a_setting_that_would_do_nothing_is_a_fault(load, changed, told):
+    assert told in faults(load, [("s1", "rna")], **{"modalities": {"rna": {"kind": "rna"}}, **changed})
+
+
+def test_settings_that_repeat_the_defaults_are_no_fault(load):
+    config, _ = load()
+    repeated = {"slices": "slices.tsv", **{key: value for key, value in config.items() if value is not None}}
+    repeated["cluster"] = {key: value for key, value in config["cluster"].items() if value is not None}
+    assert load(config=repeated)[0] == config
+    for recipe in ("default", "published"):
+        for more in ({}, {"n_top_features": None}):
+            modalities = {"rna": {"kind": "rna", "feature_selection": "all", **more}, "adt": ADT}
+            assert load(recipe=recipe, modalities=modalities)[0]["modalities"]["rna"]["feature_selection"] == "all"
 
 
 def test_a_setting_that_the_encoder_ignores_is_a_fault(load):

@@ -171,6 +171,23 @@ def test_a_correction_that_leaves_slices_apart_warns(caplog):
     assert "lie apart" not in caplog.text
 
 
+def test_a_small_slice_is_judged_by_its_own_spots(caplog):
+    rng = np.random.default_rng(0)
+    X, places = rng.normal(size=(1560, 10)), rng.uniform(size=(1560, 2))
+    # Mixed with a slice 77 times as large: iLISI can't be more than 0.03.
+    slices = np.repeat(["s1", "s2"], [1540, 20])
+    record = batch_correction.correct(X, slices, places, "harmony", seed=0).record
+    assert (record["ilisi_after"] < batch_correction.APART, record["apart"]) == (True, False)
+    assert "lie apart" not in caplog.text
+    # Two slices mix, and the third lies elsewhere.
+    slices = np.repeat(["s1", "s2", "s3"], [750, 750, 60])
+    X[slices == "s3", :5] += 30
+    for method in ("none", {"harmony": {"lamb": 1e6}}):
+        record = batch_correction.correct(X, slices, places, method, seed=0).record
+        assert (record["ilisi_after"] > 0.3, record["apart"]) == (True, True)
+    assert "where 1 is evenly mixed; apart from all others: s3)" in caplog.text
+
+
 def test_slices_without_a_supported_pair(monkeypatch, caplog):
     X, slices, places, _ = donors(ALIKE, batch=1.0)
     monkeypatch.setattr(batch_correction, "tissue_support", lambda pairs, first, second: np.zeros(len(pairs)))

@@ -65,6 +65,17 @@ def test_columns_of_all_files_with_missing_where_one_lacks_them(sheet, tmp_path,
     assert spots.truth(None, made.index, None) is None
 
 
+def test_domains_in_several_spellings_are_told(sheet, caplog):
+    rows = sheet({"s1.rna": {"domain": [1, 2, 3, 4]}, "s2.rna": {"domain": ["1.0", "2", "x y", "X y "]}})
+    made = inputs.annotate(rows, "domain", [])
+    assert made["domain"].tolist() == ["1", "2", "3", "4", "1.0", "2", "x y", "X y "]
+    told = "obs['domain'] has domains that differ in capitals, blanks or .0 alone: '1' and '1.0', 'x y' and 'X y '."
+    assert told in caplog.text
+    caplog.clear()
+    inputs.annotate(sheet({"s1.rna": {"domain": ["1.0", "1.1", "10", "a"]}}), "domain", [])
+    assert not caplog.text
+
+
 def test_a_column_that_no_file_has(sheet):
     rows = sheet({"s1.rna": {"domain": list("aabb")}, "s2.rna": {"layer": list("aabb")}})
     with pytest.raises(InputError, match=r"no file has obs\['truth'\]; columns there are: domain, layer\n"):

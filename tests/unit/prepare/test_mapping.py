@@ -167,6 +167,22 @@ def test_missing_features_are_average_counted_and_below_a_share_refused():
         mapping.map_modality([slices[1][:, :10].copy()], reference, "rna", **SETTINGS)
 
 
+@pytest.mark.parametrize("method", ["none", "harmony", "pair_shift"])
+def test_a_spot_without_counts_of_the_reference_leaves_the_others_as_they_are(method):
+    settings = SETTINGS | LSI | {"drop_first": "before_zscore", "batch_correction": method}
+    slices = normalized(tissue("s1", 0), tissue("s2", 1), kind="epigenome")
+    reference = reduce.reduce_modality([adata[:, 1:].copy() for adata in slices], "atac", **settings)
+    new = tissue("new", 3)
+    counts = new.layers["counts"].toarray()
+    counts[5] = 0
+    counts[5, 0] = 1  # of a peak that the reference does not know
+    new.layers["counts"] = sparse.csr_matrix(counts)
+    found = mapping.map_modality(normalized(new, kind="epigenome"), reference, "atac", **settings)
+    assert not found.obsm["X_reduced"][5].any()
+    assert np.isfinite(found.obsm["X_corrected"]).all()
+    assert 0 < found.uns["mapping"]["new"]["ilisi_after"] <= 1
+
+
 def test_a_name_of_the_reference_is_refused():
     slices = normalized(tissue("s1", 0))
     reference = reduce.reduce_modality([slices[0].copy()], "rna", **SETTINGS)

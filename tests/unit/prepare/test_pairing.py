@@ -6,6 +6,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 
 from mosaic.prepare import pairing
 
@@ -173,6 +174,28 @@ def test_exchanged_files_are_told_by_coordinates_where_all_slices_have_the_same_
 def test_slices_whose_barcodes_and_places_are_all_alike_are_taken_as_they_stand():
     found = pairing.compare({(name, m): part() for name in "abc" for m in ("rna", "adt")})
     assert found.faults == found.warnings == []
+
+
+def test_data_that_are_there_twice_are_told():
+    def counted(seed, layer=True):
+        adata = part([f"b{number}" for number in range(144)])
+        counts = sparse.csr_matrix(np.random.default_rng(seed).poisson(2, (144, 5)).astype(np.float32))
+        adata.obs["barcode"] = adata.obs_names.to_numpy()
+        adata.obs_names = f"{seed}:" + adata.obs_names
+        adata.layers.update({"counts": counts} if layer else {})
+        adata.X = None if layer else counts.toarray()
+        return adata
+
+    for layer in (True, False):
+        given = {("s1", "rna"): counted(1, layer), ("s1", "adt"): counted(2, layer), ("s2", "rna"): counted(3, layer)}
+        marks = {key: pairing.fingerprint(adata) for key, adata in given.items()}
+        assert pairing.compare(given, marks).faults == []
+        for key in (("s1", "adt"), ("s2", "rna")):
+            told = only(pairing.compare(given, marks | {key: pairing.fingerprint(counted(1, layer))}).faults)
+            assert f"{key[1]} of slice {key[0]}: holds the very same barcodes, features and values as rna of s1" in told
+    other = counted(1)
+    other.var_names = [*other.var_names[:-1], "CD20"]
+    assert pairing.fingerprint(other) != pairing.fingerprint(counted(1))
 
 
 def test_few_features_in_common_are_refused_with_both_spellings():

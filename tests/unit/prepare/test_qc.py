@@ -75,6 +75,31 @@ def test_bounds_by_deviations():
     assert qc.threshold(values, None, side=-1, log=True) is None
 
 
+def test_a_spot_without_counts_leaves_the_bounds_of_the_others(checked):
+    counts = checked.layers["counts"].toarray()
+    counts[0] = 0
+    checked.layers["counts"] = sparse.csr_matrix(counts)
+    _, metrics, summary = qc.filter_slice(checked, min_counts=1, max_mito_percent={"mads": 3}, mito_prefix="mt-")
+    assert metrics["reasons"].tolist()[:4] == ["few counts", "mitochondrial", "off tissue", ""]
+    assert np.isfinite(summary["thresholds"]["mito_percent"])
+
+
+def test_a_bound_at_the_median_keeps_the_spots_that_have_it():
+    for number in range(1, 300):
+        values = np.array([number] * 9 + [number + 5], dtype=np.float32)
+        assert number - 1e-3 < qc.threshold(values, {"mads": 3}, side=-1, log=True) <= number
+
+
+def test_min_spots_of_a_small_slice_is_told(raw_slice, caplog):
+    for n_spots, told in ((300, False), (30, True)):
+        raw = raw_slice(n_spots=n_spots, n_features=40)
+        rare = np.random.default_rng(0).random((n_spots, 30)) < 0.05
+        raw.X = sparse.csr_matrix(np.hstack([np.ones((n_spots, 10)), rare]).astype(np.float32))
+        _, _, summary = qc.filter_slice(read.read_slice(raw, "s1", "rna"), min_spots=3)
+        assert ("slice s1: min_spots 3 asks a feature to be seen in 10 % of its 30 spots" in caplog.text) == told
+        assert bool(summary["features_dropped"]["seen in fewer than min_spots spots"]) == told
+
+
 def test_features_know_only_the_tissue(checked):
     features = checked.copy()
     del features.layers["counts"]

@@ -35,6 +35,16 @@ def test_spots_far_from_all_others_are_named(raw_slice, written, caplog):
     assert "1 of 30 spots lie far from all others (BC004-1): maps leave them out" in caplog.text
 
 
+def test_spots_at_one_place_are_told(raw_slice, written, caplog):
+    raw = raw_slice(n_spots=200)
+    raw.obsm["spatial"][:10] = 0
+    read.read_slice(written(raw), "s1", "rna")
+    assert "lie at one place" not in caplog.text
+    raw.obsm["spatial"][:20] = 0
+    read.read_slice(written(raw), "s1", "rna")
+    assert "20 of 200 spots lie at one place (x 0, y 0)" in caplog.text
+
+
 def test_counts_layer_wins_over_x(raw_slice, written):
     raw = raw_slice()
     raw.layers["counts"] = raw.X.copy()
@@ -61,6 +71,49 @@ def test_counts_however_they_are_stored(raw_slice, written, stored, monkeypatch)
     counts = read.read_slice(written(raw), "s1", "rna").layers["counts"]
     assert counts.format == "csr"
     np.testing.assert_array_equal(counts.toarray(), expected)
+
+
+def test_genes_and_proteins_of_one_file_are_told_apart(raw_slice, written, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    raw = raw_slice()
+    types = ["Gene Expression", "Antibody Capture"] * 6
+    raw.var["feature_types"] = types
+    raw.var["symbol"] = [f"S{number}" for number in range(12)]
+    counts = raw.X.toarray()
+    for stored in (sparse.csr_matrix, sparse.csc_matrix):
+        raw.X = stored(counts)
+        for source in (written(raw), raw):
+            adata = read.read_slice(source, "s1", "rna")
+            assert adata.var_names.tolist() == ["g0", "g2", "g4", "g6", "g8", "g10"]
+            np.testing.assert_array_equal(adata.layers["counts"].toarray(), counts[:, ::2])
+            assert read.read_slice(source, "s1", "protein").var_names.tolist() == raw.var_names[1::2].tolist()
+            called = read.read_features(source, "s1", "protein")
+            assert called["symbol"].to_dict() == {f"g{number}": f"S{number}" for number in range(1, 12, 2)}
+    assert "6 of 12 features are read; Antibody Capture are others" in caplog.text
+    assert raw.var.columns.tolist() == ["feature_types", "symbol"]
+    raw.layers["counts"] = raw.X.copy()
+    raw.X = -raw.X
+    assert read.read_slice(written(raw), "s1", "rna").n_vars == 6
+    # A sample of columns.
+    monkeypatch.setattr(read, "_SAMPLE_ABOVE", 100)
+    monkeypatch.setattr(h5ad, "_SAMPLED", 2)
+    adata, faults = read.inspect_slice(written(raw), "s1", "protein")
+    assert (adata.shape, faults) == ((30, 6), [])
+    with pytest.raises(InputError, match="no features of type Peaks, which kind epigenome needs"):
+        read.read_slice(raw, "s1", "epigenome")
+    # Types of the user's own say nothing.
+    raw.var["feature_types"] = ["receptor", "other"] * 6
+    assert read.read_slice(raw, "s1", "protein").n_vars == 12
+
+
+def test_identifiers_that_are_missing_are_no_text(raw_slice, written):
+    raw = raw_slice()
+    raw.var["gene_ids"] = ["ENSG00000000001", np.nan, "NA", *["ENSG00000000002"] * 9]
+    raw.var["symbol"] = ["nan", "A", *["b"] * 10]
+    adata = read.read_slice(written(raw), "s1", "rna")
+    assert adata.var["gene_id"].tolist()[:4] == ["ENSG00000000001", "", "", "ENSG00000000002"]
+    called = read.read_features(written(raw), "s1", "rna")
+    assert called.iloc[:3].to_numpy().tolist() == [["ENSG00000000001", ""], ["", "A"], ["", "b"]]
 
 
 def test_only_what_is_needed_is_read(raw_slice, written):
@@ -106,6 +159,15 @@ def test_tissue_however_it_is_written(raw_slice, written, values):
     tissue = read.read_slice(written(raw), "s1", "rna").obs["in_tissue"]
     assert tissue.dtype == bool
     assert tissue.tolist() == [True, False] * 15
+
+
+def test_coordinates_may_be_a_table(raw_slice, written):
+    raw = raw_slice()
+    places = raw.obsm["spatial"]
+    raw.obsm["spatial"] = pd.DataFrame(places, index=raw.obs_names, columns=["x", "y"])
+    raw.uns["microns_per_unit"] = 0.5
+    np.testing.assert_array_equal(read.read_slice(written(raw), "s1", "rna").obsm["spatial"], places)
+    assert read.read_tissue(written(raw), "s1").microns_per_unit == 0.5
 
 
 def test_words_for_no_domain_are_missing(raw_slice, written, caplog):
@@ -532,6 +594,15 @@ def folder_reader(monkeypatch, raw_slice):
     reader = Reader("a folder", lambda path: (Path(path) / "matrix").is_file(), kinds=("rna",))
     monkeypatch.setitem(READERS, "folder", reader)
     monkeypatch.setitem(read.FUNCTIONS, "folder", parts.whole(folder, lambda path: []))
+
+
+def test_positions_for_a_file_that_has_its_own_are_told(raw_slice, written, tmp_path):
+    table = tmp_path / "places.csv"
+    table.write_text("barcode,x,y\nBC000-1,1,2\n")
+    with pytest.raises(
+        InputError, match=r"is an h5ad file, which has its coordinates itself, and the sheet names .*pl"
+    ):
+        read.read_slice(written(raw_slice()), "s1", "rna", options={"positions": str(table)})
 
 
 def test_a_reader_that_reads_its_path_whole(raw_slice, tmp_path, folder_reader):

@@ -107,6 +107,21 @@ def test_lsi_as_published_is_scaled_before_the_first_component_goes(slices):
     )
 
 
+@pytest.mark.parametrize("drop_first", ["before_zscore", "after_zscore"])
+def test_lsi_of_a_spot_without_the_selected_peaks_is_no_noise(slices, drop_first, caplog):
+    counts = slices[0].layers["counts"].toarray()
+    counts[:, 19], counts[3] = 0, 0
+    counts[3, 19] = 1  # a peak that no other spot has, which is not selected
+    slices[0].layers["counts"] = sparse.csr_matrix(counts)
+    settings = {"kind": "epigenome", "reduction": "lsi", "drop_first": drop_first}
+    settings |= {"feature_selection": "prevalence", "n_top_features": 19}
+    peaks = [normalize.normalize_slice(slices[0], "tfidf")]
+    done = reduce.reduce_modality(peaks, "atac", **PLAIN | settings).obsm["X_reduced"]
+    assert not done[3].any()
+    assert np.delete(done, 3, axis=0).any(axis=1).all()
+    assert "atac: 1 of 100 spots have no counts in the features that are used" in caplog.text
+
+
 def test_lsi_of_rna_takes_shares_of_the_selected_features(slices):
     settings = PLAIN | {"kind": "rna", "reduction": "lsi", "feature_selection": "seurat_v3", "n_top_features": 9}
     done = reduce.reduce_modality([normalize.normalize_slice(adata, "log") for adata in slices], "rna", **settings)
@@ -165,6 +180,27 @@ def test_the_pair_shift_takes_loadings_of_the_variation_within_slices(slices):
     assert done.uns["batch_correction"]["method"] == "pair_shift"
     assert done.varm["loadings_within"].shape == done.varm["loadings"].shape
     assert np.abs(done.varm["loadings_within"] - done.varm["loadings"]).max() > 0.01
+
+
+def test_a_panel_beside_many_features_is_told(slices, caplog):
+    def panel(n_features):
+        adata = slices[1][:, :n_features].copy()
+        return [slices[0], normalize.normalize_slice(adata, "log")]
+
+    for given, changed, told in (
+        (panel(20), {}, False),
+        (panel(14), {}, False),
+        (panel(8), {"features": "union"}, False),
+        (panel(8), {"reduction": "lsi"}, False),
+        (panel(8), {}, True),
+    ):
+        caplog.clear()
+        reduce.reduce_modality(given, "rna", **PLAIN | changed)
+        assert ("% of the counts of s1 and 100.0 % of those of s2" in caplog.text) == told
+    caplog.clear()
+    counted = [normalize.normalize_slice(adata, "none") for adata in panel(8)]
+    reduce.reduce_modality(counted, "rna", **PLAIN)
+    assert "of those of s2" not in caplog.text
 
 
 def test_union_of_equal_features_changes_no_bit(slices):

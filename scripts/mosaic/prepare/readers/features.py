@@ -20,6 +20,8 @@ TYPES = {
 }
 # Names of the column of var with gene identifiers, in Space Ranger, scanpy, CELLxGENE and others.
 GENE_IDS = ("gene_id", "gene_ids", "feature_id", "feature_ids", "ensembl_id")
+# Text that means "not known", in lower case.
+MISSING_WORDS = ("", "nan", "na", "n/a", "<na>", "none", "null")
 # Other types that are controls of the measurement of genes, as Xenium has them.
 _CONTROL_TYPES = re.compile(r"control|codeword", flags=re.IGNORECASE)
 # Antibodies that bind nothing of the tissue: an animal's immunoglobulin, or named so. Human IgM and IgD are proteins.
@@ -78,20 +80,57 @@ def of_kind(parts: Parts, asked: Asked) -> Parts:
     apart = _totals(parts, controls)
     if apart:
         logger.info("%s: %d controls are set apart: %s", asked.path, len(apart), few(list(apart), 20))
-    names = _unique(var[wanted & ~controls], asked.path)
     chosen = wanted & ~controls
+    names = _unique(var[chosen], asked.path)
+    told = var[chosen].drop(columns=["name", "feature_types", "isotype_control"], errors="ignore").set_axis(names)
 
     def kept(adata: ad.AnnData) -> ad.AnnData:
-        part = adata if chosen.all() else adata[:, chosen].copy()
-        part.var = pd.DataFrame(
-            {"gene_id": var["gene_id"][chosen]} if "gene_id" in var else {}, index=var.index[chosen]
-        )
-        part.var_names = names
+        rows = _rows(adata, var)
+        part = adata if chosen[rows].all() else adata[:, chosen[rows]].copy()
+        part.var = told.iloc[(np.cumsum(chosen) - 1)[rows[chosen[rows]]]]
         return part
 
     source = kept(parts.source)
     values = source if parts.values is parts.source else kept(parts.values)
     return parts._replace(source=source, values=values, controls=apart)
+
+
+def of_mixed(parts: Parts, asked: Asked) -> Parts:
+    """The features of a kind, of an AnnData whose ``var["feature_types"]`` tells several types apart; else all of it.
+
+    Raises
+    ------
+    InputError
+        As ``of_kind``.
+    """
+    var = parts.source.var
+    types = set(var["feature_types"].astype(str)) if "feature_types" in var else set()
+    known = {name for own in TYPES.values() for name in own}
+    # A sample of columns is told by name; that names are repeated is reported elsewhere.
+    unclear = parts.values.n_vars != len(var) and not var.index.is_unique
+    if asked.kind not in TYPES or len(types) < 2 or not types & known or unclear:
+        return parts
+    column = next((name for name in GENE_IDS if name in var), None)
+    ids = {} if column is None else {"gene_id": as_names(var[column])}
+    source = parts.source
+    typed = ad.AnnData(
+        obs=source.obs, var=var.assign(name=var.index, **ids), obsm=dict(source.obsm), uns=dict(source.uns)
+    )
+    found = of_kind(parts._replace(source=typed), asked)
+    others = sorted(types - set(TYPES[asked.kind]))
+    logger.info("%s: %d of %d features are read; %s are others", asked.path, found.source.n_vars, len(var), few(others))
+    return found
+
+
+def as_names(column: pd.Series) -> np.ndarray:
+    """Identifiers or symbols as text (object), empty where there is none."""
+    text = column.astype(object).where(column.notna(), "").astype(str)
+    return text.where(~text.str.strip().str.lower().isin(MISSING_WORDS), "").to_numpy(dtype=object)
+
+
+def _rows(adata: ad.AnnData, var: pd.DataFrame) -> np.ndarray:
+    """Where in the table of all features those of a matrix are, which may be a sample."""
+    return np.arange(len(var)) if adata.n_vars == len(var) else var.index.get_indexer(adata.var_names)
 
 
 def _isotypes(var: pd.DataFrame) -> np.ndarray:
@@ -103,10 +142,13 @@ def _isotypes(var: pd.DataFrame) -> np.ndarray:
 
 def _totals(parts: Parts, controls: np.ndarray) -> dict[str, int]:
     """Total counts of the controls; of a sample, those of the sample."""
-    if not controls.any():
+    matrix = parts.values.layers.get("counts", parts.values.X)
+    if not controls.any() or matrix is None:
         return {}
-    counts = np.asarray(parts.values.X[:, np.flatnonzero(controls)].sum(axis=0)).ravel()
-    return {name: int(count) for name, count in zip(parts.source.var["name"][controls], counts, strict=True)}
+    rows = _rows(parts.values, parts.source.var)
+    own = np.flatnonzero(controls[rows])
+    counts = np.nan_to_num(np.asarray(matrix[:, own].sum(axis=0), dtype=float).ravel(), posinf=0, neginf=0)
+    return {name: int(count) for name, count in zip(parts.source.var["name"].iloc[rows[own]], counts, strict=True)}
 
 
 def _unique(var: pd.DataFrame, where: str) -> pd.Index:

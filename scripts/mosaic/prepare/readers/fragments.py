@@ -66,7 +66,7 @@ def _counted(path: str, barcodes: pd.Index, asked: Asked, place: str) -> tuple[s
     """Counts (barcodes x features), and the names of the features."""
     peaks = None if asked.peaks is None else _Peaks(asked.peaks)
     bins = _Bins(asked.bin_size)
-    whose = _Whose(barcodes)
+    whose = _Whose(barcodes, path)
     found: list[tuple[np.ndarray, np.ndarray]] = []
     total = own = 0
     for chunk in _chunks(path):
@@ -116,8 +116,8 @@ def _chunks(path: str) -> Iterator[pd.DataFrame]:
 class _Whose:
     """Numbers of the spots of fragments, by barcode, with or without the number behind it."""
 
-    def __init__(self, barcodes: pd.Index):
-        self.barcodes, self.bare = barcodes, None
+    def __init__(self, barcodes: pd.Index, path: str):
+        self.barcodes, self.bare, self.path = barcodes, None, path
         self.first: list[str] = []
 
     def rows(self, names: pd.Series) -> np.ndarray:
@@ -130,7 +130,7 @@ class _Whose:
         if self.bare is None:
             numbers = self.barcodes.get_indexer(called)
         else:
-            numbers = self.bare.get_indexer(called.str.replace(r"-\d+$", "", regex=True))
+            numbers = self.bare.get_indexer(positions.without_number(called, self.path))
         return numbers[names.cat.codes.to_numpy()]
 
 

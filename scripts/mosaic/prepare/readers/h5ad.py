@@ -11,7 +11,7 @@ from scipy import sparse
 
 from mosaic.errors import InputError, few
 from mosaic.prepare.readers import hdf5
-from mosaic.prepare.readers.features import guessed
+from mosaic.prepare.readers.features import guessed, of_mixed
 from mosaic.prepare.readers.parts import Asked, Found, Parts
 
 WRITE_AGAIN = "write the file again with anndata's write_h5ad and check that it was copied whole"
@@ -38,15 +38,15 @@ def read(asked: Asked) -> Parts:
     ----------
     asked
         The file. Counts are in ``layers["counts"]`` or, without that layer, in ``X``; features of kind ``features`` are
-        in ``X``.
+        in ``X``. Of features of several types (``var["feature_types"]``), those of the kind are read.
 
     Raises
     ------
     InputError
-        If the file can't be read, or declares what can't be.
+        If the file can't be read, declares what can't be, or has no features of the kind.
     """
     with hdf5.opened(asked.path, "h5ad", WRITE_AGAIN) as file:
-        return _needed_parts(file, asked.path, counted=asked.counted, most=asked.most)
+        return of_mixed(_needed_parts(file, asked.path, counted=asked.counted, most=asked.most), asked)
 
 
 def read_obs(asked: Asked) -> pd.DataFrame:
@@ -59,7 +59,7 @@ def read_obs(asked: Asked) -> pd.DataFrame:
 def read_var(asked: Asked) -> pd.DataFrame:
     """Read ``var`` alone; InputError if the file can't be read."""
     with hdf5.opened(asked.path, "h5ad", WRITE_AGAIN) as file:
-        return _read_var(file, asked.path)
+        return _read_var(file, asked)
 
 
 def read_tissue(asked: Asked) -> tuple[dict, np.ndarray]:
@@ -100,7 +100,7 @@ def read_h5mu(asked: Asked) -> Parts:
             group, f"{asked.path}#{asked.name or asked.modality}", counted=asked.counted, most=asked.most
         )
         _shared(file, found.source, asked)
-        return found
+        return of_mixed(found, asked)
 
 
 def read_h5mu_obs(asked: Asked) -> pd.DataFrame:
@@ -126,7 +126,7 @@ def h5mu_contents(path: str) -> list[Found]:
 def read_h5mu_var(asked: Asked) -> pd.DataFrame:
     """Read ``var`` of a modality alone; InputError as ``read_h5mu``."""
     with hdf5.opened(asked.path, "h5mu", WRITE_AGAIN) as file:
-        return _read_var(_modality(file, asked), asked.path)
+        return _read_var(_modality(file, asked), asked)
 
 
 def read_h5mu_tissue(asked: Asked) -> tuple[dict, np.ndarray]:
@@ -140,10 +140,11 @@ def read_h5mu_tissue(asked: Asked) -> tuple[dict, np.ndarray]:
         return whole | own[0], places
 
 
-def _read_var(file: h5py.Group, where: str) -> pd.DataFrame:
-    table = _table(file, "var", where)
-    hdf5.check_memory(hdf5.declared_bytes(table), where)
-    return ad.io.read_elem(table)
+def _read_var(file: h5py.Group, asked: Asked) -> pd.DataFrame:
+    table = _table(file, "var", asked.path)
+    hdf5.check_memory(hdf5.declared_bytes(table), asked.path)
+    source = ad.AnnData(var=ad.io.read_elem(table))
+    return of_mixed(Parts(source, source), asked).source.var
 
 
 def _read_tissue(file: h5py.Group, where: str) -> tuple[dict, np.ndarray]:
@@ -162,10 +163,10 @@ def _read_tissue(file: h5py.Group, where: str) -> tuple[dict, np.ndarray]:
     if isinstance(file.get("uns/microns_per_unit"), h5py.Dataset):
         uns["microns_per_unit"] = ad.io.read_elem(file["uns/microns_per_unit"])
     places = file.get("obsm/spatial")
-    if not isinstance(places, h5py.Dataset):
+    if places is None:
         return uns, np.empty((0, 2))
     hdf5.check_memory(hdf5.declared_bytes(places), where)
-    return uns, ad.io.read_elem(places)
+    return uns, np.asarray(ad.io.read_elem(places))
 
 
 def _modality(file: h5py.File, asked: Asked) -> h5py.Group:

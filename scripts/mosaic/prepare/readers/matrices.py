@@ -7,6 +7,7 @@ import pandas as pd
 from scipy import sparse
 
 from mosaic.config import layouts
+from mosaic.errors import InputError
 from mosaic.prepare.readers import features, positions, tables, tenx
 from mosaic.prepare.readers.parts import NAME_POSITIONS, Asked, Found, Parts, lacking
 
@@ -69,6 +70,11 @@ def _read(matrix: str, table: pd.DataFrame | None, asked: Asked) -> Parts:
     names = pd.Index(rows.iloc[:, 0].to_numpy(dtype=object))
     if table is not None and _shared(columns, table) > _shared(names, table):
         names, columns, counts = pd.Index(columns), list(names), sparse.csr_matrix(counts.T)
+    if pair := positions.columns_of(columns):
+        problem = f"holds positions among its counts, {' and '.join(pair)}, which would be read as features"
+        raise InputError(
+            problem, where=matrix, hint="leave barcodes and counts alone in this table, and put positions apart"
+        )
     adata = ad.AnnData(counts, obs=pd.DataFrame(index=names), var=features.of_genes(columns))
     return Parts(adata, adata, place=os.path.basename(matrix))
 

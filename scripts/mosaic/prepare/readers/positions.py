@@ -1,6 +1,7 @@
 """Tables of positions, by barcode: of Space Ranger in all versions, Xenium, MERSCOPE, and written by hand."""
 
 import logging
+from collections.abc import Iterable
 
 import anndata as ad
 import numpy as np
@@ -64,16 +65,16 @@ def read(path: str) -> pd.DataFrame:
         table = table.reset_index()
     called = {str(name).lower(): name for name in table.columns}
     barcode = next((called[name] for name in _BARCODES if name in called), None)
-    pairs = [(called[x], called[y]) for x, y in zip(_X, _Y, strict=True) if x in called and y in called]
+    pair = columns_of(table.columns)
     if barcode is None and len(table.columns) and table.iloc[:, 0].is_unique:
         barcode = table.columns[0]
-    if barcode is None or not pairs:
+    if barcode is None or pair is None:
         raise InputError(
             f"has the columns {few(list(table.columns), 8)}: no barcodes, x and y among them",
             where=path,
             hint="name the columns barcode, x and y in the first line",
         )
-    x, y = pairs[0]
+    x, y = pair
     numbers = table[[x, y]].apply(pd.to_numeric, errors="coerce")
     if wrong := int(numbers.isna().any(axis=1).sum()):
         at = table[barcode][numbers.isna().any(axis=1)]
@@ -84,12 +85,21 @@ def read(path: str) -> pd.DataFrame:
     found = pd.DataFrame({"x": numbers[x].to_numpy(float), "y": numbers[y].to_numpy(float)}, index=names)
     for name in ("in_tissue", "array_row", "array_col"):
         if name in called:
-            found[name] = pd.to_numeric(table[called[name]], errors="coerce").to_numpy()
+            values = pd.to_numeric(table[called[name]], errors="coerce")
+            # R writes TRUE and FALSE.
+            words = name == "in_tissue" and values.isna().any()
+            found[name] = (table[called[name]] if words else values).to_numpy()
     if not found.index.is_unique:
         repeated = found.index[found.index.duplicated()].unique()
         hint = "one line per barcode; a table of several slices must be split"
         raise InputError(f"has {len(repeated)} barcodes twice or more: {few(repeated)}", where=path, hint=hint)
     return found
+
+
+def columns_of(names: Iterable[str]) -> tuple[str, str] | None:
+    """Names of the columns that are x and y; None where there are none."""
+    called = {str(name).lower(): name for name in names}
+    return next(((called[x], called[y]) for x, y in zip(_X, _Y, strict=True) if x in called and y in called), None)
 
 
 def _parquet(path: str) -> pd.DataFrame:
@@ -129,6 +139,26 @@ def _is_number(text: str) -> bool:
     return True
 
 
+def without_number(names: pd.Index, where: str) -> pd.Index:
+    """Barcodes without the number behind them, by which 10x Genomics' software tells libraries apart.
+
+    Raises
+    ------
+    InputError
+        If barcodes differ in this number alone: they would become one.
+    """
+    bare = names.str.replace(r"-\d+$", "", regex=True)
+    if not bare.is_unique:
+        same = names[bare == bare[bare.duplicated()][0]]
+        raise InputError(
+            f"has barcodes that differ in the number behind them alone, {few(same)}; those of the positions have none",
+            where=where,
+            hint="it holds several libraries: split it by this number into one for each slice, or write the number "
+            "behind the barcodes of the positions, too",
+        )
+    return bare
+
+
 def placed(adata: ad.AnnData, table: pd.DataFrame, where: str, table_path: str) -> None:
     """Give the spots of a matrix their positions by barcode, in ``obsm["spatial"]``, and what else the table has.
 
@@ -150,8 +180,8 @@ def placed(adata: ad.AnnData, table: pd.DataFrame, where: str, table_path: str) 
     found = table.index.get_indexer(names)
     if (found < 0).all():
         bare = table.index.str.replace(r"-\d+$", "", regex=True)
-        if bare.is_unique:
-            found = bare.get_indexer(names.str.replace(r"-\d+$", "", regex=True))
+        if bare.is_unique and names.str.replace(r"-\d+$", "", regex=True).isin(bare).any():
+            found = bare.get_indexer(without_number(names, where))
             if (found >= 0).any():
                 logger.info(
                     "%s: its barcodes and those of %s are paired without the number behind them", where, table_path

@@ -61,10 +61,11 @@ def _made(
     x: np.ndarray, y: np.ndarray, gene: np.ndarray, count: np.ndarray, genes: pd.DataFrame, size: int
 ) -> ad.AnnData:
     """Counts of bins from those of nanoballs."""
-    key = (x // size).astype(np.int64) << 32 | (y // size).astype(np.int64)
-    places, rows = np.unique(key, return_inverse=True)
+    column, row = ((values // size).astype(np.int64) for values in (x, y))
+    low = min(0, int(row.min(initial=0)))  # registered slices may begin below 0
+    places, rows = np.unique(column << 32 | (row - low), return_inverse=True)
     counts = sparse.csr_matrix((count, (rows, gene)), shape=(len(places), len(genes)))
-    corner = np.column_stack([places >> 32, places & (2**32 - 1)]) * size
+    corner = np.column_stack([places >> 32, (places & (2**32 - 1)) + low]) * size
     obs = pd.DataFrame(index=[f"{column}_{row}" for column, row in corner])
     adata = ad.AnnData(counts, obs=obs, var=genes)
     adata.obsm["spatial"] = corner + size / 2
@@ -73,7 +74,9 @@ def _made(
 
 def _gem(asked: Asked) -> ad.AnnData:
     with opened(asked.path) as file:
-        table = pd.read_csv(file, sep="\t", comment="#", dtype={"geneID": "category", "geneName": "category"})
+        # nan is a gene of the fly.
+        types = {"geneID": "category", "geneName": "category"}
+        table = pd.read_csv(file, sep="\t", comment="#", dtype=types, keep_default_na=False, na_values=[""])
     called = {name.lower(): name for name in table.columns}
     count = next((called[name] for name in ("midcount", "midcounts", "umicount") if name in called), None)
     gene = next((called[name] for name in ("geneid", "genename") if name in called), None)
@@ -95,8 +98,8 @@ def _gem(asked: Asked) -> ad.AnnData:
         if cell is None:
             hint = "take bins, or the gem with cells that SAW writes"
             raise InputError("has no column CellID, so no cells", where=asked.path, hint=hint)
-        # Cell 0 is what lies outside cells.
-        inside = (table[cell] != 0).to_numpy()
+        # Cell 0, or none, is what lies outside cells.
+        inside = (table[cell].fillna(0) != 0).to_numpy()
         names, rows = np.unique(table[cell].to_numpy()[inside], return_inverse=True)
         shape = (len(names), len(var))
         counts = sparse.csr_matrix((values[inside], (rows, genes.codes.to_numpy()[inside])), shape=shape)

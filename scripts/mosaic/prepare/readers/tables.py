@@ -49,11 +49,13 @@ def counts(path: str, names: int = 1) -> tuple[pd.DataFrame, list[str], sparse.c
     rows = max(1, _CHUNK_VALUES // max(1, len(others)))
     labels, blocks = [], []
     with opened(path) as file:
+        types = dict.fromkeys(first, str)
+        # nan is a gene of the fly.
         chunks = pd.read_csv(
-            file, sep=separator(path), dtype=dict.fromkeys(first, str), chunksize=rows, encoding="utf-8-sig"
+            file, sep=separator(path), dtype=types, chunksize=rows, encoding="utf-8-sig", keep_default_na=False
         )
         for chunk in chunks:
-            if len(chunk.columns) != len(columns):
+            if not isinstance(chunk.index, pd.RangeIndex):
                 hint = "each column needs a name in the first line, the first one too"
                 raise InputError("has rows longer than its first line", where=path, hint=hint)
             if chunk.empty:
@@ -63,7 +65,7 @@ def counts(path: str, names: int = 1) -> tuple[pd.DataFrame, list[str], sparse.c
             if wrong:
                 problem = f"the columns {few(wrong)} hold what is no number"
                 raise InputError(problem, where=path, hint="the table must hold counts, and names in its first column")
-            labels.append(chunk[first].fillna(""))
+            labels.append(chunk[first])
             blocks.append(sparse.csr_matrix(values.to_numpy(dtype=np.float32)))
     if not blocks:
         raise InputError("has a first line and no rows", where=path, hint="copy or download it again")

@@ -111,20 +111,7 @@ def _parts(group: Any, asked: Asked, where: str) -> Parts:
     matrix = ad.io.read_elem(group[place])
     values = ad.AnnData(matrix, obs=obs[[]], var=var[[]])
     hint = "the store has raw, which is not read" if place == "X" and "raw/X" in group else None
-    found = Parts(source, values, place=place, hint=hint)
-    mixed = "feature_types" in var and var["feature_types"].nunique() > 1 and asked.kind in features.TYPES
-    return features.of_kind(_named(found), asked) if mixed else found
-
-
-def _named(parts: Parts) -> Parts:
-    """The parts with the columns of var that ``features.of_kind`` takes."""
-    source = parts.source
-    source.var["name"] = source.var_names
-    for name in features.GENE_IDS:
-        if name in source.var:
-            source.var["gene_id"] = source.var[name].astype(str)
-            break
-    return parts
+    return features.of_mixed(Parts(source, values, place=place, hint=hint), asked)
 
 
 def _check_whole(array: zarr.Array, name: str, where: str) -> None:

@@ -99,6 +99,10 @@ def test_fragments_and_peaks_that_do_not_fit(folder, peaks, tmp_path):
     other = tmp_path / "other.csv"
     pd.DataFrame({"barcode": ["TTTT", "TTTA"], "x": [0, 1], "y": [2, 3]}).to_csv(other, index=False)
     refused(folder, "none of its 8 fragments has a barcode of", "where the table has TTTT, TTTA", positions=str(other))
+    libraries = [("chr1", 20, 90, f"{A.removesuffix('-1')}-{number}") for number in (1, 2)]
+    bare = [name.removesuffix("-1") for name in BARCODES]
+    several = instruments.fragments(tmp_path / "several", libraries, bare)
+    refused(several, "has barcodes that differ in the number behind them alone, ", "it holds several libraries")
     turned = instruments.fragments(tmp_path / "turned", [("chr1", 20, 10, A)], BARCODES)
     refused(turned, "has fragments that end before they begin")
     with pytest.raises(InputError, match="is fragments with positions, which gives epigenome, not rna"):

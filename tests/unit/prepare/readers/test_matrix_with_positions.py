@@ -106,6 +106,44 @@ def test_barcodes_with_and_without_the_number_behind_them(tmp_path, counts, capl
     assert "are paired without the number behind them" in caplog.text
 
 
+def test_several_libraries_do_not_become_one(tmp_path, counts):
+    counts.obs_names = [f"{name[:-2]}-{1 + number % 2}" for number, name in enumerate(counts.obs_names.repeat(2)[:30])]
+    folder = instruments.tenx_mtx(tmp_path / "m", counts)
+    bare = counts[::2].copy()
+    bare.obs_names = bare.obs_names.str.removesuffix("-1")
+    places(bare, folder / "positions.csv")
+    refused(folder, "has barcodes that differ in the number behind them alone", "it holds several libraries")
+
+
+def test_tissue_in_words_of_r(tmp_path, counts):
+    folder = instruments.tenx_mtx(tmp_path / "m", counts)
+    table = pd.read_csv(places(counts, folder / "positions.csv"))
+    table.assign(in_tissue=np.where(np.arange(30) % 3, "TRUE", "FALSE")).to_csv(folder / "positions.csv", index=False)
+    assert read.read_slice(folder, "s1", "rna").obs["in_tissue"].sum() == 20
+
+
+def test_a_gene_that_is_called_nan(tmp_path, counts):
+    counts.var["name"] = ["nan", *[f"g{number}" for number in range(11)]]
+    instruments.dense(counts).T.rename_axis("gene").to_csv(tmp_path / "counts.csv")
+    places(counts, tmp_path / "positions.csv")
+    adata = read.read_slice(tmp_path, "s1", "rna")
+    same(adata, counts)
+    assert adata.var_names[0] == "nan"
+
+
+def test_a_table_that_holds_more_than_counts(tmp_path, counts):
+    counts.var["name"] = [f"g{number}" for number in range(12)]
+    table = instruments.dense(counts)
+    places(counts, tmp_path / "positions.csv")
+    table.assign(X=1, Y=2).to_csv(tmp_path / "counts.csv")
+    refused(tmp_path, "holds positions among its counts, X and Y, which would be read as features")
+    # As write.table of R: a name less than columns.
+    text = table.T.to_csv(sep="\t").partition("\t")[2]
+    (tmp_path / "counts.csv").unlink()
+    (tmp_path / "counts.txt").write_text(text)
+    refused(tmp_path, "has rows longer than its first line", "each column needs a name")
+
+
 def test_barcodes_that_look_like_numbers_stay_text(tmp_path, counts):
     counts.obs_names = [f"{number:05d}" for number in range(30)]
     folder = instruments.tenx_mtx(tmp_path / "m", counts)

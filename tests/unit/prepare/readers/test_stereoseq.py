@@ -47,6 +47,26 @@ def test_bins_of_a_gem(gem):
     assert found.source.uns["microns_per_unit"] == 0.5
 
 
+def test_places_below_0_and_a_gene_that_is_called_nan(gem, tmp_path):
+    table = table_of(gem)
+    counts = frame(gem, name="bin100")[0]
+    table[["x", "y"]] -= 100
+    table["geneID"] = table["geneID"].replace(table["geneID"][0], "nan")
+    table.to_csv(tmp_path / "moved.gem", sep="\t", index=False)
+    moved, there = frame(tmp_path / "moved.gem", name="bin100")
+    assert sorted(moved.index) == ["-100_-100", "-100_0", "0_-100", "0_0"]
+    assert there.loc["-100_0"].tolist() == [-50, 50]
+    assert moved.loc["-100_0"].sum() == counts.loc["0_100"].sum()
+    assert "nan" in moved
+
+
+def test_what_lies_in_no_cell_is_no_cell(gem, tmp_path):
+    table = table_of(gem)
+    table["CellID"] = table["CellID"].where(table["CellID"] != 0)
+    table.to_csv(tmp_path / "cells.gem", sep="\t", index=False)
+    assert len(frame(tmp_path / "cells.gem", name="cells")[0]) == len(frame(gem, name="cells")[0])
+
+
 def test_cells_of_a_gem(gem, tmp_path):
     table = table_of(gem)
     counts, places = frame(gem, name="cells")
