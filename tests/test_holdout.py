@@ -247,10 +247,12 @@ def test_modalities_paired_at_random_are_told():
 
 
 def test_noise_in_place_of_a_modality_is_told():
+    rng = np.random.default_rng(0)
+
     def noise(name, modality, adata):
         if modality == "adt":
             adata = adata.copy()
-            adata.X = sparse.csr_matrix(np.random.default_rng(0).poisson(50, adata.shape).astype(np.float32))
+            adata.X = sparse.csr_matrix(rng.poisson(50, adata.shape).astype(np.float32))
         return adata
 
     found = statuses(checked(simulated(EASY, change=noise)))
