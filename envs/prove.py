@@ -35,6 +35,7 @@ TESTED_WITH = {
     "threads.py": "test_neighbors.py",
     "manhattan.py": "test_neighbors.py",
     "errors.py": "test_logs.py",
+    "colours.py": None,  # a constant
     "mnn.py": "integrate/test_graph.py",
     "embedding.py": "test_spots.py",
     "config/clusterers.py": "analyse/test_domains.py",

@@ -14,12 +14,12 @@ from sklearn.preprocessing import normalize
 from mosaic.analyse.alignment import align_domains, domain_centres
 from mosaic.analyse.metrics import foscttm
 from mosaic.analyse.random_field import FieldModel, View, assign_domains, field_model, views_of
+from mosaic.colours import COLOURS
 from mosaic.embedding import LATENT, collect_embeddings
 from mosaic.mixing import ilisi_between
 from mosaic.neighbors import nearest
 from mosaic.spatial import tissue_neighbors
 from mosaic.spots import beside_reference, slice_names
-from mosaic.tables import COLOURS
 
 # Number of the domain of spots that lie too far from the reference, its name, and its colour.
 UNASSIGNED, UNASSIGNED_NAME, _GREY = -1, "unassigned", "#c0c0c0"

@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.mlab import GaussianKDE
 from matplotlib.patheffects import withStroke
 
+from mosaic.colours import COLOURS
 from mosaic.errors import InputError
 from mosaic.figures.style import (
     GAP,
@@ -38,7 +39,6 @@ from mosaic.figures.style import (
     used,
     width_of,
 )
-from mosaic.tables import COLOURS
 
 OUTLINE = [withStroke(linewidth=3, foreground=INK)]
 QC_METRICS = {

@@ -8,9 +8,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mosaic.colours import COLOURS
 from mosaic.errors import InputError
 from mosaic.figures.style import GAP, INK, LINE, MARGIN, STYLE, axes_at, legend_of, place_legend, used
-from mosaic.tables import COLOURS
 
 # A domain that gives less than this share of another is not joined with it: spots at borders change places.
 _LEAST_SHARE = 0.05

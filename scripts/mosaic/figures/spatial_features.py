@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from mosaic.colours import COLOURS
 from mosaic.figures.style import (
     GAP,
     LINE,
@@ -22,7 +23,6 @@ from mosaic.figures.style import (
     text_at,
     width_of,
 )
-from mosaic.tables import COLOURS
 
 _MOST = 40  # rows
 _ROW = 0.17

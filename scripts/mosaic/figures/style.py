@@ -26,12 +26,12 @@ from matplotlib.textpath import text_to_path
 from matplotlib.typing import RcKeyType
 from natsort import natsort_keygen, ns
 
+from mosaic.colours import COLOURS
 from mosaic.errors import InputError
 from mosaic.files import atomic_write
 from mosaic.frame import Frame, read_frames
 from mosaic.matrices import match_labels
 from mosaic.spatial import astray, median_spot_distance
-from mosaic.tables import COLOURS
 
 SMALL = 7  # points: ticks, legends, annotations
 MEDIUM = 8  # points: titles

@@ -7,7 +7,7 @@ import pytest
 
 from mosaic.analyse import mapped_domains
 from mosaic.analyse.random_field import View, assign_domains, field_model
-from mosaic.tables import COLOURS
+from mosaic.colours import COLOURS
 
 SIDE = 14
 

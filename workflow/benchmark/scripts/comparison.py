@@ -95,17 +95,7 @@ def cost(measured: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def own_ways(scores: pd.DataFrame) -> pd.DataFrame:
-    """Scores of domains as users of each method get them: ours by the tissue field, all others by the mixture.
-
-    Parameters
-    ----------
-    scores
-        Tidy, with the columns ``COLUMNS``.
-
-    Returns
-    -------
-    The rows of these clusterers, with ``by`` "own way".
-    """
+    """Rows of ``scores`` (see ``summarise``) by the clusterer of each method's users, with ``by`` "own way"."""
     own = scores["by"] == np.where(scores["method"] == FIRST, OUR_WAY, THEIR_WAY)
     return scores[own].assign(by=OWN_WAY)
 
